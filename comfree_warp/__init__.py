@@ -1,0 +1,28 @@
+"""Complementarity-free contact on NVIDIA Warp: MuJoCo Warp's pipeline without its solver.
+
+Code written for `mujoco_warp` runs with the import changed:
+
+    import comfree_warp as cfwarp
+
+    m = cfwarp.put_model(mjm, comfree_stiffness=0.2, comfree_damping=0.001)
+    d = cfwarp.put_data(mjm, mjd, nworld=1024)
+    cfwarp.step(m, d)
+
+Every public name of `mujoco_warp` is here too; the ones defined below replace their namesakes.
+"""
+
+from mujoco_warp import *  # noqa: F403
+from mujoco_warp import get_data_into as get_data_into
+
+from comfree_warp._version import __version__ as __version__
+from comfree_warp.forward import forward as forward
+from comfree_warp.forward import step as step
+from comfree_warp.forward import step1 as step1
+from comfree_warp.forward import step2 as step2
+from comfree_warp.io import make_data as make_data
+from comfree_warp.io import put_data as put_data
+from comfree_warp.io import put_model as put_model
+from comfree_warp.io import reset_data as reset_data
+from comfree_warp.law import constraint_forces as constraint_forces
+from comfree_warp.types import Data as Data
+from comfree_warp.types import Model as Model

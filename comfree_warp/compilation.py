@@ -1,0 +1,120 @@
+"""Compile every kernel of a step before the step runs: on all cores, and with a word on screen.
+
+Warp compiles a kernel at its first launch, one after another, up to a minute for a model.
+MuJoCo Warp makes most of its kernels inside the functions that launch them, so no list of them
+exists beforehand. Here a call is rehearsed on scratch data with the launches recorded instead of
+executed; then the modules found are compiled by a pool of threads.
+"""
+
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import warp as wp
+
+
+@dataclasses.dataclass(frozen=True)
+class CompilationReport:
+    """What `compile_kernels` did.
+
+    Attributes:
+      modules: number of Warp modules that the call uses.
+      compiled: how many of them were not in the kernel cache.
+      seconds: wall time.
+    """
+
+    modules: int
+    compiled: int
+    seconds: float
+
+
+# Called with: modules compiled so far, modules to compile, name of the one just started ("" at the
+# end of one). From several threads, never at the same time.
+Progress = Callable[[int, int, str], None]
+
+
+@contextlib.contextmanager
+def _recorded_launches(found: dict[tuple[wp.Module, int | None], None]) -> Iterator[None]:
+    """Within this context a launch is noted in `found` as (module, block_dim), and not executed."""
+
+    def launch(kernel, dim, *args, block_dim=None, **kwargs):
+        # An empty launch compiles nothing; a generic kernel only when its types are known.
+        if np.prod(dim) > 0 and not kernel.is_generic:
+            found[(kernel.module, block_dim)] = None
+
+    def capture_while(condition, while_body, on_true=None, **kwargs):
+        while_body(**kwargs)
+
+    def capture_if(condition, on_true=None, on_false=None, **kwargs):
+        for branch in (on_true, on_false):
+            if branch is not None:
+                branch(**kwargs)
+
+    with mock.patch.multiple(
+        wp, launch=launch, launch_tiled=launch, capture_while=capture_while, capture_if=capture_if
+    ):
+        yield
+
+
+def _in_cache(module: wp.Module, device: wp.Device, block_dim: int | None) -> bool:
+    active = 1 if device.is_cpu else block_dim or module.options["block_dim"]
+    return Path(wp.config.kernel_cache_dir, module.get_module_identifier(active)).is_dir()
+
+
+def compile_kernels(
+    rehearsal: Callable[[], None],
+    device: wp.Device,
+    progress: Progress | None = None,
+    max_workers: int | None = None,
+) -> CompilationReport:
+    """Compile and load what a call launches, before it is made.
+
+    Args:
+      rehearsal: the call; its launches are recorded, not executed, but copies and fills do happen,
+        so it must work on scratch data of the sizes of the real ones.
+      device: where it will run.
+      progress: told of each module that has to be compiled, as it starts and as it ends.
+      max_workers: threads; all cores that this process may use when None.
+
+    Returns:
+      What was done. A kernel that the rehearsal did not reach is compiled at its first launch.
+    """
+    start = time.perf_counter()
+    found: dict[tuple[wp.Module, int | None], None] = {}
+    with wp.ScopedDevice(device), _recorded_launches(found):
+        rehearsal()
+    missing = {key for key in found if not _in_cache(key[0], device, key[1])}
+    lock, done = threading.Lock(), 0
+
+    def report(name: str, finished: int) -> None:
+        nonlocal done
+        with lock:
+            done += finished
+            if progress:
+                progress(done, len(missing), name)
+
+    def load(key: tuple[wp.Module, int | None]) -> None:
+        module, block_dim = key
+        if key in missing:
+            report(module.name, finished=0)
+        wp.force_load(device, [module], block_dim)
+        if key in missing:
+            report("", finished=1)
+
+    # Ordinary modules hold many kernels and the unique ones a single one: the slow ones first, so
+    # that no core idles at the end.
+    order = sorted(found, key=lambda key: "." not in key[0].name)
+    pool = ThreadPoolExecutor(max_workers or len(os.sched_getaffinity(0)))
+    try:
+        for _ in pool.map(load, order):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return CompilationReport(len(found), len(missing), time.perf_counter() - start)

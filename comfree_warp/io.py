@@ -1,0 +1,185 @@
+"""Between MuJoCo's host structures and the device: `mujoco_warp`'s functions, with k and d."""
+
+import dataclasses
+from typing import Any
+
+import mujoco
+import mujoco_warp
+import numpy as np
+import numpy.typing as npt
+import warp as wp
+from mujoco_warp import EnableBit, IntegratorType
+
+from comfree_warp.types import Data, Model
+
+_INTEGRATORS = (IntegratorType.EULER, IntegratorType.IMPLICIT, IntegratorType.IMPLICITFAST)
+
+
+def _parameter(name: str, value: npt.ArrayLike) -> wp.array:
+    """Validate a parameter of the law and put it on the device, (len,) float32."""
+    allowed = "a finite number >= 0 or a non-empty one-dimensional sequence of them"
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={value!r}: expected {allowed}") from None
+    if array.ndim > 1:
+        raise ValueError(f"{name} has shape {array.shape}: expected {allowed}")
+    array = np.atleast_1d(array)
+    if array.size == 0:
+        raise ValueError(f"{name} is empty: expected {allowed}")
+    wrong = array[~(np.isfinite(array) & (array >= 0.0))]
+    if wrong.size:
+        raise ValueError(f"{name} contains {wrong[0]}: expected {allowed}")
+    return wp.array(array.astype(np.float32), dtype=float)
+
+
+def check_supported(mjm: mujoco.MjModel) -> None:
+    """Refuse what the complementarity-free step does not cover, before anything is on the device.
+
+    Raises:
+      NotImplementedError: names the option and what to use instead.
+    """
+    integrator = mujoco.mjtIntegrator(mjm.opt.integrator)
+    if mjm.opt.integrator not in _INTEGRATORS:
+        raise NotImplementedError(
+            f"integrator {integrator.name[len('mjINT_') :]} is not supported by comfree: "
+            "set <option integrator> to Euler, implicitfast or implicit"
+        )
+    if mjm.opt.enableflags & EnableBit.SLEEP:
+        raise NotImplementedError(
+            "sleep is not supported by comfree: remove <flag sleep='enable'/> from <option>"
+        )
+    if mjm.opt.noslip_iterations > 0:
+        raise NotImplementedError(
+            f"noslip_iterations={mjm.opt.noslip_iterations} is not supported by comfree, which has "
+            "no solver to post-process: set it to 0 in <option>"
+        )
+
+
+def _check_flex(m: mujoco_warp.Model) -> None:
+    """Refuse the flex models that MuJoCo Warp itself would refuse, but only inside its step."""
+    refused = {
+        "stable Neo-Hookean flex elasticity": m.has_flex_snh,
+        "passive flex contact": m.has_flex_passive,
+        "flex elasticity under an implicit integrator": m.opt.integrator != IntegratorType.EULER
+        and (m.nefmK > 0 or m.has_non_simple_flex),
+    }
+    for what, found in refused.items():
+        if found:
+            raise NotImplementedError(
+                f"{what} needs MuJoCo's discrete integrator, which comfree does not support: "
+                "use flex edge equalities, or elasticity with integrator='Euler'"
+            )
+
+
+def put_model(
+    mjm: mujoco.MjModel,
+    comfree_stiffness: npt.ArrayLike = 0.2,
+    comfree_damping: npt.ArrayLike = 0.001,
+    **kwargs: Any,
+) -> Model:
+    """Create a model on the current Warp device.
+
+    Args:
+      mjm: the model on the host.
+      comfree_stiffness: k of the contact law, a scalar or a vector; world w uses entry
+        w mod len. Dimensionless, finite, >= 0.
+      comfree_damping: d of the contact law, likewise.
+      **kwargs: as `mujoco_warp.put_model`.
+
+    Returns:
+      The model, with the parameters in `comfree_stiffness` and `comfree_damping`, (len,) float32.
+
+    Raises:
+      ValueError: a parameter is negative, not finite, empty, no number or not a vector.
+      NotImplementedError: the model uses what this engine does not support (RK4, the discrete
+        integrator, sleep, noslip, elasticity that needs the discrete integrator), or what
+        MuJoCo Warp does not.
+    """
+    parameters = {
+        "comfree_stiffness": _parameter("comfree_stiffness", comfree_stiffness),
+        "comfree_damping": _parameter("comfree_damping", comfree_damping),
+    }
+    check_supported(mjm)
+    base = mujoco_warp.put_model(mjm, **kwargs)
+    _check_flex(base)
+    # comfree_warp.step tells the user once; MuJoCo Warp's own kernels would every step.
+    base.opt.warn_overflow = 0
+    return Model(**_shallow(base), **parameters)
+
+
+def _shallow(instance: Any) -> dict[str, Any]:
+    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+
+
+def _extend_data(base: mujoco_warp.Data) -> Data:
+    base.solver_niter.zero_()
+    return Data(
+        **_shallow(base),
+        qvel_smooth_pred=wp.zeros_like(base.qvel),
+        qfrc_total=base.efc.Ma,
+        overflow_told=wp.zeros(1, dtype=int),
+    )
+
+
+def make_data(mjm: mujoco.MjModel, **kwargs: Any) -> Data:
+    """Create data in the model's initial state. Arguments and errors as `mujoco_warp.make_data`."""
+    return _extend_data(mujoco_warp.make_data(mjm, **kwargs))
+
+
+def put_data(
+    mjm: mujoco.MjModel,
+    mjd: mujoco.MjData,
+    nworld: int = 1,
+    nconmax: int | None = None,
+    njmax: int | None = None,
+    **kwargs: Any,
+) -> Data:
+    """Copy data from the host into every world on the current Warp device.
+
+    Args:
+      mjm: the model on the host.
+      mjd: the data on the host.
+      nworld: number of worlds.
+      nconmax: contacts to allocate per world (all worlds share the sum).
+      njmax: constraint rows to allocate per world.
+      **kwargs: as `mujoco_warp.put_data`.
+
+    Returns:
+      The data, with `qvel_smooth_pred` and `qfrc_total`, (nworld, nv), beside MuJoCo Warp's.
+
+    Raises:
+      ValueError: a size is negative or too small for what `mjd` already holds.
+    """
+    base = mujoco_warp.put_data(mjm, mjd, nworld=nworld, nconmax=nconmax, njmax=njmax, **kwargs)
+    return _extend_data(base)
+
+
+@wp.kernel(enable_backward=False)
+def _clear_worlds(reset_in: wp.array[bool], out: wp.array2d[float]):
+    worldid, dofid = wp.tid()
+    if reset_in[worldid]:
+        out[worldid, dofid] = 0.0
+
+
+def reset_data(m: Model, d: Data, reset: wp.array | None = None) -> None:
+    """Set the worlds to the model's initial state. As `mujoco_warp.reset_data`.
+
+    Args:
+      m: the model on the device.
+      d: the data on the device.
+      reset: which worlds, (nworld,) bool or integer; all of them when None.
+
+    Raises:
+      ValueError: `reset` has another shape or dtype.
+    """
+    mujoco_warp.reset_data(m, d, reset)
+    if reset is None:
+        mask = wp.ones(d.nworld, dtype=bool)
+    elif reset.dtype == wp.bool:
+        mask = reset
+    else:
+        mask = wp.empty(d.nworld, dtype=bool)
+        wp.utils.array_cast(reset, mask)
+    for array in (d.qvel_smooth_pred, d.qfrc_total):
+        wp.launch(_clear_worlds, dim=array.shape, inputs=[mask], outputs=[array])

@@ -1,0 +1,37 @@
+"""The device-side model and data: MuJoCo Warp's, with what the contact law adds to them."""
+
+import dataclasses
+
+import mujoco_warp
+import warp as wp
+
+
+@dataclasses.dataclass(kw_only=True)
+class Model(mujoco_warp.Model):
+    """A `mujoco_warp.Model` with the parameters of the complementarity-free contact law.
+
+    Attributes:
+      comfree_stiffness: gain k on the predicted gap, entry w mod len for world w  (len,) float32
+      comfree_damping: gain d on the predicted speed, entry w mod len for world w  (len,) float32
+    """
+
+    comfree_stiffness: wp.array[float]
+    comfree_damping: wp.array[float]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Data(mujoco_warp.Data):
+    """A `mujoco_warp.Data` with the intermediate results of the complementarity-free step.
+
+    Attributes:
+      qvel_smooth_pred: qvel + timestep * qacc_smooth, the velocity that the next step would have
+        with no constraint force (m/s, rad/s)                             (nworld, nv) float32
+      qfrc_total: qfrc_smooth + qfrc_constraint (N, N m); the same array as `efc.Ma`, from which
+        MuJoCo Warp's integrators start when they factorize again         (nworld, nv) float32
+      overflow_told: bits of `mujoco_warp.OverflowType` that `step` has already told the user;
+        set to all ones for silence                                       (1,) int32
+    """
+
+    qvel_smooth_pred: wp.array2d[float]
+    qfrc_total: wp.array2d[float]
+    overflow_told: wp.array[int]

@@ -1,0 +1,672 @@
+"""One interface over three engines: MuJoCo C, MuJoCo Warp and the complementarity-free one.
+
+    mjm = load_model("benchmark/test_data/primitives.xml")
+    simulation = make_simulation(mjm, engine="comfree", device="cpu", nworld=1)
+    simulation.step(1000)
+    qpos = simulation.read("qpos", world=0)
+
+Every script and benchmark goes through `make_simulation`, so that an engine is compared with
+another on the same start, the same controls and the same checks.
+"""
+
+import abc
+import contextlib
+import copy
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mujoco
+import mujoco.batch
+import mujoco_warp
+import numpy as np
+import numpy.typing as npt
+import warp as wp
+
+import comfree_warp
+from comfree_warp.compilation import Progress, compile_kernels
+
+ENGINES = ("mjc", "mjwarp", "comfree")
+REPOSITORY = Path(__file__).resolve().parent
+
+# No machine moves at this speed; a world that does (or is NaN) has diverged.
+VELOCITY_LIMIT = 1e5  # m/s or rad/s
+
+# What `Simulation.read` and `Simulation.write` know, by MuJoCo's names.
+STATE_FIELDS = (
+    "time",
+    "qpos",
+    "qvel",
+    "act",
+    "ctrl",
+    "qfrc_applied",
+    "xfrc_applied",
+    "mocap_pos",
+    "mocap_quat",
+)
+
+
+class SettingError(ValueError):
+    """A setting has a value that cannot be used. Attributes: `setting`, its name; `problem`."""
+
+    def __init__(self, setting: str, problem: str):
+        super().__init__(f"{setting}: {problem}")
+        self.setting = setting
+        self.problem = problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Contacts and constraint rows of the last step, summed over all worlds."""
+
+    contacts: int
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first sign of a diverged world: a velocity that is NaN or beyond `VELOCITY_LIMIT`.
+
+    Attributes:
+      world: index of the world.
+      step: how many steps it had taken, counted from 1.
+      time: simulated time at the end of that step, s.
+    """
+
+    world: int
+    step: int
+    time: float
+
+    def __str__(self) -> str:
+        return (
+            f"world {self.world} diverged at step {self.step} (t = {self.time:.4f} s): "
+            f"a velocity is NaN or beyond {VELOCITY_LIMIT:g} m/s or rad/s"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """What went wrong so far.
+
+    Attributes:
+      divergence: the earliest one, or None.
+      ndiverged: number of worlds that have diverged.
+      overflow: a sentence for each buffer that was too small, with the count needed so far.
+    """
+
+    divergence: Divergence | None
+    ndiverged: int
+    overflow: tuple[str, ...]
+
+
+# ---------------------------------------------------------------------------- models and devices
+
+
+def find_file(path: str | os.PathLike[str]) -> Path:
+    """Resolve a path against the working directory, then against the repository.
+
+    Raises:
+      SettingError: no such file in either.
+    """
+    candidates = dict.fromkeys([Path.cwd() / path, REPOSITORY / path])
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    tried = " or ".join(str(candidate) for candidate in candidates)
+    raise SettingError("model", f"{str(path)!r} is no file; looked for {tried}")
+
+
+def load_model(path: str | os.PathLike[str]) -> mujoco.MjModel:
+    """Compile an MJCF or URDF file, or load an MJB.
+
+    Raises:
+      SettingError: the file does not exist or is no valid model; in one line, with MuJoCo's reason.
+    """
+    file = find_file(path)
+    try:
+        if file.suffix == ".mjb":
+            return mujoco.MjModel.from_binary_path(str(file))
+        return mujoco.MjModel.from_xml_path(str(file))
+    except (ValueError, mujoco.FatalError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingError("model", f"{str(path)!r} does not compile: {reason}") from None
+
+
+def initial_data(mjm: mujoco.MjModel) -> mujoco.MjData:
+    """The state that a run starts from: keyframe 0 where the model has one, else qpos0."""
+    mjd = mujoco.MjData(mjm)
+    if mjm.nkey:
+        mujoco.mj_resetDataKeyframe(mjm, mjd, 0)
+    return mjd
+
+
+@contextlib.contextmanager
+def _without_missing_driver_line() -> Iterator[None]:
+    """Drop the line that Warp's native code prints where there is no NVIDIA driver; keep others."""
+    with tempfile.TemporaryFile() as caught:
+        saved = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            caught.seek(0)
+            for line in caught.read().splitlines(keepends=True):
+                if b"Could not find or load the NVIDIA CUDA driver" not in line:
+                    os.write(2, line)
+
+
+def warp_device(name: str) -> wp.Device:
+    """The Warp device of that name ("cpu", "cuda", "cuda:0", ...), with Warp initialized quietly.
+
+    Raises:
+      SettingError: this machine has no such device.
+    """
+    wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
+    with _without_missing_driver_line():
+        wp.init()
+    available = [device.alias for device in wp.get_devices()]
+    if name in available or (name == "cuda" and wp.is_cuda_available()):
+        return wp.get_device(name)
+    raise SettingError("device", f"{name!r} is not here; available: {', '.join(available)}")
+
+
+# -------------------------------------------------------------------------------- the interface
+
+
+class Simulation(abc.ABC):
+    """Worlds of one model on one engine and device.
+
+    Attributes:
+      mjm: the model, on the host.
+      engine: one of `ENGINES`.
+      device: Warp's name of the device; "cpu" for mjc.
+      nworld: number of worlds.
+      nstep: steps taken since the start, per world.
+      compile_seconds: time spent compiling and loading kernels and capturing the step.
+      sizes: nconmax and njmax per world, where the engine has such buffers.
+    """
+
+    mjm: mujoco.MjModel
+    engine: str
+    device: str
+    nworld: int
+    nstep: int = 0
+    compile_seconds: float = 0.0
+    sizes: dict[str, int]
+
+    @abc.abstractmethod
+    def step(self, n: int = 1) -> None:
+        """Advance every world by n timesteps. On CUDA this returns before the work is done."""
+
+    @abc.abstractmethod
+    def read(self, field: str, world: int = 0) -> np.ndarray:
+        """Copy one field (of `STATE_FIELDS`, shape as in MjData) of one world from the device."""
+
+    @abc.abstractmethod
+    def write(self, field: str, values: npt.ArrayLike) -> None:
+        """Set a field of every world: values as in MjData, or with a leading axis of nworld."""
+
+    def set_ctrl(self, ctrl: npt.ArrayLike) -> None:
+        """Set the controls, (nu,) or (nworld, nu); control noise is added around them."""
+        self.write("ctrl", ctrl)
+
+    @abc.abstractmethod
+    def counts(self) -> Counts:
+        """Contacts and rows of the last step; waits for the device."""
+
+    @abc.abstractmethod
+    def health(self) -> Health:
+        """Divergence and overflow so far; waits for the device."""
+
+    @abc.abstractmethod
+    def synchronize(self) -> None:
+        """Wait until the steps asked for are done."""
+
+
+def _check_field(field: str) -> None:
+    if field not in STATE_FIELDS:
+        raise ValueError(f"field {field!r} is none of {', '.join(STATE_FIELDS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlNoise:
+    """Uniform noise on the controls, the same sequence on every engine and device.
+
+    ctrl = clip(base + scale * radius * U(-1, 1)), with radius half the control range, or 1 where
+    an actuator has none. The number drawn depends on seed, step, world and actuator only.
+    """
+
+    scale: float = 0.0
+    seed: int = 0
+
+
+def _ctrl_limits(mjm: mujoco.MjModel) -> list[wp.array]:
+    limited = wp.array(mjm.actuator_ctrllimited.astype(bool), dtype=bool)
+    return [limited, wp.array(mjm.actuator_ctrlrange, dtype=wp.vec2)]
+
+
+@wp.func
+def _noisy_ctrl(
+    base: float,
+    limited: bool,
+    ctrlrange: wp.vec2,
+    scale: float,
+    seed: int,
+    step: int,
+    world: int,
+    i: int,
+) -> float:
+    state = wp.rand_init(wp.int32(wp.rand_init(seed, step)), world * 8191 + i)
+    noise = scale * wp.randf(state, -1.0, 1.0)
+    if not limited:
+        return base + noise
+    low, high = ctrlrange[0], ctrlrange[1]
+    return wp.clamp(base + 0.5 * (high - low) * noise, low, high)
+
+
+# ----------------------------------------------------------------------------------- MuJoCo C
+
+
+@wp.kernel(enable_backward=False)
+def _noise_block(
+    limited: wp.array[bool],
+    ctrlrange: wp.array[wp.vec2],
+    scale: float,
+    seed: int,
+    first_step: int,
+    base: wp.array2d[float],
+    out: wp.array3d[float],
+):
+    world, step, i = wp.tid()
+    out[world, step, i] = _noisy_ctrl(
+        base[world, i], limited[i], ctrlrange[i], scale, seed, first_step + step, world, i
+    )
+
+
+class _MjcSimulation(Simulation):
+    """MuJoCo C on all cores, through the rollout of `mujoco.batch.Batch`.
+
+    Batch is MuJoCo 4's form of `mujoco.rollout`: the same thread pool and speed, but it keeps the
+    solver's warm start from call to call, so that a run does not depend on how it was cut into
+    calls and equals a loop of `mj_step` bit for bit.
+    """
+
+    _RECORD_BYTES = 16 << 20  # velocities kept per call, to find the step at which one diverged
+
+    def __init__(self, mjm: mujoco.MjModel, nworld: int, noise: ControlNoise):
+        self.mjm, self.engine, self.device, self.nworld = mjm, "mjc", "cpu", nworld
+        self.sizes = {}
+        self._noise = noise
+        self._diverged_step = np.full(nworld, -1)
+        # Without this MuJoCo would silently put a diverged world back to its start.
+        mjm = copy.copy(mjm)
+        mjm.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        self._batch = mujoco.batch.Batch(mjm, nworld)
+        mjd = initial_data(mjm)
+        self._start_time = mjd.time
+        for field in STATE_FIELDS:
+            self._batch.bind(field)[:] = getattr(mjd, field)
+        self._ctrl = np.tile(mjd.ctrl, (nworld, 1)).astype(np.float32)
+        self._ncon, self._nefc = self._batch.bind("ncon"), self._batch.bind("nefc")
+        per_step = 8 * nworld * max(1, mjm.nv + mjm.nu)
+        self._block = max(1, self._RECORD_BYTES // per_step)
+
+    def step(self, n: int = 1) -> None:
+        while n > 0:
+            block = min(n, self._block)
+            control = self._noise_for(block) if self._noise.scale and self.mjm.nu else None
+            with _silent_mujoco_warnings():
+                qvel = self._batch.rollout(block, control, record=("qvel",))["qvel"]
+            self._watch(qvel)
+            self.nstep += block
+            n -= block
+
+    def _watch(self, qvel: np.ndarray) -> None:
+        bad = ~(np.abs(qvel).max(axis=2, initial=0.0) <= VELOCITY_LIMIT)  # NaN compares false
+        new = bad.any(axis=1) & (self._diverged_step < 0)
+        self._diverged_step[new] = self.nstep + 1 + bad[new].argmax(axis=1)
+
+    def _noise_for(self, block: int) -> np.ndarray:
+        with wp.ScopedDevice("cpu"):
+            out = wp.empty((self.nworld, block, self.mjm.nu), dtype=float)
+            wp.launch(
+                _noise_block,
+                dim=out.shape,
+                inputs=[
+                    *_ctrl_limits(self.mjm),
+                    self._noise.scale,
+                    self._noise.seed,
+                    self.nstep,
+                    wp.array(self._ctrl, dtype=float),
+                ],
+                outputs=[out],
+            )
+            return out.numpy()
+
+    def read(self, field: str, world: int = 0) -> np.ndarray:
+        _check_field(field)
+        return np.array(self._batch.bind(field)[world])
+
+    def write(self, field: str, values: npt.ArrayLike) -> None:
+        _check_field(field)
+        self._batch.bind(field)[:] = values
+        if field == "ctrl":
+            self._ctrl[:] = values
+
+    def counts(self) -> Counts:
+        return Counts(int(self._ncon.sum()), int(self._nefc.sum()))
+
+    def health(self) -> Health:
+        full = [int(mujoco.mjtWarning.mjWARN_CONTACTFULL), int(mujoco.mjtWarning.mjWARN_CNSTRFULL)]
+        overflow = ()
+        if self._batch.warning[:, full, 1].any():
+            overflow = (
+                "MuJoCo's arena is full: contacts are lost; raise <size memory> in the model",
+            )
+        return _health(self._diverged_step, overflow, self._start_time, self.mjm.opt.timestep)
+
+    def synchronize(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _silent_mujoco_warnings() -> Iterator[None]:
+    """Keep MuJoCo from writing a line per warning to stdout and MUJOCO_LOG.TXT: `health` tells."""
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)
+
+
+def _health(
+    diverged_step: np.ndarray, overflow: tuple[str, ...], start_time: float, timestep: float
+) -> Health:
+    diverged = np.flatnonzero(diverged_step >= 0)
+    if not diverged.size:
+        return Health(None, 0, overflow)
+    world = diverged[diverged_step[diverged].argmin()]
+    step = int(diverged_step[world])
+    first = Divergence(int(world), step, start_time + step * timestep)
+    return Health(first, int(diverged.size), overflow)
+
+
+# ------------------------------------------------------------------- MuJoCo Warp and comfree
+
+
+# The words of `status`, kept on the device by every step so that none has to wait for the host.
+_MAX_NEFC = wp.constant(0)
+_MAX_NACON = wp.constant(1)
+_MAX_NCOLLISION = wp.constant(2)
+_OVERFLOW = wp.constant(3)
+_STEP = wp.constant(4)
+_NSTATUS = 5
+
+
+@wp.kernel(enable_backward=False)
+def _add_noise(
+    limited: wp.array[bool],
+    ctrlrange: wp.array[wp.vec2],
+    scale: float,
+    seed: int,
+    status: wp.array[int],
+    base: wp.array2d[float],
+    ctrl_out: wp.array2d[float],
+):
+    world, i = wp.tid()
+    ctrl_out[world, i] = _noisy_ctrl(
+        base[world, i], limited[i], ctrlrange[i], scale, seed, status[_STEP], world, i
+    )
+
+
+@wp.kernel(enable_backward=False)
+def _watch_velocity(
+    limit: float,
+    status: wp.array[int],
+    qvel: wp.array2d[float],
+    diverged_step_out: wp.array[int],
+):
+    world, dof = wp.tid()
+    # NaN compares false. All threads of a world write the same number, so their race is harmless.
+    if not (wp.abs(qvel[world, dof]) <= limit) and diverged_step_out[world] < 0:
+        diverged_step_out[world] = status[_STEP] + 1
+
+
+@wp.kernel(enable_backward=False)
+def _watch_counts(
+    nefc: wp.array[int],
+    nacon: wp.array[int],
+    ncollision: wp.array[int],
+    overflow: wp.array[int],
+    status_out: wp.array[int],
+):
+    world = wp.tid()
+    wp.atomic_max(status_out, _MAX_NEFC, nefc[world])
+    if overflow[world] != 0:
+        wp.atomic_or(status_out, _OVERFLOW, overflow[world])
+    if world == 0:
+        wp.atomic_max(status_out, _MAX_NACON, nacon[0])
+        wp.atomic_max(status_out, _MAX_NCOLLISION, ncollision[0])
+        status_out[_STEP] += 1
+
+
+class _WarpSimulation(Simulation):
+    """MuJoCo Warp or comfree_warp, stepped by a captured graph on the CPU or CUDA."""
+
+    def __init__(
+        self,
+        mjm: mujoco.MjModel,
+        engine: str,
+        device: wp.Device,
+        nworld: int,
+        sizes: dict[str, int],
+        law: dict[str, npt.ArrayLike],
+        noise: ControlNoise,
+        progress: Progress | None,
+    ):
+        self.mjm, self.engine, self.device, self.nworld = mjm, engine, device.alias, nworld
+        self.sizes, self._noise = sizes, noise
+        self._package = comfree_warp if engine == "comfree" else mujoco_warp
+        self._wp_device = device
+        mjd = initial_data(mjm)
+        self._start_time = mjd.time
+        with wp.ScopedDevice(device):
+            self._m = self._package.put_model(mjm, **law)
+            self._m.opt.warn_overflow = 0  # `health` tells instead
+            self._d = self._put_data(mjd, nworld)
+            self._ctrl = wp.clone(self._d.ctrl)
+            self._limits = _ctrl_limits(mjm)
+            self._status = wp.zeros(_NSTATUS, dtype=int)
+            self._diverged_step = wp.full(nworld, -1, dtype=int)
+            self._compile(mjd, progress)
+
+    def _put_data(self, mjd: mujoco.MjData, nworld: int) -> mujoco_warp.Data:
+        d = self._package.put_data(self.mjm, mjd, nworld=nworld, **self.sizes)
+        if self.engine == "comfree":
+            d.overflow_told.fill_(-1)  # `health` tells instead
+        return d
+
+    def _compile(self, mjd: mujoco.MjData, progress: Progress | None) -> None:
+        start = time.perf_counter()
+        scratch = self._put_data(mjd, nworld=1)
+        compile_kernels(lambda: self._launch_step(scratch), self._wp_device, progress)
+        with wp.ScopedCapture() as capture:
+            self._launch_step(self._d)
+        self._graph = capture.graph
+        self.compile_seconds = time.perf_counter() - start
+
+    def _launch_step(self, d: mujoco_warp.Data) -> None:
+        nworld, nv, nu = d.nworld, self.mjm.nv, self.mjm.nu
+        if self._noise.scale:
+            wp.launch(
+                _add_noise,
+                dim=(nworld, nu),
+                inputs=[
+                    *self._limits,
+                    self._noise.scale,
+                    self._noise.seed,
+                    self._status,
+                    self._ctrl,
+                ],
+                outputs=[d.ctrl],
+            )
+        self._package.step(self._m, d)
+        wp.launch(
+            _watch_velocity,
+            dim=(nworld, nv),
+            inputs=[VELOCITY_LIMIT, self._status, d.qvel],
+            outputs=[self._diverged_step],
+        )
+        wp.launch(
+            _watch_counts,
+            dim=nworld,
+            inputs=[d.nefc, d.nacon, d.ncollision, d.overflow],
+            outputs=[self._status],
+        )
+
+    def step(self, n: int = 1) -> None:
+        for _ in range(n):
+            wp.capture_launch(self._graph)
+        self.nstep += n
+
+    def read(self, field: str, world: int = 0) -> np.ndarray:
+        _check_field(field)
+        return getattr(self._d, field)[world : world + 1].numpy()[0]
+
+    def write(self, field: str, values: npt.ArrayLike) -> None:
+        _check_field(field)
+        array = getattr(self._d, field)
+        full = np.empty(array.numpy().shape, dtype=np.float32)
+        full[:] = values
+        array.assign(full)
+        if field == "ctrl":
+            self._ctrl.assign(full)
+
+    def counts(self) -> Counts:
+        return Counts(int(self._d.nacon.numpy()[0]), int(self._d.nefc.numpy().sum()))
+
+    def health(self) -> Health:
+        status = self._status.numpy()
+        return _health(
+            self._diverged_step.numpy(),
+            _describe_overflow(status, self.sizes, self.nworld),
+            self._start_time,
+            self.mjm.opt.timestep,
+        )
+
+    def synchronize(self) -> None:
+        wp.synchronize_device(self._wp_device)
+
+
+def _describe_overflow(status: np.ndarray, sizes: dict[str, int], nworld: int) -> tuple[str, ...]:
+    """A sentence per kind of buffer that was too small, from the words of `status`."""
+    kinds = mujoco_warp.OverflowType
+    per_world = {word: -(-int(status[word]) // nworld) for word in (_MAX_NACON, _MAX_NCOLLISION)}
+    njmax, nconmax = sizes["njmax"], sizes["nconmax"]
+    sentences = {
+        kinds.NEFC: f"constraint rows are lost: njmax={njmax}, needed at least "
+        f"{status[_MAX_NEFC]}; raise --njmax",
+        kinds.NJMAX_NNZ: f"constraint rows are lost: their non-zeros do not fit njmax={njmax}; "
+        "raise --njmax",
+        kinds.BROADPHASE: f"contacts are lost: nconmax={nconmax}, needed at least "
+        f"{per_world[_MAX_NCOLLISION]} for pairs of geoms that are close; raise --nconmax",
+        kinds.NARROWPHASE: f"contacts are lost: nconmax={nconmax}, needed at least "
+        f"{per_world[_MAX_NACON]}; raise --nconmax",
+        kinds.CCD: f"contacts are lost: more convex collisions than nconmax={nconmax}; "
+        "raise --nconmax",
+        kinds.HFIELD: "contacts are lost: a geom spans more cells of a height field than MuJoCo "
+        "Warp considers; use a coarser field or a smaller geom",
+        kinds.EPA_HORIZON: "a convex collision was approximated: EPA's horizon buffer is full",
+        kinds.CONTACT_MATCH: "a contact sensor missed contacts: raise <numeric "
+        "name='contact_sensor_maxmatch'> in the model",
+        kinds.TACTILE: "a tactile sensor missed collisions",
+    }
+    return tuple(text for kind, text in sentences.items() if int(status[_OVERFLOW]) & kind)
+
+
+def size_buffers(mjm: mujoco.MjModel, nprobe: int = 500) -> dict[str, int]:
+    """Choose nconmax and njmax (per world) from a short run of the model on MuJoCo C.
+
+    Twice the largest number of contacts and rows seen in `nprobe` steps, since engines that let
+    bodies sink deeper, or are driven otherwise, touch more.
+    """
+    probe = copy.copy(mjm)
+    probe.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    mjd = initial_data(probe)
+    ncon, nefc = 0, 0
+    with _silent_mujoco_warnings():
+        for _ in range(nprobe):
+            mujoco.mj_step(probe, mjd)
+            ncon, nefc = max(ncon, mjd.ncon), max(nefc, mjd.nefc)
+            if not np.isfinite(mjd.qvel).all():
+                break
+    return {"nconmax": 2 * ncon + 32, "njmax": 2 * nefc + 64}
+
+
+# --------------------------------------------------------------------------------- the factory
+
+
+def make_simulation(
+    mjm: mujoco.MjModel,
+    engine: str = "comfree",
+    device: str = "cpu",
+    nworld: int = 1,
+    nconmax: int | None = None,
+    njmax: int | None = None,
+    stiffness: npt.ArrayLike | None = None,
+    damping: npt.ArrayLike | None = None,
+    noise: ControlNoise = ControlNoise(),
+    progress: Progress | None = None,
+) -> Simulation:
+    """Build worlds of a model on an engine and a device, compiled and ready to step.
+
+    Args:
+      mjm: the model.
+      engine: one of `ENGINES`.
+      device: Warp's name of a device; mjc runs on the CPU only.
+      nworld: number of worlds, all starting from `initial_data`.
+      nconmax: contacts per world to allocate; from the model when None. Not used by mjc.
+      njmax: constraint rows per world to allocate, likewise.
+      stiffness: k of the contact law, a scalar or one per world (mod len); comfree only.
+      damping: d of the contact law, likewise.
+      noise: what to add to the controls.
+      progress: told what is being compiled, where something is.
+
+    Raises:
+      SettingError: the engine, the device, a size, a parameter or the model cannot be used.
+    """
+    if engine not in ENGINES:
+        raise SettingError("engine", f"{engine!r} is none of {', '.join(ENGINES)}")
+    for setting, size, least in (
+        ("nworld", nworld, 1),
+        ("nconmax", nconmax, 0),
+        ("njmax", njmax, 0),
+    ):
+        if size is not None and size < least:
+            raise SettingError(setting, f"{size} is too small: at least {least}")
+    wp_device = warp_device(device)
+    if engine == "mjc":
+        if not wp_device.is_cpu:
+            raise SettingError("device", f"{device!r} cannot run mjc, which is CPU only; use cpu")
+        return _MjcSimulation(mjm, nworld, noise)
+
+    sizes = {"nconmax": nconmax, "njmax": njmax}
+    if None in sizes.values():
+        found = size_buffers(mjm)
+        sizes = {name: found[name] if size is None else size for name, size in sizes.items()}
+    law = {}
+    if engine == "comfree":
+        given = {"stiffness": stiffness, "damping": damping}
+        law = {f"comfree_{name}": value for name, value in given.items() if value is not None}
+    try:
+        return _WarpSimulation(mjm, engine, wp_device, nworld, sizes, law, noise, progress)
+    except (NotImplementedError, ValueError) as error:
+        parameter = next((name for name in ("stiffness", "damping") if name in str(error)), "model")
+        raise SettingError(
+            parameter, f"refused by {engine}: {' '.join(str(error).split())}"
+        ) from error
