@@ -26,7 +26,7 @@ run: venv ## run comfree on primitives.xml: headless, on the CPU, 10,000 steps
 	MJSTREAM_PORT=0 $(BIN)/python test_headless.py
 
 test: venv ## run the tests
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n auto --dist worksteal
 
 doctor: venv ## report what this machine can do, and what would mend each lack
 	$(BIN)/python doctor.py

@@ -63,10 +63,11 @@ class CompilationDisplay:
     def update(self, done: int, total: int, started: str) -> None:
         """Take a report of `comfree_warp.compilation.compile_kernels`."""
         if self._task is None:
-            if not console.is_terminal:
-                console.print(f"compiling kernels, first run only: {total} modules")
-            self._bar.start()
             self._task = self._bar.add_task("", total=total)
+            if console.is_terminal:
+                self._bar.start()
+            else:
+                console.print(f"compiling kernels, first run only: {total} modules")
         self._bar.update(self._task, completed=done)
         if started:
             self._bar.update(self._task, description=kernel_name(started))
@@ -78,8 +79,8 @@ class RunDisplay:
     def __init__(self, simulation: engines.Simulation, nsteps: int) -> None:
         self._simulation = simulation
         self._bar = Progress(
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            BarColumn(bar_width=8),
             TextColumn("{task.description}"),
             TimeRemainingColumn(compact=True),
             console=console,
@@ -100,29 +101,25 @@ class RunDisplay:
         self._bar.update(
             self._task,
             completed=simulation.nstep,
-            description=f"{simulation.nstep * simulation.mjm.opt.timestep:.2f} s simulated  "
+            description=f"{simulation.nstep * simulation.mjm.opt.timestep:.2f} s  "
             f"{now.steps_per_second:,.0f} steps/s  {now.realtime_factor:.2f}x real time  "
             f"{simulation.counts().contacts:,} contacts",
         )
 
 
 def show_summary(summary: dict[str, Any]) -> None:
-    """Print the summary that `test_headless.summarize` makes, in four lines."""
+    """Print the summary that `test_headless.summarize` makes, in five lines."""
     worlds = "1 world" if summary["nworld"] == 1 else f"{summary['nworld']:,} worlds"
-    console.print(
-        f"{summary['engine']} on {summary['device']}: {summary['model']}, {worlds}, "
-        f"{summary['nsteps']:,} steps"
-        + (f", ended by {summary['stopped_by']}" if summary["stopped_by"] else "")
-    )
-    console.print(
-        f"  {summary['steps_per_second']:,.0f} steps/s, {summary['realtime_factor']:.2f}x real time; "
-        f"ran for {summary['run_seconds']:.2f} s after {summary['compile_seconds']:.1f} s of compiling "
-        "and loading kernels"
-    )
-    console.print(
-        f"  {summary['contacts']:,} contacts and {summary['rows']:,} constraint rows at the end, "
-        f"{summary['diverged'] or 'no'} world{'s' if summary['diverged'] > 1 else ''} diverged"
-    )
-    console.print(
-        "  " + ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
-    )
+    ended = f", ended by {summary['stopped_by']}" if summary["stopped_by"] else ""
+    diverged = f"{summary['diverged']:,} of {worlds} diverged" if summary["diverged"] else "none"
+    lines = [
+        f"{summary['engine']} on {summary['device']}, {worlds} of {summary['model']}{ended}",
+        f"{summary['nsteps']:,} steps in {summary['run_seconds']:.2f} s: "
+        f"{summary['steps_per_second']:,.0f} steps/s, {summary['realtime_factor']:.2f}x real time",
+        f"{summary['compile_seconds']:.2f} s before that for compiling and loading kernels",
+        f"{summary['contacts']:,} contacts and {summary['rows']:,} constraint rows at the end; "
+        f"diverged: {diverged}",
+        ", ".join(f"{name} {version}" for name, version in summary["versions"].items()),
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)

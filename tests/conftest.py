@@ -1,0 +1,48 @@
+"""Fixtures and the closing lines of the test run."""
+
+import collections
+import os
+from collections.abc import Iterator
+
+import pytest
+import warp as wp
+
+import engines
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    engines.warp_device("cpu")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say on how many states the contact law was compared over which rows (see test_law.py)."""
+    compared = collections.Counter(
+        value
+        for report in terminalreporter.stats.get("passed", [])
+        for name, value in report.user_properties
+        if name == "reference_rows"
+    )
+    if compared:
+        terminalreporter.write_line(
+            f"contact law: reference over MuJoCo C's rows on {compared['mujoco']} random states, "
+            f"over the engine's own on {compared['engine']}, where the two collision pipelines "
+            "found different contacts"
+        )
+
+
+@pytest.fixture(autouse=True)
+def _scratch_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let MuJoCo write its MUJOCO_LOG.TXT elsewhere than into the repository."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.getbasetemp())
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda:0", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every device that the engines support, as the current one."""
+    if request.param != "cpu" and not wp.is_cuda_available():
+        pytest.skip("no CUDA device on this machine")
+    with wp.ScopedDevice(request.param):
+        yield request.param

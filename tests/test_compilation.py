@@ -1,0 +1,49 @@
+"""Kernels are compiled before the step, all of them, and their names are told."""
+
+import subprocess
+import sys
+
+import pytest
+
+from engines import REPOSITORY
+
+pytestmark = pytest.mark.engine
+
+# In a process of its own, with a kernel cache of its own.
+PROGRAM = """
+import sys
+import mujoco, warp as wp
+import engines, comfree_warp as cfwarp
+from comfree_warp.compilation import compile_kernels
+
+device = engines.warp_device("cpu")
+mjm = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><body><joint/><geom size='.1'/></body></worldbody></mujoco>"
+)
+m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm)
+told = []
+report = compile_kernels(lambda: cfwarp.step(m, d), device, lambda *each: told.append(each))
+assert d.time.numpy()[0] == 0.0, "the rehearsal must not step"
+assert report.compiled == report.modules > 0
+assert told[-1][:2] == (report.compiled, report.compiled)
+assert any("comfree_warp.law" in name for _, _, name in told)
+
+from pathlib import Path
+compiled = set(Path(wp.config.kernel_cache_dir).iterdir())
+cfwarp.step(m, d)
+new = set(Path(wp.config.kernel_cache_dir).iterdir()) - compiled
+assert not new, f"compiled at the first step: {new}"
+
+again = compile_kernels(lambda: cfwarp.step(m, d), device, lambda *each: told.append("again"))
+assert again.compiled == 0 and told[-1] != "again"
+"""
+
+
+def test_every_kernel_of_a_step_is_compiled_beforehand(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=REPOSITORY,
+        env={"WARP_CACHE_PATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        check=True,
+        timeout=300,
+    )

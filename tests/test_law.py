@@ -1,0 +1,165 @@
+"""One step of the kernels against the independent float64 reference, on every model.
+
+For both cones, both Jacobian layouts and the three integrators. The reference runs over MuJoCo
+C's own rows. Where the two collision pipelines find different rows it runs over the engine's rows
+instead; the end of the test run says on how many states that was so.
+"""
+
+import copy
+
+import mujoco
+import numpy as np
+import pytest
+import reference
+import scenes
+import warp as wp
+
+import comfree_warp as cfwarp
+
+pytestmark = pytest.mark.engine
+
+TOLERANCE = 1e-4  # relative to the largest component, for float32 against float64
+
+CONES = {"pyramidal": mujoco.mjtCone.mjCONE_PYRAMIDAL, "elliptic": mujoco.mjtCone.mjCONE_ELLIPTIC}
+JACOBIANS = {"dense": mujoco.mjtJacobian.mjJAC_DENSE, "sparse": mujoco.mjtJacobian.mjJAC_SPARSE}
+INTEGRATORS = {
+    "euler": mujoco.mjtIntegrator.mjINT_EULER,
+    "implicit": mujoco.mjtIntegrator.mjINT_IMPLICIT,
+    "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
+}
+STIFFNESS, DAMPING = 0.2, 0.001
+
+
+def relative_error(value: np.ndarray, expected: np.ndarray) -> float:
+    if not expected.size:
+        return 0.0
+    scale = np.abs(expected).max()
+    return (
+        float(np.abs(value - expected).max() / scale) if scale > 0 else float(np.abs(value).max())
+    )
+
+
+def engine_rows(mjm: mujoco.MjModel, d: cfwarp.Data, sparse: bool) -> reference.Rows:
+    """The rows that the engine built in world 0, in float64."""
+    n = int(d.nefc.numpy()[0])
+    if sparse:
+        J = np.zeros((n, mjm.nv))
+        nnz, adr = d.efc.J_rownnz.numpy()[0], d.efc.J_rowadr.numpy()[0]
+        colind, values = d.efc.J_colind.numpy()[0, 0], d.efc.J.numpy()[0, 0]
+        for i in range(n):
+            entries = slice(adr[i], adr[i] + nnz[i])
+            np.add.at(J[i], colind[entries], values[entries])
+    else:
+        J = d.efc.J.numpy()[0, :n, : mjm.nv].astype(np.float64)
+    cones = []
+    if mjm.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC:
+        contact = d.contact
+        for conid in range(int(d.nacon.numpy()[0])):
+            dim = int(contact.dim.numpy()[conid])
+            address = contact.efc_address.numpy()[conid, :dim]
+            if dim > 1 and address[0] >= 0:
+                friction = contact.friction.numpy()[conid, : dim - 1].astype(np.float64)
+                mu = friction[0] / np.sqrt(mjm.opt.impratio)
+                cones.append(reference.Cone(rows=address, friction=friction, mu=mu))
+    efc = {name: getattr(d.efc, name).numpy()[0, :n] for name in ("type", "D", "pos", "margin")}
+    return reference.Rows(
+        J=J,
+        D=efc["D"].astype(np.float64),
+        phi=(efc["pos"] - efc["margin"]).astype(np.float64),
+        vel=d.efc.vel.numpy()[0, :n].astype(np.float64),
+        type=efc["type"],
+        frictionloss=d.efc.frictionloss.numpy()[0, :n].astype(np.float64),
+        cones=tuple(cones),
+    )
+
+
+def same_rows(ours: reference.Rows, theirs: reference.Rows) -> bool:
+    """Whether two collision pipelines found the same rows, in whatever order.
+
+    By sums over the rows, which do not depend on their order: of each type's number, and of D,
+    D phi and D J^2 along each dof.
+    """
+    if sorted(ours.type) != sorted(theirs.type):
+        return False
+
+    def sums(rows: reference.Rows) -> list[np.ndarray]:
+        weights = (rows.D, rows.D * rows.phi, rows.D * rows.vel)
+        return [*(weight @ rows.J for weight in weights), rows.D @ rows.J**2]
+
+    return all(
+        relative_error(one, other) < 3e-5
+        for one, other in zip(sums(ours), sums(theirs), strict=True)
+    )
+
+
+def integrated_velocity(
+    mjm: mujoco.MjModel, mjd: mujoco.MjData, qfrc_constraint: np.ndarray
+) -> np.ndarray:
+    """Velocity after a step of MuJoCo C's own integrator, given the constraint force of the law."""
+    free = copy.copy(mjm)
+    # Some random states are so deep in contact that MuJoCo would put the model back to its start.
+    free.opt.disableflags |= (
+        mujoco.mjtDisableBit.mjDSBL_CONSTRAINT | mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    )
+    stepped = mujoco.MjData(free)
+    spec = mujoco.mjtState.mjSTATE_INTEGRATION
+    state = np.empty(mujoco.mj_stateSize(mjm, spec))
+    mujoco.mj_getState(mjm, mjd, state, spec)
+    mujoco.mj_setState(free, stepped, state, spec)
+    stepped.qfrc_applied += qfrc_constraint
+    mujoco.mj_step(free, stepped)
+    return stepped.qvel
+
+
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+@pytest.mark.parametrize("jacobian", JACOBIANS)
+@pytest.mark.parametrize("cone", CONES)
+@pytest.mark.parametrize("scene", scenes.PATHS)
+def test_step_agrees_with_float64_reference(
+    scene, cone, jacobian, integrator, device, record_property
+):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS[scene]))
+    if jacobian == "dense" and mjm.nv > 60:
+        pytest.skip("MuJoCo Warp has no dense Jacobian above 60 dofs")
+    mjm.opt.cone, mjm.opt.jacobian = CONES[cone], JACOBIANS[jacobian]
+    mjm.opt.integrator = INTEGRATORS[integrator]
+    try:
+        m = cfwarp.put_model(mjm, STIFFNESS, DAMPING)
+    except NotImplementedError as refusal:
+        pytest.skip(str(refusal))
+
+    for seed in range(2):
+        mjd = scenes.random_state(mjm, seed)
+        mujoco.mj_forward(mjm, mjd)
+        expected = reference.step_reference(mjm, mjd, STIFFNESS, DAMPING)
+        nconmax, njmax = 2 * mjd.ncon + 128, 2 * mjd.nefc + 512
+        d = cfwarp.put_data(mjm, mjd, nconmax=nconmax, njmax=njmax)
+        cfwarp.forward(m, d)
+        wp.synchronize()
+        assert d.overflow.numpy()[0] == 0
+
+        rows = engine_rows(mjm, d, m.is_sparse)
+        forces = reference.row_forces(
+            rows, d.qacc_smooth.numpy()[0].astype(float), mjm.opt.timestep, STIFFNESS, DAMPING
+        )
+        nefc = forces.size
+        assert relative_error(d.efc.force.numpy()[0, :nefc], forces) < TOLERANCE
+
+        qfrc_constraint, qacc = expected.qfrc_constraint, expected.qacc
+        same = same_rows(rows, expected.rows)
+        record_property("reference_rows", "mujoco" if same else "engine")
+        if not same:
+            M = reference.full_mass_matrix(mjm, mjd)
+            forces = reference.row_forces(
+                rows, mjd.qacc_smooth, mjm.opt.timestep, STIFFNESS, DAMPING
+            )
+            qfrc_constraint, qacc = reference.acceleration(M, mjd.qfrc_smooth, rows, forces)
+        assert relative_error(d.qfrc_constraint.numpy()[0], qfrc_constraint) < TOLERANCE
+        # A long chain's M^-1 multiplies float32 rounding; what MuJoCo Warp's own acceleration
+        # without constraints is off by is not the law's.
+        allowed = TOLERANCE + relative_error(d.qacc_smooth.numpy()[0], mjd.qacc_smooth)
+        assert relative_error(d.qacc.numpy()[0], qacc) < allowed
+
+        expected_qvel = integrated_velocity(mjm, mjd, qfrc_constraint)
+        cfwarp.step(m, d)
+        assert relative_error(d.qvel.numpy()[0], expected_qvel) < allowed
