@@ -7,15 +7,19 @@ Every figure is a ratio within one run. The competitors take turns, round by rou
 machine that drifts hits all alike; each is compiled, captured and settled before the clock.
 """
 
+import dataclasses
 import os
+import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 import mujoco
+import mujoco_warp
 import warp as wp
 from rich.console import Console
 from rich.table import Table
@@ -27,21 +31,45 @@ import display
 import engines
 import test_headless
 
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A model and the state that every round starts from.
+
+    Attributes:
+      model: path, relative to the repository.
+      settle: steps of MuJoCo C from the model's initial state to that state.
+    """
+
+    model: str
+    settle: int
+
+
+SHIPPED = Path(mujoco_warp.__file__).parent / "test_data"
+HUMANOID = "benchmark/test_data/humanoid/humanoid.xml"
 SCENES = {
-    "primitives, settled": "benchmark/test_data/primitives.xml",
-    "humanoid": "benchmark/test_data/humanoid/humanoid.xml",
+    "primitives, settled": Scene("benchmark/test_data/primitives.xml", 2500),
+    "mujoco_warp's primitives, settled": Scene(str(SHIPPED / "primitives.xml"), 2500),
+    "humanoid, standing": Scene(HUMANOID, 0),
+    "humanoid, fallen": Scene(HUMANOID, 2500),
+    "hand holding a cube": Scene("benchmark/test_data/hand/env_hand_cube.xml", 0),
 }
-HUMANOID = SCENES["humanoid"]
-SETTLE_STEPS = 2000
 
 Competitors = dict[str, Callable[[], None]]
 
 
-def interleaved_times(competitors: Competitors, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each competitor in each round; all take their turn in every round."""
+def interleaved_times(
+    competitors: Competitors, rounds: int, prepare: Competitors | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each competitor in each round; all take their turn in every round.
+
+    What `prepare` holds for a competitor runs before its turn, off the clock.
+    """
     times: dict[str, list[float]] = {name: [] for name in competitors}
     for _ in range(rounds):
         for name, run in competitors.items():
+            if prepare:
+                prepare[name]()
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
@@ -49,9 +77,9 @@ def interleaved_times(competitors: Competitors, rounds: int) -> dict[str, list[f
 
 
 def median_and_spread(values: list[float]) -> str:
-    """Median, and the quartiles in brackets."""
+    """Median, and the quartiles."""
     low, middle, high = statistics.quantiles(values, n=4)
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def round_ratios(times: dict[str, list[float]], slow: str, fast: str) -> list[float]:
@@ -59,54 +87,53 @@ def round_ratios(times: dict[str, list[float]], slow: str, fast: str) -> list[fl
     return [one / other for one, other in zip(times[slow], times[fast], strict=True)]
 
 
-def settled(model: str, device: str, nworld: int) -> dict[str, engines.Simulation]:
-    """All engines on a model, in the state that MuJoCo C comes to rest in, then let settle anew."""
-    mjm = engines.load_model(model)
-    rest = engines.make_simulation(mjm, "mjc")
-    rest.step(SETTLE_STEPS)
-    simulations = {}
-    for engine in engines.ENGINES:
-        where = "cpu" if engine == "mjc" else device
-        simulation = engines.make_simulation(mjm, engine, where, nworld)
-        for field in ("qpos", "qvel", "act"):
-            simulation.write(field, rest.read(field))
-        simulation.step(SETTLE_STEPS // 10)
-        simulation.synchronize()
-        simulations[engine] = simulation
-    return simulations
+class Start:
+    """Puts a simulation into the state that every round of a scene starts from."""
 
+    def __init__(self, scene: Scene):
+        self.mjm = engines.load_model(scene.model)
+        source = engines.make_simulation(self.mjm, "mjc")
+        source.step(scene.settle)
+        self.state = {field: source.read(field) for field in ("qpos", "qvel", "act", "ctrl")}
 
-def stepping(simulation: engines.Simulation, nsteps: int) -> Callable[[], None]:
-    def run() -> None:
-        simulation.step(nsteps)
+    def restore(self, simulation: engines.Simulation) -> None:
+        for field, values in self.state.items():
+            simulation.write(field, values)
         simulation.synchronize()
 
-    return run
+
+def advance(simulation: engines.Simulation, nsteps: int) -> None:
+    simulation.step(nsteps)
+    simulation.synchronize()
 
 
-def compare_engines(device: str, nworld: int, rounds: int, nsteps: int) -> Table:
-    title = f"Time per step of each engine over that of comfree, {nworld} worlds, {device}"
-    table = Table("scene", "mjwarp / comfree", "mjc / comfree", "contacts", title=title)
-    for scene, model in SCENES.items():
-        simulations = settled(model, device, nworld)
-        times = interleaved_times(
-            {name: stepping(each, nsteps) for name, each in simulations.items()}, rounds
+def compare_engines(scene: Scene, device: str, nworld: int, rounds: int, nsteps: int) -> list[str]:
+    """A row of the table: the ratios, the contacts, and what makes the row invalid, if anything."""
+    start = Start(scene)
+    simulations = {
+        engine: engines.make_simulation(
+            start.mjm, engine, "cpu" if engine == "mjc" else device, nworld
         )
-        sick = [
-            f"{name}: {h}"
-            for name, s in simulations.items()
-            if (h := s.health()).ndiverged or h.overflow
-        ]
-        contacts = ", ".join(
-            f"{name} {each.counts().contacts / nworld:.0f}" for name, each in simulations.items()
-        )
-        table.add_row(
-            scene,
-            median_and_spread(round_ratios(times, "mjwarp", "comfree")),
-            median_and_spread(round_ratios(times, "mjc", "comfree")),
-            f"INVALID {sick}" if sick else contacts,
-        )
-    return table
+        for engine in engines.ENGINES
+    }
+    run = {name: partial(advance, each, nsteps) for name, each in simulations.items()}
+    prepare = {name: partial(start.restore, each) for name, each in simulations.items()}
+    interleaved_times(run, 2, prepare)  # warm up
+    times = interleaved_times(run, rounds, prepare)
+    contacts = ", ".join(
+        f"{name} {each.counts().contacts / nworld:.0f}" for name, each in simulations.items()
+    )
+    sick = [
+        f"INVALID: {name} {health.divergence or health.overflow}"
+        for name, each in simulations.items()
+        if (health := each.health()).ndiverged or health.overflow
+    ]
+    return [
+        f"{1e6 * statistics.median(times['comfree']) / nsteps:,.0f}",
+        median_and_spread(round_ratios(times, "mjwarp", "comfree")),
+        median_and_spread(round_ratios(times, "mjc", "comfree")),
+        "\n".join([contacts, *sick]),
+    ]
 
 
 class BareLoop:
@@ -169,17 +196,22 @@ def compare_loops(device: str, rounds: int, nsteps: int) -> Table:
 @click.option("--device", default="cpu", envvar="WARP_DEVICE", show_default=True)
 @click.option("--nworld", default=1, type=click.IntRange(min=1), show_default=True)
 @click.option("--rounds", default=15, type=click.IntRange(min=4), show_default=True)
-@click.option("--nsteps", default=None, type=click.IntRange(min=1), help="Steps in a round.")
+@click.option("--nsteps", default=50, type=click.IntRange(min=1), help="Steps in a round.")
 @click.option("--cores", default=1, type=click.IntRange(min=1), show_default=True)
-def main(device: str, nworld: int, rounds: int, nsteps: int | None, cores: int) -> None:
+def main(device: str, nworld: int, rounds: int, nsteps: int, cores: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     console = Console()
     console.print(
-        f"{rounds} interleaved rounds, {cores} CPU core(s), median [quartiles]; "
+        f"{rounds} interleaved rounds of {nsteps} steps, each from the same state, on {cores} CPU "
+        f"core(s) of {platform.processor() or platform.machine()}: median (quartiles); "
         f"mujoco {mujoco.__version__}, warp {wp.__version__}"
     )
-    console.print(compare_engines(device, nworld, rounds, nsteps or 50))
-    console.print(compare_loops(device, rounds, 20 * (nsteps or 100)))
+    columns = ("scene", "comfree, us/step", "mjwarp / comfree", "mjc / comfree", "contacts")
+    table = Table(*columns, title=f"Time per step of {nworld} world(s) on {device}")
+    for name, scene in SCENES.items():
+        table.add_row(name, *compare_engines(scene, device, nworld, rounds, nsteps))
+    console.print(table)
+    console.print(compare_loops(device, rounds, 20 * nsteps))
 
 
 if __name__ == "__main__":

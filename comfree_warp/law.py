@@ -109,15 +109,17 @@ def _row_force(is_sparse: bool) -> wp.Kernel:
         if efcid >= wp.min(nefc_in[worldid], njmax):
             return
 
+        qacc_smooth = qacc_smooth_in[worldid]
         J_qacc = float(0.0)
         if wp.static(is_sparse):
+            J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
             rowadr = efc_J_rowadr_in[worldid, efcid]
-            for i in range(efc_J_rownnz_in[worldid, efcid]):
-                dofid = efc_J_colind_in[worldid, 0, rowadr + i]
-                J_qacc += efc_J_in[worldid, 0, rowadr + i] * qacc_smooth_in[worldid, dofid]
+            for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
+                J_qacc += J[i] * qacc_smooth[colind[i]]
         else:
+            J = efc_J_in[worldid, efcid]
             for dofid in range(nv):
-                J_qacc += efc_J_in[worldid, efcid, dofid] * qacc_smooth_in[worldid, dofid]
+                J_qacc += J[dofid] * qacc_smooth[dofid]
 
         # J v_s in the form that keeps the surface velocity of a conveyor, which efc.vel includes.
         h = opt_timestep[worldid % opt_timestep.shape[0]]
@@ -228,10 +230,14 @@ def add_rows_sparse(
     force = efc_force_in[worldid, efcid]
     if force == 0.0:
         return
+    J, colind, qfrc = (
+        efc_J_in[worldid, 0],
+        efc_J_colind_in[worldid, 0],
+        qfrc_constraint_out[worldid],
+    )
     rowadr = efc_J_rowadr_in[worldid, efcid]
-    for i in range(efc_J_rownnz_in[worldid, efcid]):
-        dofid = efc_J_colind_in[worldid, 0, rowadr + i]
-        wp.atomic_add(qfrc_constraint_out, worldid, dofid, efc_J_in[worldid, 0, rowadr + i] * force)
+    for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
+        wp.atomic_add(qfrc, colind[i], J[i] * force)
 
 
 @wp.kernel(enable_backward=False)
@@ -244,9 +250,10 @@ def add_rows_dense(
 ):
     """qfrc_constraint = J^T f, a thread per dof of a dense Jacobian."""
     worldid, dofid = wp.tid()
+    J, force = efc_J_in[worldid], efc_force_in[worldid]
     qfrc = float(0.0)
     for efcid in range(wp.min(nefc_in[worldid], njmax)):
-        qfrc += efc_J_in[worldid, efcid, dofid] * efc_force_in[worldid, efcid]
+        qfrc += J[efcid, dofid] * force[efcid]
     qfrc_constraint_out[worldid, dofid] = qfrc
 
 
