@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test doctor bench-engine lint format lock clean
+.PHONY: help venv run test doctor bench-engine picture lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,10 @@ doctor: venv ## report what this machine can do, and what would mend each lack
 	$(BIN)/python doctor.py
 
 bench-engine: venv ## print the speed ratios of the engines, with their spread
-	$(BIN)/python -m pytest benchmark -q --benchmark-disable-gc -s
+	$(BIN)/python benchmark/ratios.py
+
+picture: venv ## draw the README's picture (offscreen: MUJOCO_GL=egl or osmesa)
+	MUJOCO_GL=$${MUJOCO_GL:-egl} $(BIN)/python benchmark/picture.py docs/primitives.png
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .

@@ -33,7 +33,11 @@ class HeadlessSettings(settings.RunSettings):
         7000, "--port", "MJSTREAM_PORT", "Port to stream the state from; 0 or less: no streaming."
     )
     json: str | None = settings.setting(
-        None, "--json", "MJSIM_JSON", "File to write the summary to, for other programs."
+        None,
+        "--json",
+        "MJSIM_JSON",
+        "Write the summary to a file, for other programs.",
+        metavar="FILE",
     )
 
 

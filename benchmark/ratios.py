@@ -21,6 +21,7 @@ import click
 import mujoco
 import mujoco_warp
 import warp as wp
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
@@ -132,7 +133,7 @@ def compare_engines(scene: Scene, device: str, nworld: int, rounds: int, nsteps:
         f"{1e6 * statistics.median(times['comfree']) / nsteps:,.0f}",
         median_and_spread(round_ratios(times, "mjwarp", "comfree")),
         median_and_spread(round_ratios(times, "mjc", "comfree")),
-        "\n".join([contacts, *sick]),
+        "; ".join([contacts, *sick]),
     ]
 
 
@@ -183,7 +184,7 @@ def compare_loops(device: str, rounds: int, nsteps: int) -> Table:
         rounds,
     )
     times["copying"] = [seconds * nsteps / few for seconds in times["copying"]]
-    table = Table("loop, over the other loop", "ratio", title=f"Humanoid, comfree, {device}")
+    table = Table(f"humanoid, comfree on {device}", "ratio", box=MARKDOWN)
     for slow, fast, text in (
         ("headless", "bare", "test_headless.py / bare captured step"),
         ("copying", "headless", "get_data_into every step / test_headless.py"),
@@ -200,14 +201,14 @@ def compare_loops(device: str, rounds: int, nsteps: int) -> Table:
 @click.option("--cores", default=1, type=click.IntRange(min=1), show_default=True)
 def main(device: str, nworld: int, rounds: int, nsteps: int, cores: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    console = Console()
+    console = Console(width=160)  # Markdown tables do not wrap
     console.print(
         f"{rounds} interleaved rounds of {nsteps} steps, each from the same state, on {cores} CPU "
         f"core(s) of {platform.processor() or platform.machine()}: median (quartiles); "
         f"mujoco {mujoco.__version__}, warp {wp.__version__}"
     )
-    columns = ("scene", "comfree, us/step", "mjwarp / comfree", "mjc / comfree", "contacts")
-    table = Table(*columns, title=f"Time per step of {nworld} world(s) on {device}")
+    columns = ("comfree, us/step", "mjwarp / comfree", "mjc / comfree", "contacts per world")
+    table = Table(f"{nworld} world(s) on {device}", *columns, box=MARKDOWN)
     for name, scene in SCENES.items():
         table.add_row(name, *compare_engines(scene, device, nworld, rounds, nsteps))
     console.print(table)

@@ -67,11 +67,12 @@ def test_sleep_is_refused_by_name():
 
 def test_elasticity_under_an_implicit_integrator_is_refused_before_the_step():
     mjm = mujoco.MjModel.from_xml_string(
-        """<mujoco><option integrator="implicitfast"/><worldbody>
+        """<mujoco><worldbody>
         <flexcomp name="cloth" type="grid" count="3 3 1" spacing=".1 .1 .1" dim="2" mass="1">
         <elasticity young="1e4" poisson="0.2" thickness="1e-2" elastic2d="both"/></flexcomp>
         </worldbody></mujoco>"""
     )
+    mjm.opt.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     with pytest.raises(NotImplementedError, match=r"elasticity.*edge equalities"):
         cfwarp.put_model(mjm)
 

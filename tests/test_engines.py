@@ -1,0 +1,231 @@
+"""One interface over three engines: what each promises to every script and benchmark."""
+
+import mujoco
+import numpy as np
+import pytest
+import warp as wp
+
+import engines
+
+pytestmark = pytest.mark.engine
+
+BOX = """
+<mujoco>
+  <option timestep="0.002"/>
+  <worldbody>
+    <geom type="plane" size="2 2 .1"/>
+    <body pos="0 0 .1"><freejoint/><geom type="box" size=".1 .1 .1" mass="1"/></body>
+    <body pos="1 0 1"><joint name="hinge" axis="0 1 0" damping=".1"/>
+      <geom type="capsule" fromto="0 0 0 .3 0 0" size=".02"/></body>
+  </worldbody>
+  <actuator><position joint="hinge" kp="3" ctrlrange="-1 1"/></actuator>
+  <keyframe><key time="1" qpos="0 0 .1 1 0 0 0 .5" qvel="0 0 0 0 0 0 .25" ctrl=".2"/></keyframe>
+</mujoco>
+"""
+
+# A spring that no explicit step of 2 ms can follow.
+EXPLODING = """
+<mujoco>
+  <option timestep="0.002" gravity="0 0 0"><flag eulerdamp="disable"/></option>
+  <worldbody>
+    <body><joint type="slide" stiffness="1e7"/><geom size=".1" mass="1"/></body>
+  </worldbody>
+  <keyframe><key qpos="0.1"/></keyframe>
+</mujoco>
+"""
+
+EVERY_ENGINE = pytest.mark.parametrize("engine", engines.ENGINES)
+
+
+def make(xml: str = BOX, **settings) -> engines.Simulation:
+    return engines.make_simulation(mujoco.MjModel.from_xml_string(xml), **settings)
+
+
+@EVERY_ENGINE
+def test_a_run_starts_from_keyframe_0(engine):
+    simulation = make(engine=engine)
+    assert simulation.read("time") == 1.0
+    np.testing.assert_allclose(simulation.read("qpos"), [0, 0, 0.1, 1, 0, 0, 0, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(simulation.read("qvel")[6], 0.25)
+    np.testing.assert_allclose(simulation.read("ctrl"), [0.2], rtol=1e-6)
+
+
+@EVERY_ENGINE
+def test_step_advances_every_world_by_n_timesteps(engine):
+    simulation = make(engine=engine, nworld=3)
+    simulation.step(10)
+    simulation.step()
+    assert simulation.nstep == 11
+    for world in range(3):
+        assert simulation.read("time", world) == pytest.approx(1.0 + 11 * 0.002, abs=1e-5)
+
+
+@EVERY_ENGINE
+def test_the_engines_agree_on_a_motion_without_contact(engine):
+    swing = BOX.replace('type="plane"', 'type="plane" contype="0" conaffinity="0"')
+    expected = make(swing, engine="mjc")
+    simulation = make(swing, engine=engine)
+    for each in (expected, simulation):
+        each.step(200)
+    np.testing.assert_allclose(simulation.read("qpos"), expected.read("qpos"), atol=1e-4)
+
+
+@EVERY_ENGINE
+def test_counts_are_summed_over_the_worlds(engine):
+    simulation = make(engine=engine, nworld=2)
+    simulation.step(50)
+    assert simulation.counts() == engines.Counts(contacts=8, rows=32)
+
+
+@EVERY_ENGINE
+def test_controls_can_be_set_for_all_worlds_or_each(engine):
+    simulation = make(engine=engine, nworld=2)
+    simulation.set_ctrl([0.5])
+    assert simulation.read("ctrl", 1) == 0.5
+    simulation.set_ctrl([[0.1], [-0.1]])
+    simulation.step(400)
+    assert simulation.read("qpos", 0)[7] > simulation.read("qpos", 1)[7]
+
+
+@EVERY_ENGINE
+def test_a_field_that_is_none_is_refused(engine):
+    with pytest.raises(ValueError, match="'qpoz' is none of time, qpos"):
+        make(engine=engine).read("qpoz")
+
+
+@EVERY_ENGINE
+def test_a_diverged_world_is_found_with_its_step_and_time(engine):
+    simulation = make(EXPLODING, engine=engine, nworld=2)
+    simulation.write("qpos", [[0.0], [0.1]])
+    simulation.step(1)
+    assert simulation.health().ndiverged == 0
+    simulation.step(30)
+    health = simulation.health()
+    assert health.ndiverged == 1
+    assert health.divergence.world == 1
+    assert 1 < health.divergence.step < 10
+    assert health.divergence.time == pytest.approx(health.divergence.step * 0.002)
+    assert "world 1 diverged at step" in str(health.divergence)
+
+
+@EVERY_ENGINE
+def test_a_healthy_run_says_so(engine):
+    simulation = make(engine=engine)
+    simulation.step(20)
+    assert simulation.health() == engines.Health(None, 0, ())
+
+
+@pytest.mark.parametrize("engine", ["mjwarp", "comfree"])
+def test_overflow_is_told_with_the_count_needed_and_nothing_is_printed(engine, capfd):
+    simulation = make(engine=engine, njmax=3, nconmax=2)
+    simulation.step(20)
+    simulation.synchronize()
+    told = "\n".join(simulation.health().overflow)
+    assert "njmax=3, needed at least" in told
+    assert "--njmax" in told
+    assert "nconmax=2, needed at least 4" in told
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_buffers_are_sized_from_the_model_when_not_given():
+    sizes = engines.size_buffers(mujoco.MjModel.from_xml_string(BOX))
+    assert sizes["nconmax"] >= 8
+    assert sizes["njmax"] >= 32
+
+
+@pytest.mark.parametrize("engine", ["mjwarp", "comfree"])
+def test_control_noise_is_the_same_sequence_on_every_engine(engine):
+    noise = engines.ControlNoise(scale=0.3, seed=7)
+    for nstep in (1, 5):
+        reference = make(engine="mjc", nworld=2, noise=noise)
+        simulation = make(engine=engine, nworld=2, noise=noise)
+        reference.step(nstep)
+        simulation.step(nstep)
+        for world in range(2):
+            expected = reference.read("ctrl", world)
+            np.testing.assert_allclose(simulation.read("ctrl", world), expected, rtol=1e-6)
+        assert reference.read("ctrl", 0) != reference.read("ctrl", 1)
+        assert abs(reference.read("ctrl", 0) - 0.2) <= 0.3
+
+
+def test_control_noise_does_not_depend_on_how_the_run_is_cut():
+    noise = engines.ControlNoise(scale=0.3, seed=7)
+    whole, pieces = make(engine="mjc", noise=noise), make(engine="mjc", noise=noise)
+    whole.step(30)
+    for n in (1, 9, 20):
+        pieces.step(n)
+    np.testing.assert_array_equal(whole.read("qpos"), pieces.read("qpos"))
+
+
+def test_mjc_equals_a_loop_of_mj_step_bit_for_bit():
+    mjm = mujoco.MjModel.from_xml_string(BOX)
+    mjd = engines.initial_data(mjm)
+    simulation = make(engine="mjc", nworld=3)
+    for n in (7, 40, 53):
+        simulation.step(n)
+    for _ in range(100):
+        mujoco.mj_step(mjm, mjd)
+    np.testing.assert_array_equal(simulation.read("qpos", world=2), mjd.qpos)
+
+
+def test_a_diverging_mjc_run_leaves_no_log_and_prints_nothing(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    simulation = make(EXPLODING, engine="mjc")
+    simulation.step(2000)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting", "told"),
+    [
+        ({"engine": "bullet"}, "engine", "'bullet' is none of mjc, mjwarp, comfree"),
+        ({"device": "tpu"}, "device", "'tpu' is not here; available: cpu"),
+        ({"nworld": 0}, "nworld", "0 is too small: at least 1"),
+        ({"njmax": -1}, "njmax", "-1 is too small: at least 0"),
+        ({"stiffness": -1.0}, "stiffness", "comfree_stiffness contains -1.0"),
+        ({"damping": []}, "damping", "comfree_damping is empty"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(settings, setting, told):
+    with pytest.raises(engines.SettingError, match=told) as caught:
+        make(**settings)
+    assert caught.value.setting == setting
+
+
+def test_an_unsupported_model_is_refused_as_a_setting():
+    with pytest.raises(engines.SettingError, match="refused by comfree: integrator RK4"):
+        make('<mujoco><option integrator="RK4"/></mujoco>')
+
+
+def test_a_relative_path_is_looked_for_in_the_working_directory_then_the_repository(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    name = "benchmark/test_data/pendula.xml"
+    assert engines.find_file(name) == engines.REPOSITORY / name
+    nearer = tmp_path / name
+    nearer.parent.mkdir(parents=True)
+    nearer.write_text("<mujoco/>")
+    assert engines.find_file(name) == nearer
+
+
+def test_a_model_that_does_not_compile_is_told_in_one_line(tmp_path):
+    path = tmp_path / "broken.xml"
+    path.write_text("<mujoco>\n<worldbody>\n<geom size='-1'/>\n</worldbody></mujoco>")
+    with pytest.raises(engines.SettingError, match=r"broken\.xml' does not compile: ") as caught:
+        engines.load_model(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.cuda
+def test_engines_run_on_cuda():
+    if not wp.is_cuda_available():
+        pytest.skip("no CUDA device on this machine")
+    for engine in ("mjwarp", "comfree"):
+        simulation = make(engine=engine, device="cuda:0", nworld=1024)
+        simulation.step(100)
+        assert simulation.health() == engines.Health(None, 0, ())
+        assert simulation.counts() == engines.Counts(contacts=4096, rows=4 * 4096)

@@ -1,0 +1,181 @@
+"""test_headless.py as its users run it: in a process of its own, from flags and variables."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from engines import REPOSITORY
+
+PENDULA = "benchmark/test_data/pendula.xml"
+SUMMARY_KEYS = {
+    "engine",
+    "device",
+    "model",
+    "nworld",
+    "nsteps",
+    "steps_per_second",
+    "realtime_factor",
+    "compile_seconds",
+    "run_seconds",
+    "contacts",
+    "diverged",
+    "versions",
+}
+
+DIVERGING = """
+<mujoco>
+  <option><flag eulerdamp="disable"/></option>
+  <worldbody>
+    <body><joint type="slide" stiffness="1e9"/><geom size=".1" mass="1"/></body>
+  </worldbody>
+  <keyframe><key qpos="0.1"/></keyframe>
+</mujoco>
+"""
+
+
+def environment(**variables: str) -> dict[str, str]:
+    ours = ("MJSIM_", "MJSTREAM_", "COMFREE_", "WARP_DEVICE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {"MJSTREAM_PORT": "0"} | variables
+
+
+def headless(*arguments: str, cwd=REPOSITORY, **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "test_headless.py"), *arguments],
+        cwd=cwd,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def run_with_summary(tmp_path, *arguments: str, **variables: str) -> dict:
+    path = tmp_path / "summary.json"
+    done = headless("--json", str(path), *arguments, **variables)
+    assert done.returncode == 0, done.stderr
+    return json.loads(path.read_text())
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["mjc", "mjwarp", "comfree"])
+def test_a_run_ends_with_status_0_and_a_summary(engine, tmp_path):
+    summary = run_with_summary(tmp_path, "--engine", engine, "--model", PENDULA, "--nsteps", "50")
+    assert summary.keys() >= SUMMARY_KEYS
+    assert (summary["engine"], summary["nsteps"], summary["diverged"]) == (engine, 50, 0)
+    assert summary["steps_per_second"] > 0
+
+
+def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default(tmp_path):
+    variables = {"MJSIM_ENGINE": "0", "MJSIM_MODEL": PENDULA, "MJSIM_NSTEPS": "7"}
+    summary = run_with_summary(tmp_path, **variables)
+    assert (summary["engine"], summary["model"], summary["nsteps"]) == ("mjc", PENDULA, 7)
+    assert run_with_summary(tmp_path, "--nsteps", "3", **variables)["nsteps"] == 3
+
+
+def test_several_worlds_of_mjc_run_at_once(tmp_path):
+    summary = run_with_summary(
+        tmp_path, "--engine=mjc", "--model", PENDULA, "--nsteps=20", "--nworld=8"
+    )
+    assert summary["nworld"] == 8
+    rate = summary["nsteps"] * 8 / summary["run_seconds"]
+    assert summary["steps_per_second"] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "told"),
+    [
+        (["--engine", "bullet"], {}, "--engine: 'bullet' is no engine; allowed: mjc (0), "),
+        (["--model", "no/such.xml"], {}, "--model: 'no/such.xml' is no file; looked for "),
+        ([], {"MJSIM_MODEL": "no/such.xml"}, "MJSIM_MODEL: 'no/such.xml' is no file"),
+        (["--device", "cuda:77"], {}, "--device: 'cuda:77' is not here; available: cpu"),
+        (["--nsteps", "many"], {}, "--nsteps: 'many' is not a valid integer"),
+        ([], {"MJSIM_NWORLD": "0"}, "MJSIM_NWORLD: 0 is not in the range x>=1"),
+        (["--stiffness", "0.2,x"], {}, "--stiffness: '0.2,x' is no number or comma-separated"),
+        ([], {"COMFREE_DAMPING": "-1"}, "COMFREE_DAMPING: refused by comfree: comfree_damping"),
+        (["--json", "/no/such/x.json"], {}, "--json: '/no/such/x.json' cannot be written"),
+        (["--engin", "mjc"], {}, "No such option '--engin'"),
+    ],
+)
+def test_wrong_use_is_one_line_that_names_the_setting_and_status_2(arguments, variables, told):
+    done = headless(*arguments, **variables)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("test_headless.py: ")
+
+
+def test_a_model_that_does_not_compile_is_wrong_use(tmp_path):
+    path = tmp_path / "broken.xml"
+    path.write_text("<mujoco>\n<nonsense/>\n</mujoco>")
+    done = headless("--model", str(path))
+    assert done.returncode == 2
+    assert "does not compile: XML Error" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_divergence_is_status_1_and_told_with_world_step_and_time(tmp_path):
+    path = tmp_path / "diverging.xml"
+    path.write_text(DIVERGING)
+    report = tmp_path / "summary.json"
+    done = headless("--engine=mjc", "--model", str(path), "--json", str(report), "--nworld=2")
+    assert done.returncode == 1
+    assert "world 0 diverged at step " in done.stderr.splitlines()[-1]
+    summary = json.loads(report.read_text())
+    assert summary["diverged"] == 2
+    assert summary["first_divergence"]["step"] < 20
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_the_summary_of_what_was_run(signum, tmp_path):
+    report = tmp_path / "summary.json"
+    arguments = ["--engine=mjc", "--model", PENDULA, "--nsteps=2000000000", "--json", str(report)]
+    process = subprocess.Popen(
+        [sys.executable, "test_headless.py", *arguments],
+        cwd=REPOSITORY,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(5)
+    process.send_signal(signum)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 128 + signum
+    assert "Traceback" not in told
+    assert f"ended by {signum.name}" in told
+    summary = json.loads(report.read_text())
+    assert 0 < summary["nsteps"] < 2000000000
+    assert summary["stopped_by"] == signum.name
+
+
+def test_help_lists_every_flag_with_its_variable():
+    told = headless("--help").stdout
+    for flag, variable in (
+        ("--engine", "MJSIM_ENGINE"),
+        ("--model", "MJSIM_MODEL"),
+        ("--nsteps", "MJSIM_NSTEPS"),
+        ("--nworld", "MJSIM_NWORLD"),
+        ("--njmax", "MJSIM_NJMAX"),
+        ("--nconmax", "MJSIM_NCONMAX"),
+        ("--device", "WARP_DEVICE"),
+        ("--stiffness", "COMFREE_STIFFNESS"),
+        ("--damping", "COMFREE_DAMPING"),
+        ("--ctrl-noise", "MJSIM_CTRL_NOISE"),
+        ("--seed", "MJSIM_SEED"),
+        ("--host", "MJSTREAM_HOST"),
+        ("--port", "MJSTREAM_PORT"),
+        ("--json", "--json FILE"),
+    ):
+        assert flag in told
+        assert variable in told
+
+
+def test_the_script_runs_from_any_directory(tmp_path):
+    done = headless("--engine=mjc", "--nsteps=1", "--model", PENDULA, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
