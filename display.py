@@ -57,7 +57,7 @@ class CompilationDisplay:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._task is not None:
+        if self._bar.live.is_started:
             self._bar.stop()
 
     def update(self, done: int, total: int, started: str) -> None:
@@ -107,18 +107,31 @@ class RunDisplay:
         )
 
 
+def _worlds(nworld: int) -> str:
+    return "1 world" if nworld == 1 else f"{nworld:,} worlds"
+
+
+def show_start(simulation: engines.Simulation, model: str, nsteps: int) -> None:
+    """Say what is about to run."""
+    console.print(
+        f"{simulation.engine} on {simulation.device}: {nsteps:,} steps of "
+        f"{_worlds(simulation.nworld)} of {model}",
+        soft_wrap=True,
+    )
+
+
 def show_summary(summary: dict[str, Any]) -> None:
-    """Print the summary that `test_headless.summarize` makes, in five lines."""
-    worlds = "1 world" if summary["nworld"] == 1 else f"{summary['nworld']:,} worlds"
+    """Print the summary that `test_headless.summarize` makes, in four lines."""
     ended = f", ended by {summary['stopped_by']}" if summary["stopped_by"] else ""
-    diverged = f"{summary['diverged']:,} of {worlds} diverged" if summary["diverged"] else "none"
+    worlds_diverged = "no world"
+    if summary["diverged"]:
+        worlds_diverged = f"{summary['diverged']:,} of {_worlds(summary['nworld'])}"
     lines = [
-        f"{summary['engine']} on {summary['device']}, {worlds} of {summary['model']}{ended}",
-        f"{summary['nsteps']:,} steps in {summary['run_seconds']:.2f} s: "
+        f"{summary['nsteps']:,} steps in {summary['run_seconds']:.2f} s{ended}: "
         f"{summary['steps_per_second']:,.0f} steps/s, {summary['realtime_factor']:.2f}x real time",
         f"{summary['compile_seconds']:.2f} s before that for compiling and loading kernels",
         f"{summary['contacts']:,} contacts and {summary['rows']:,} constraint rows at the end; "
-        f"diverged: {diverged}",
+        f"{worlds_diverged} diverged",
         ", ".join(f"{name} {version}" for name, version in summary["versions"].items()),
     ]
     for line in lines:

@@ -192,4 +192,7 @@ def run(
         name = error.ctx.info_name if error.ctx else sys.argv[0]
         print(f"{name}: {_describe(error)} (see --help)", file=sys.stderr)
         status = 2
+    except click.Abort:  # Ctrl-C where `main` does not handle it, such as during compilation
+        print("interrupted", file=sys.stderr)
+        status = 130
     sys.exit(status)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import engines
 import settings
-from display import CompilationDisplay, RunDisplay, console, pace, show_summary
+from display import CompilationDisplay, RunDisplay, console, pace, show_start, show_summary
 
 BLOCK_SECONDS = 0.1  # how often the run looks at its clock, its health and its progress bar
 
@@ -136,6 +136,7 @@ def main(chosen: HeadlessSettings) -> int:
         console.print(f"streaming is not built yet: port {chosen.port} stays closed")
 
     with StopSignals() as signals:
+        show_start(simulation, chosen.model, chosen.nsteps)
         run_seconds = run_steps(simulation, chosen.nsteps, signals)
         stopped_by = signals.received.name if signals.received else None
         summary = summarize(simulation, chosen.model, run_seconds, stopped_by)

@@ -143,7 +143,8 @@ def test_a_signal_ends_a_run_with_the_summary_of_what_was_run(signum, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(5)
+    assert process.stderr.readline().startswith("mjc on cpu: 2,000,000,000 steps of 1 world of ")
+    time.sleep(1)
     process.send_signal(signum)
     _, told = process.communicate(timeout=30)
     assert process.returncode == 128 + signum
@@ -152,6 +153,23 @@ def test_a_signal_ends_a_run_with_the_summary_of_what_was_run(signum, tmp_path):
     summary = json.loads(report.read_text())
     assert 0 < summary["nsteps"] < 2000000000
     assert summary["stopped_by"] == signum.name
+
+
+@pytest.mark.engine
+def test_ctrl_c_while_kernels_compile_ends_without_a_traceback(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "test_headless.py", "--model", PENDULA],
+        cwd=REPOSITORY,
+        env=environment(WARP_CACHE_PATH=str(tmp_path)),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    first = process.stderr.readline()
+    assert first.startswith("compiling kernels, first run only: ")
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert told.strip() == "interrupted"
 
 
 def test_help_lists_every_flag_with_its_variable():
