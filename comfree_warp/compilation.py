@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import warp as wp
@@ -42,25 +41,38 @@ Progress = Callable[[int, int, str], None]
 
 @contextlib.contextmanager
 def _recorded_launches(found: dict[tuple[wp.Module, int | None], None]) -> Iterator[None]:
-    """Within this context a launch is noted in `found` as (module, block_dim), and not executed."""
+    """Within this context a launch is noted in `found` as (module, block_dim), and not executed.
+
+    It replaces functions of the `warp` module, so no other thread may launch meanwhile.
+    """
 
     def launch(kernel, dim, *args, block_dim=None, **kwargs):
         # An empty launch compiles nothing; a generic kernel only when its types are known.
         if np.prod(dim) > 0 and not kernel.is_generic:
             found[(kernel.module, block_dim)] = None
 
-    def capture_while(condition, while_body, on_true=None, **kwargs):
+    def capture_while(condition, while_body, stream=None, **kwargs):
         while_body(**kwargs)
 
-    def capture_if(condition, on_true=None, on_false=None, **kwargs):
+    def capture_if(condition, on_true=None, on_false=None, stream=None, **kwargs):
         for branch in (on_true, on_false):
             if branch is not None:
                 branch(**kwargs)
 
-    with mock.patch.multiple(
-        wp, launch=launch, launch_tiled=launch, capture_while=capture_while, capture_if=capture_if
-    ):
+    recorders = {
+        "launch": launch,
+        "launch_tiled": launch,
+        "capture_while": capture_while,
+        "capture_if": capture_if,
+    }
+    originals = {name: getattr(wp, name) for name in recorders}
+    try:
+        for name, recorder in recorders.items():
+            setattr(wp, name, recorder)
         yield
+    finally:
+        for name, original in originals.items():
+            setattr(wp, name, original)
 
 
 def _in_cache(module: wp.Module, device: wp.Device, block_dim: int | None) -> bool:
