@@ -50,15 +50,19 @@ class Figures:
       realtime_factor: simulated seconds per second of wall time.
       delay: how much later the newest state came than the quickest one of this connection, s; or
         None if the server does not say when it sends.
+      connected: whether there is a connection.
     """
 
     time: float
     frames_per_second: float
     realtime_factor: float
     delay: float | None
+    connected: bool = True
 
     @property
     def rate(self) -> str:
+        if not self.connected:
+            return "no connection"
         return f"{self.frames_per_second:.1f} frames/s, {self.realtime_factor:.2f}x real time"
 
     @property
@@ -152,7 +156,7 @@ class Lines(Display):
         self._due = time.monotonic() + self.PERIOD
 
     def show(self, mjd: mujoco.MjData, figures: Figures, moved: bool) -> None:
-        if time.monotonic() < self._due:
+        if not figures.connected or time.monotonic() < self._due:
             return
         self._due = max(self._due + self.PERIOD, time.monotonic())
         try:
