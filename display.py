@@ -108,7 +108,7 @@ class RunDisplay:
 
 
 def show_summary(summary: dict[str, Any]) -> None:
-    """Print the summary that `test_headless.summarize` makes, in five lines."""
+    """Print the summary that `test_headless.summarize` makes, in five lines or six."""
     worlds = "1 world" if summary["nworld"] == 1 else f"{summary['nworld']:,} worlds"
     ended = f", ended by {summary['stopped_by']}" if summary["stopped_by"] else ""
     diverged = f"{summary['diverged']:,} of {worlds} diverged" if summary["diverged"] else "none"
@@ -121,5 +121,13 @@ def show_summary(summary: dict[str, Any]) -> None:
         f"diverged: {diverged}",
         ", ".join(f"{name} {version}" for name, version in summary["versions"].items()),
     ]
+    if stream := summary["stream"]:
+        lines.insert(
+            -1,
+            f"{stream['viewers']:,} viewers got {stream['frames_sent']:,} states and skipped "
+            f"{stream['frames_skipped']:,}: {stream['bytes_sent'] / 1e6:,.1f} MB; the longest send "
+            f"took {1e6 * stream['longest_send_seconds']:,.0f} us; {stream['refused']:,} refused, "
+            f"{stream['dropped']:,} dropped",
+        )
     for line in lines:
         console.print(line, soft_wrap=True)

@@ -369,6 +369,7 @@ class StreamServer:
         self._first = threading.Event()
         self._stop_at: float | None = None  # time.monotonic() at which waiting for viewers ends
         self._thread: threading.Thread | None = None
+        self._listener: socket.socket | None = None
 
     # ------------------------------------------------------------ for the simulation's thread
 
@@ -400,20 +401,38 @@ class StreamServer:
         """
         if not self.enabled or self._thread:
             return
+        self.bind()
         try:
             model = model_packet(self.model_path, self._mode)
         except (ValueError, OSError) as error:
+            self._unbind()
             raise StreamError("model", " ".join(str(error).split())) from error
         self._model = encode_packet({**model, "run": self.run})
         self._stop_at, self._frame, self._awake = None, None, False
         self._first.clear()
-        self._listener = self._listen()
         self._wake_out, self._wake_in = socket.socketpair()
-        for sock in (self._listener, self._wake_out, self._wake_in):
-            sock.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._wake_in.setblocking(False)
         self._thread = threading.Thread(target=_IoThread(self).run, name="stream", daemon=True)
         self._thread.start()
         self._wait_for_viewer(interrupted)
+
+    def bind(self) -> None:
+        """Take the port, so that an error shows before long preparations; `start` does it too.
+
+        Viewers that come before `start` have to wait for it.
+
+        Raises:
+          StreamError: the host or the port cannot be used.
+        """
+        if self.enabled and self._listener is None:
+            self._listener = self._listen()
+            self._listener.setblocking(False)
+
+    def _unbind(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _listen(self) -> socket.socket:
         try:
@@ -464,20 +483,21 @@ class StreamServer:
         """Whether `send_state` would send: somebody is watching, and it is time for a frame."""
         return self._watched > 0 and time.perf_counter() >= self._next_frame
 
-    def send_state(self, mjd: State, step: int = 0) -> bool:
+    def send_state(self, mjd: State, step: int = 0, last: bool = False) -> bool:
         """Copy the state for the viewers if a frame is due; returns at once, whatever they do.
 
         Args:
           mjd: an MjData, or another object with the fields of it that `pack_mjdata` reads.
           step: steps taken so far.
+          last: it is the last of a run: send it, due or not.
 
         Returns:
-          whether a frame was due.
+          whether it will be sent.
         """
         if not self._watched:
             return False
         now = time.perf_counter()
-        if now < self._next_frame:
+        if now < self._next_frame and not last:
             return False
         # Keep to the grid of the rate, but do not run after frames that are long gone.
         self._next_frame = max(self._next_frame + self._period, now + 0.5 * self._period)
@@ -504,12 +524,14 @@ class StreamServer:
     def stop_connection(self) -> None:
         """Send the newest state and `close` to every viewer, wait at most 2 s, free the port."""
         if not self._thread:
+            self._unbind()
             return
         self._stop_at = time.monotonic() + CLOSE_SECONDS
         self._awake = False
         self._wake()
         self._thread.join()
         self._thread = None
+        self._unbind()
         self._wake_in.close()
         self._wake_out.close()
 
