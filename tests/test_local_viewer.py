@@ -18,7 +18,7 @@ from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 import local_viewer
 import viewing
-from streaming import StreamServer, encode_packet, pack_mjdata
+from streaming import encode_packet, pack_mjdata
 
 SWINGING = """
 <mujoco model="swinging">
@@ -294,13 +294,10 @@ def test_prints_a_line_a_second_and_ends_with_the_stream(swinging: Path, tmp_pat
     assert second - first == pytest.approx(1.0, abs=0.5)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
-def test_a_signal_while_it_waits_for_a_server_ends_it(
-    signum: signal.Signals, tmp_path: Path
-) -> None:
+def test_a_signal_while_it_waits_for_a_server_ends_it(tmp_path: Path) -> None:
     with ViewerProcess(tmp_path, free_port(), "--backend", "none") as viewer:
         viewer.wait_for("no server at")
-        viewer.send_signal(signum)
+        viewer.send_signal(signal.SIGTERM)
         assert viewer.status() == 0
     assert "Traceback" not in viewer.errors
 
@@ -309,7 +306,7 @@ def test_without_a_display_it_names_the_backend_without_one(tmp_path: Path) -> N
     with ViewerProcess(tmp_path, free_port(), DISPLAY="", WAYLAND_DISPLAY="") as viewer:
         assert viewer.status() == 2
     (line,) = viewer.errors.splitlines()
-    assert "DISPLAY" in line
+    assert "native cannot open a window here" in line
     assert "--backend none" in line
 
 
@@ -386,7 +383,7 @@ def test_window_draws_a_moving_scene(screen: Screen, swinging: Path, tmp_path: P
         wait_until(moved, "the capsule is elsewhere")
 
 
-@pytest.mark.parametrize("way", ["the user closes it", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("way", ["the user closes it", "Ctrl-C"])
 def test_window_ends_with_status_0(
     way: str, screen: Screen, swinging: Path, tmp_path: Path
 ) -> None:
@@ -397,8 +394,8 @@ def test_window_ends_with_status_0(
     ):
         viewer.wait_for("connected")
         wait_until(screen.drawn, "there is a picture")
-        if way.startswith("SIG"):
-            viewer.send_signal(signal.Signals[way])
+        if way == "Ctrl-C":
+            viewer.send_signal(signal.SIGINT)
         else:
             screen.press("ctrl+q")
         assert viewer.status() == 0
