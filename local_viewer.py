@@ -9,6 +9,7 @@ or no window can be opened here.
 """
 
 import dataclasses
+import os
 import signal
 import sys
 import time
@@ -26,7 +27,10 @@ LOOK_SECONDS = 0.02  # how often to look whether the window was closed while not
 
 @dataclasses.dataclass(frozen=True)
 class ViewerSettings:
-    """Whom to watch, and how."""
+    """Whom to watch, and how.
+
+    MJSTREAM_TOKEN has no flag, since other users of a machine can read a command line.
+    """
 
     host: str = settings.setting(
         "127.0.0.1", "--host", "MJSTREAM_HOST", "Address of the server, or of the tunnel to it."
@@ -47,13 +51,6 @@ class ViewerSettings:
         "MJSTREAM_BACKEND",
         "native: MuJoCo's window; none: a line a second on stdout.",
         type=click.Choice(BACKENDS),
-    )
-    token: str | None = settings.setting(
-        None,
-        "--token",
-        "MJSTREAM_TOKEN",
-        "Secret that the server asks for; other users of this machine can read a flag, so rather "
-        "set the variable.",
     )
     once: bool = settings.setting(
         False,
@@ -90,10 +87,24 @@ class StopSignals:
 
 
 class Watch:
-    """Follows a server from connection to connection and shows what it sends."""
+    """Follows a server from connection to connection and shows what it sends.
 
-    def __init__(self, chosen: ViewerSettings, display: Display, signals: StopSignals) -> None:
+    Args:
+      chosen: whom to watch.
+      display: where to show it.
+      signals: what ends it, beside the user of the display.
+      token: the secret to answer with if the server asks for one.
+    """
+
+    def __init__(
+        self,
+        chosen: ViewerSettings,
+        display: Display,
+        signals: StopSignals,
+        token: str | None = None,
+    ) -> None:
         self._chosen, self._display, self._signals = chosen, display, signals
+        self._token = token
         self._mjm: mujoco.MjModel | None = None
         self._mjd: mujoco.MjData | None = None
         self._run: object = None
@@ -124,7 +135,7 @@ class Watch:
         chosen, signals = self._chosen, self._signals
         signals.waits = True
         try:
-            return StreamClient.connect(chosen.host, chosen.port, chosen.token or None)
+            return StreamClient.connect(chosen.host, chosen.port, self._token)
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConnectionError(f"no server at {chosen.host}:{chosen.port}: {reason}") from None
@@ -200,7 +211,8 @@ class Watch:
 def main(chosen: ViewerSettings) -> int:
     try:
         with StopSignals() as signals, open_display(chosen.backend) as display:
-            Watch(chosen, display, signals).follow()
+            token = os.environ.get("MJSTREAM_TOKEN")
+            Watch(chosen, display, signals, token).follow()
     except KeyboardInterrupt:
         pass
     return 0

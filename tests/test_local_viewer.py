@@ -86,11 +86,11 @@ class Recorder(viewing.Display):
 
 
 @contextlib.contextmanager
-def watching(port: int, **settings: object) -> Iterator[Recorder]:
+def watching(port: int, token: str | None = None) -> Iterator[Recorder]:
     """A viewer in a thread of this process."""
     recorder = Recorder()
-    chosen = local_viewer.ViewerSettings(port=port, retry_delay=0.05, **settings)
-    watch = local_viewer.Watch(chosen, recorder, local_viewer.StopSignals())
+    chosen = local_viewer.ViewerSettings(port=port, retry_delay=0.05)
+    watch = local_viewer.Watch(chosen, recorder, local_viewer.StopSignals(), token)
     thread = threading.Thread(target=watch.follow)
     thread.start()
     try:
