@@ -12,6 +12,7 @@ that are there before anything is allocated, and what comes out is copied into p
 import contextlib
 import math
 import pickle
+import reprlib
 import struct
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -51,12 +52,27 @@ class State(Protocol):
     mocap_quat: np.ndarray
 
 
-def _shown(value: object, width: int = 60) -> str:
-    """A value from the wire as an error shows it: escaped, and cut short."""
-    if isinstance(value, (str, bytes)):
-        value = value[:width]
-    text = ascii(value)
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+class _Repr(reprlib.Repr):
+    """Bounded in width and depth, since what came may be a maze of tuples."""
+
+    def repr_ndarray(self, value: np.ndarray, level: int) -> str:
+        return f"<array of shape {value.shape} and dtype {value.dtype}>"
+
+
+_REPR = _Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 60, 60
+
+
+def _shown(value: object) -> str:
+    """A value from the wire as an error shows it: escaped, on one line, and cut short."""
+    text = ascii(value[:60]) if isinstance(value, str) else _REPR.repr(value)
+    text = text.encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def _is(value: object, *allowed: object) -> bool:
+    """Whether it is one of these, type and all; the == of an array would not say yes or no."""
+    return any(type(value) is type(each) and value == each for each in allowed)
 
 
 # --------------------------------------------------------------------------------- the machine
@@ -76,10 +92,20 @@ class _DType:
         self.dtype = dtype
 
     def build(self, state: object) -> None:
-        rest = state[2:] if isinstance(state, tuple) else ()
         # The version of the form, the byte order, then nothing of what structured dtypes have.
-        plain = rest in ((None, None, None, -1, -1, 0), (None, None, None, -1, -1, 0, None))
-        if not plain or state[0] not in (3, 4) or state[1] not in ("<", ">", "|", "="):
+        form = (
+            (3, 4),
+            ("<", ">", "|", "="),
+            (None,),
+            (None,),
+            (None,),
+            (-1,),
+            (-1,),
+            (0,),
+            (None,),
+        )
+        plain = type(state) is tuple and len(state) in (8, 9)
+        if not plain or not all(_is(item, *form[i]) for i, item in enumerate(state)):
             raise ProtocolError(f"refused a dtype with the state {_shown(state)}")
         if state[1] in "<>":
             self.dtype = self.dtype.newbyteorder(state[1])
@@ -92,7 +118,7 @@ class _Array:
         self.array: np.ndarray | None = None
 
     def build(self, state: object) -> None:
-        if not isinstance(state, tuple) or len(state) != 5 or state[0] != 1:
+        if not isinstance(state, tuple) or len(state) != 5 or not _is(state[0], 1):
             raise ProtocolError(f"refused an array with the state {_shown(state)}")
         _, shape, dtype, fortran, buffer = state
         self.array = _make_array(buffer, dtype, shape, "F" if fortran is True else "C")
@@ -113,7 +139,7 @@ def _make_array(buffer: object, dtype: object, shape: object, order: object) -> 
         buffer = buffer.view
     if not isinstance(buffer, (bytes, memoryview)) or not isinstance(dtype, _DType):
         raise ProtocolError(f"refused an array of {_shown(dtype)} over a {type(buffer).__name__}")
-    if order not in ("C", "F"):
+    if not _is(order, "C", "F"):
         raise ProtocolError(f"refused an array in the order {_shown(order)}")
     if not isinstance(shape, tuple) or len(shape) > MAX_NDIM:
         raise ProtocolError(f"refused an array of shape {_shown(shape)}")
@@ -138,7 +164,8 @@ def _dtype(arguments: tuple) -> _DType:
     text, rest = arguments[0] if arguments else None, arguments[1:]
     if not isinstance(text, str) or text[:1] not in tuple("biufc") or not text[1:].isascii():
         raise ProtocolError(f"refused the dtype {_shown(text)}: kinds b, i, u, f and c only")
-    if len(text) > 3 or not text[1:].isdigit() or rest not in ((False, True), (0, 1)):
+    plain = len(rest) == 2 and _is(rest[0], False, 0) and _is(rest[1], True, 1)
+    if len(text) > 3 or not text[1:].isdigit() or not plain:
         raise ProtocolError(f"refused the dtype {_shown(arguments)}")
     try:
         return _DType(np.dtype(text))
@@ -154,14 +181,14 @@ def _frombuffer(arguments: tuple) -> np.ndarray:
 
 def _reconstruct(arguments: tuple) -> _Array:
     # Whatever shape is asked for here, what counts is the one that BUILD brings with the data.
-    if len(arguments) != 3 or arguments[0] is not _NDARRAY or arguments[1] != (0,):
+    if len(arguments) != 3 or arguments[0] is not _NDARRAY or not isinstance(arguments[1], tuple):
         raise ProtocolError(f"refused _reconstruct of {_shown(arguments)}")
     return _Array()
 
 
 def _encode(arguments: tuple) -> bytes:
     """Bytes as protocol 2 writes them: a string, and "latin1"."""
-    if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
+    if len(arguments) != 2 or type(arguments[0]) is not str or not _is(arguments[1], "latin1"):
         raise ProtocolError(f"refused _codecs.encode of {_shown(arguments)}")
     try:
         return arguments[0].encode("latin1")
@@ -190,29 +217,6 @@ _NAMES = {
     )
 }
 
-# How long the argument of an opcode is: a struct that reads the argument, or the length of it.
-_FIXED = {
-    pickle.PROTO: struct.Struct("<B"),
-    pickle.FRAME: struct.Struct("<Q"),
-    pickle.BININT: struct.Struct("<i"),
-    pickle.BININT1: struct.Struct("<B"),
-    pickle.BININT2: struct.Struct("<H"),
-    pickle.BINFLOAT: struct.Struct(">d"),
-    pickle.BINPUT: struct.Struct("<B"),
-    pickle.BINGET: struct.Struct("<B"),
-    pickle.LONG_BINPUT: struct.Struct("<I"),
-    pickle.LONG_BINGET: struct.Struct("<I"),
-}
-_COUNTED = {
-    pickle.LONG1: struct.Struct("<B"),
-    pickle.SHORT_BINUNICODE: struct.Struct("<B"),
-    pickle.BINUNICODE: struct.Struct("<I"),
-    pickle.BINUNICODE8: struct.Struct("<Q"),
-    pickle.SHORT_BINBYTES: struct.Struct("<B"),
-    pickle.BINBYTES: struct.Struct("<I"),
-    pickle.BINBYTES8: struct.Struct("<Q"),
-    pickle.BYTEARRAY8: struct.Struct("<Q"),
-}
 _OPCODE_NAMES = {
     value: name
     for name, value in vars(pickle).items()
@@ -230,23 +234,23 @@ class _Machine:
 
     def run(self) -> object:
         """The object that the payload holds, with arrays and names still as tokens."""
+        payload, size = self._payload, len(self._payload)
         for _ in range(MAX_OPCODES):
-            opcode = bytes(self._take(1))
-            if opcode == pickle.STOP:
-                return self._finish()
-            handler = _HANDLERS.get(opcode)
-            if handler is None:
-                raise ProtocolError(
-                    f"refused the opcode {_OPCODE_NAMES.get(opcode, _shown(opcode))}"
-                )
-            if opcode in _FIXED:
-                reader = _FIXED[opcode]
-                handler(self, reader.unpack(self._take(reader.size))[0])
-            elif opcode in _COUNTED:
-                reader = _COUNTED[opcode]
-                handler(self, self._take(reader.unpack(self._take(reader.size))[0]))
-            else:
+            if self._at >= size:
+                raise ProtocolError("refused a pickle that does not end")
+            opcode = payload[self._at]
+            self._at += 1
+            handler, reader, counted = _OPCODES[opcode]
+            if reader is None:
+                if handler is None:
+                    return self._finish()
                 handler(self)
+                continue
+            if self._at + reader.size > size:
+                raise ProtocolError("refused a pickle that ends within an opcode")
+            (argument,) = reader.unpack_from(payload, self._at)
+            self._at += reader.size
+            handler(self, self._take(argument) if counted else argument)
         raise ProtocolError(f"refused a pickle of more than {MAX_OPCODES} opcodes")
 
     def _finish(self) -> object:
@@ -297,9 +301,6 @@ class _Machine:
     def _frame(self, size: int) -> None:
         if size > len(self._payload) - self._at:
             raise ProtocolError(f"refused a frame that declares {size} bytes, more than are left")
-
-    def _mark(self) -> None:
-        self._push(_MARK)
 
     def _long(self, data: memoryview) -> None:
         if len(data) > MAX_INT_BYTES:
@@ -385,7 +386,7 @@ class _Machine:
 
     def _name(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str or (module, name) not in _NAMES:
-            raise ProtocolError(f"refused the name {_shown(module)}.{_shown(name)}")
+            raise ProtocolError(f"refused the name {_shown(module)} {_shown(name)}")
         self._push(_NAMES[module, name])
 
     def _reduce(self) -> None:
@@ -406,27 +407,25 @@ def _kind(value: object) -> str:
     return value.name if isinstance(value, _Name) else f"a {type(value).__name__.strip('_')}"
 
 
-_HANDLERS: dict[bytes, Callable[..., None]] = {
-    pickle.PROTO: _Machine._proto,
-    pickle.FRAME: _Machine._frame,
-    pickle.MARK: _Machine._mark,
+def _refuser(opcode: int) -> Callable[[_Machine], None]:
+    name = _OPCODE_NAMES.get(bytes([opcode]), f"0x{opcode:02x}")
+
+    def refuse(machine: _Machine) -> None:
+        raise ProtocolError(f"refused the opcode {name}")
+
+    return refuse
+
+
+_U1, _U2, _U4, _U8 = (struct.Struct(f"<{size}") for size in "BHIQ")
+
+# Opcodes without an argument; with a number; with a number of bytes, and then these.
+_SIMPLE: dict[bytes, Callable[[_Machine], None]] = {
+    pickle.MARK: lambda machine: machine._push(_MARK),
     pickle.POP: lambda machine: machine._pop() and None,
     pickle.POP_MARK: lambda machine: machine._pop_to_mark() and None,
     pickle.NONE: lambda machine: machine._push(None),
     pickle.NEWTRUE: lambda machine: machine._push(True),
     pickle.NEWFALSE: lambda machine: machine._push(False),
-    pickle.BININT: _Machine._push,
-    pickle.BININT1: _Machine._push,
-    pickle.BININT2: _Machine._push,
-    pickle.BINFLOAT: _Machine._push,
-    pickle.LONG1: _Machine._long,
-    pickle.SHORT_BINUNICODE: _Machine._text,
-    pickle.BINUNICODE: _Machine._text,
-    pickle.BINUNICODE8: _Machine._text,
-    pickle.SHORT_BINBYTES: _Machine._bytes,
-    pickle.BINBYTES: _Machine._bytes,
-    pickle.BINBYTES8: _Machine._bytes,
-    pickle.BYTEARRAY8: _Machine._bytearray,
     pickle.EMPTY_DICT: lambda machine: machine._push({}),
     pickle.EMPTY_LIST: lambda machine: machine._push([]),
     pickle.EMPTY_TUPLE: lambda machine: machine._push(()),
@@ -438,16 +437,46 @@ _HANDLERS: dict[bytes, Callable[..., None]] = {
     pickle.APPENDS: _Machine._appends,
     pickle.SETITEM: _Machine._setitem,
     pickle.SETITEMS: _Machine._setitems,
-    pickle.BINPUT: _Machine._put,
-    pickle.LONG_BINPUT: _Machine._put,
     pickle.MEMOIZE: _Machine._memoize,
-    pickle.BINGET: _Machine._get,
-    pickle.LONG_BINGET: _Machine._get,
     pickle.GLOBAL: _Machine._global,
     pickle.STACK_GLOBAL: _Machine._stack_global,
     pickle.REDUCE: _Machine._reduce,
     pickle.BUILD: _Machine._build,
 }
+_NUMBERED: dict[bytes, tuple[Callable[..., None], struct.Struct]] = {
+    pickle.PROTO: (_Machine._proto, _U1),
+    pickle.FRAME: (_Machine._frame, _U8),
+    pickle.BININT: (_Machine._push, struct.Struct("<i")),
+    pickle.BININT1: (_Machine._push, _U1),
+    pickle.BININT2: (_Machine._push, _U2),
+    pickle.BINFLOAT: (_Machine._push, struct.Struct(">d")),
+    pickle.BINPUT: (_Machine._put, _U1),
+    pickle.LONG_BINPUT: (_Machine._put, _U4),
+    pickle.BINGET: (_Machine._get, _U1),
+    pickle.LONG_BINGET: (_Machine._get, _U4),
+}
+_COUNTED: dict[bytes, tuple[Callable[..., None], struct.Struct]] = {
+    pickle.LONG1: (_Machine._long, _U1),
+    pickle.SHORT_BINUNICODE: (_Machine._text, _U1),
+    pickle.BINUNICODE: (_Machine._text, _U4),
+    pickle.BINUNICODE8: (_Machine._text, _U8),
+    pickle.SHORT_BINBYTES: (_Machine._bytes, _U1),
+    pickle.BINBYTES: (_Machine._bytes, _U4),
+    pickle.BINBYTES8: (_Machine._bytes, _U8),
+    pickle.BYTEARRAY8: (_Machine._bytearray, _U8),
+}
+
+# For each byte: what runs it (None at the end), what reads its number, and whether that counts.
+_OPCODES: list[tuple[Callable[..., None] | None, struct.Struct | None, bool]] = [
+    (_refuser(opcode), None, False) for opcode in range(256)
+]
+for _opcode, _run in _SIMPLE.items():
+    _OPCODES[_opcode[0]] = (_run, None, False)
+for _opcode, (_run, _reader) in _NUMBERED.items():
+    _OPCODES[_opcode[0]] = (_run, _reader, False)
+for _opcode, (_run, _reader) in _COUNTED.items():
+    _OPCODES[_opcode[0]] = (_run, _reader, True)
+_OPCODES[pickle.STOP[0]] = (None, None, False)
 
 
 class _Plain:
