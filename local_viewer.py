@@ -22,6 +22,9 @@ import settings
 from streaming import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
 from viewing import BACKENDS, Display, Meter, open_display
 
+# What MuJoCo makes of a model or a state that is well-formed and still more than it can take.
+MUJOCO_ERRORS = (mujoco.FatalError, mujoco.UnexpectedError, RuntimeError, MemoryError)
+
 LOOK_SECONDS = 0.02  # how often to look whether the window was closed while nothing arrives
 
 
@@ -124,9 +127,8 @@ class Watch:
                     self._meter = Meter()
                     ended = self._show_stream(client)
                     reason = "the run has ended"
-            # FatalError: MuJoCo could not take what a well-formed packet made of the model.
-            except (OSError, ProtocolError, mujoco.FatalError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
+            except (OSError, ProtocolError, *MUJOCO_ERRORS) as error:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             if not self._over and not (ended and self._chosen.once):
                 self._tell(f"{reason}; trying every {self._chosen.retry_delay:g} s")
                 self._pause()

@@ -217,6 +217,10 @@ MALFORMED = {
     "shape": (XML + _state(qpos=np.zeros(7)), "qpos came with shape (7,)"),
     "no state": (XML + encode_packet({"kind": "state"}), "the state came as"),
     "no model": (encode_packet({"kind": "xml", "xml": "<mujoco><oops/></mujoco>"}), "not compile"),
+    "memory": (
+        encode_packet({"kind": "xml", "xml": '<mujoco><size memory="1000G"/></mujoco>'}),
+        "Could not allocate memory",
+    ),
     "terminal": (encode_packet({"kind": "xml", "xml": "<\x1b[2J/>"}), "not compile"),
     "path": (
         encode_packet({"kind": "model_path", "path": "/not/here.xml"}),
@@ -340,7 +344,7 @@ class Screen:
         return np.frombuffer(dump, np.uint8, height * bytes_per_line, start).reshape(height, -1, 4)
 
     def drawn(self) -> bool:
-        """Whether there is a picture: many colours, and not one shade over most of it."""
+        """Whether there is a picture: many shades, where an empty screen has one."""
         return len(np.unique(self.pixels()[..., 1])) > 50
 
     def press(self, keys: str) -> None:
