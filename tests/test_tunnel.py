@@ -13,14 +13,15 @@ from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/sbin")
 
-# Everything in one folder and nothing of the machine's own configuration. UsePAM and the
-# StrictModes would want root, or a home folder that only its owner can write.
+# Everything in one folder and nothing of the machine's own configuration. StrictModes would want
+# folders that only their owner can write. Without PAM sshd refuses users with a locked password,
+# as those of containers are; as root, PAM wants rights that containers do not have.
 SSHD_CONFIG = """
 ListenAddress 127.0.0.1:{port}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/user_key.pub
 PidFile none
-UsePAM no
+UsePAM {pam}
 StrictModes no
 PermitRootLogin yes
 PasswordAuthentication no
@@ -37,8 +38,8 @@ def ssh_port(tmp_path: Path) -> Iterator[int]:
     for name in ("host_key", "user_key"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
         subprocess.run(command, check=True)
-    port = free_port()
-    (tmp_path / "sshd_config").write_text(SSHD_CONFIG.format(port=port, folder=tmp_path))
+    port, pam = free_port(), "no" if os.getuid() == 0 else "yes"
+    (tmp_path / "sshd_config").write_text(SSHD_CONFIG.format(port=port, folder=tmp_path, pam=pam))
     log = tmp_path / "sshd.log"
     with log.open("w") as output:
         server = subprocess.Popen(
