@@ -31,6 +31,7 @@ MAX_NDIM = 32
 # The state as documented, and what ours adds.
 STATE_FIELDS = ("qpos", "qvel", "act", "ctrl", "xfrc_applied")
 EXTRA_STATE_FIELDS = ("mocap_pos", "mocap_quat")
+_SNAPSHOT_FIELDS = ("time", *STATE_FIELDS, *EXTRA_STATE_FIELDS)
 
 Packet = dict[str, Any]
 
@@ -597,12 +598,33 @@ class PacketReader:
 # -------------------------------------------------------------------------------------- states
 
 
+Snapshot = list[tuple[bytes, tuple[int, ...]]]  # of the fields in turn: float64 bytes, and shape
+
+
+def take_snapshot(mjd: State) -> Snapshot:
+    """A copy of a state in the cheapest form there is, a third of the time of `pack_mjdata`."""
+    asarray, float64 = np.asarray, np.float64
+    snapshot = []
+    for field in _SNAPSHOT_FIELDS:
+        values = asarray(getattr(mjd, field), float64)
+        snapshot.append((values.tobytes(), values.shape))
+    return snapshot
+
+
+def unpack_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    """The state that a snapshot is of, as `pack_mjdata` would have packed it."""
+    state: dict[str, Any] = {}
+    for field, (data, shape) in zip(_SNAPSHOT_FIELDS, snapshot, strict=True):
+        state[field] = np.frombuffer(bytearray(data)).reshape(
+            shape
+        )  # writable, as receivers expect
+    state["time"] = float(state["time"])
+    return state
+
+
 def pack_mjdata(mjd: State) -> dict[str, Any]:
     """A copy of what a viewer needs of `mjd`: the time in s and float64 arrays, shapes as there."""
-    state: dict[str, Any] = {"time": float(mjd.time)}
-    for field in STATE_FIELDS + EXTRA_STATE_FIELDS:
-        state[field] = np.array(getattr(mjd, field), np.float64)
-    return state
+    return unpack_snapshot(take_snapshot(mjd))
 
 
 def apply_mjdata(mjd: State, state: object) -> None:

@@ -36,10 +36,12 @@ old states. Model and close packets have a queue of their own and are never drop
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import hmac
 import ipaddress
+import os
 import secrets
 import select
 import selectors
@@ -56,12 +58,15 @@ from protocol import (
     Packet,
     PacketReader,
     ProtocolError,
+    Snapshot,
     State,
     apply_mjdata,
     decode_payload,
     encode_packet,
     pack_mjdata,
     payload_size,
+    take_snapshot,
+    unpack_snapshot,
 )
 from stream_model import MODEL_KINDS, MODEL_MODES, load_model, model_packet
 
@@ -88,6 +93,8 @@ MAX_PENDING = 16  # connections that have not yet answered the challenge
 STALL_SECONDS = 10.0  # a viewer that takes nothing for so long is dropped
 CLOSE_SECONDS = 2.0  # how long stop_connection waits for viewers to take what is left
 MAX_UPSTREAM = 4096  # bytes that a viewer may send us; all it has to say is one response
+GLANCE_WITHIN = 0.004  # s around the time a frame is due in which the thread waits for it, ...
+GLANCE_SECONDS = 0.0003  # ... looking so often
 UNSENT_BYTES = 16 << 10  # TCP_NOTSENT_LOWAT: what may wait in the kernel before a newer state
 
 
@@ -287,8 +294,35 @@ class StreamClient:
 # ----------------------------------------------------------------------------------- the server
 
 
+def _byte_writer() -> Callable[[int], object]:
+    """What writes a byte to a file descriptor that does not block, without letting go of the GIL.
+
+    With os.write, or socket.send, the thread that is woken takes the GIL at once, and the
+    simulation waits in `send_state` until that thread has encoded and sent: 0.4 ms were seen.
+    """
+    try:
+        write = ctypes.PyDLL(None).write
+    except (OSError, AttributeError, TypeError):  # no libc to be had so
+
+        def os_write(fd: int) -> None:
+            with contextlib.suppress(OSError):
+                os.write(fd, b"\0")
+
+        return os_write
+    write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+    write.restype = ctypes.c_ssize_t
+    return lambda fd: write(fd, b"\0", 1)  # when it is full of wake-ups, one more is no news
+
+
+_write_byte = _byte_writer()
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+# The number of the frame, its state, the step, and the Unix time at which it was taken.
+Frame = tuple[int, Snapshot, int, float]
 
 
 class _Viewer:
@@ -361,10 +395,9 @@ class StreamServer:
         self._period = 1.0 / hz if hz else 0.0
         self._wait, self._mode, self._token, self._report = wait, mode, token, report
         self._next_frame = 0.0  # time.perf_counter() from which a frame is due
-        self._frame: Packet | None = (
-            None  # the slot: written by the simulation, taken by the thread
-        )
-        self._awake = False  # a wake-up is on its way, so another would be a waste
+        # The slot. Appending and taking are atomic, and a newer frame pushes out the older.
+        self._slot: deque[Frame] = deque(maxlen=1)
+        self._awake = False  # the thread will look at the slot: waking it would be a waste
         self._watched = 0  # viewers admitted; written by the thread
         self._first = threading.Event()
         self._stop_at: float | None = None  # time.monotonic() at which waiting for viewers ends
@@ -408,7 +441,8 @@ class StreamServer:
             self._unbind()
             raise StreamError("model", " ".join(str(error).split())) from error
         self._model = encode_packet({**model, "run": self.run})
-        self._stop_at, self._frame, self._awake = None, None, False
+        self._stop_at, self._awake = None, False
+        self._slot.clear()
         self._first.clear()
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
@@ -501,14 +535,8 @@ class StreamServer:
             return False
         # Keep to the grid of the rate, but do not run after frames that are long gone.
         self._next_frame = max(self._next_frame + self._period, now + 0.5 * self._period)
-        self._frame = {
-            "kind": "state",
-            "state": pack_mjdata(mjd),
-            "step": step,
-            "run": self.run,
-            "sent": time.time(),
-        }
         self.counters.frames += 1
+        self._slot.append((self.counters.frames, take_snapshot(mjd), step, time.time()))
         self._wake()
         took = time.perf_counter() - now
         if took > self.counters.longest_send_seconds:
@@ -518,8 +546,7 @@ class StreamServer:
     def _wake(self) -> None:
         if not self._awake:
             self._awake = True
-            with contextlib.suppress(BlockingIOError):  # full of wake-ups: one more is no news
-                self._wake_in.send(b"\0")
+            _write_byte(self._wake_in.fileno())
 
     def stop_connection(self) -> None:
         """Send the newest state and `close` to every viewer, wait at most 2 s, free the port."""
@@ -544,7 +571,8 @@ class _IoThread:
         self._listener, self._wake_out = server._listener, server._wake_out
         self._selector = selectors.PollSelector()  # few sockets, and changing one is no syscall
         self._viewers: list[_Viewer] = []
-        self._latest: Packet | None = None
+        self._latest: Frame | None = None
+        self._taken = server.counters.frames  # the number of the newest frame taken from the slot
         self._encoded: bytes | None = None  # of the latest, made when first needed
         self._close = encode_packet({"kind": "close"})
 
@@ -566,11 +594,11 @@ class _IoThread:
         stopping = False
         check_at = 0.0
         while True:
-            for key, events in self._selector.select(0.05 if stopping else 1.0):
+            for key, events in self._selector.select(0.05 if stopping else self._patience()):
                 if key.data is not None:
                     self._serve(key.data, events)
                 elif key.fileobj is self._wake_out:
-                    self._take_frame()
+                    self._wake_out.recv(4096)  # what it was for, the next look at the slot tells
                 elif not stopping:
                     self._accept()
             if self._server._stop_at is not None:
@@ -584,21 +612,53 @@ class _IoThread:
                 check_at = now + 0.25
                 self._drop_stalled(now)
 
-    def _take_frame(self) -> None:
-        server = self._server
-        with contextlib.suppress(BlockingIOError):
-            self._wake_out.recv(4096)
+    def _patience(self) -> float:
+        """Look whether there is a new frame; the seconds to wait in select after that.
+
+        About when a frame is due, this waits for it here, with a glance at the slot now and then:
+        being woken would cost the simulation more than all the rest of `send_state` (a system
+        call and an interrupt of another core).
+        """
+        server, patience = self._server, 1.0
+        if server._watched:
+            wait = server._next_frame - time.perf_counter()
+            if wait > GLANCE_WITHIN:
+                patience = wait - 0.001
+            elif wait > -GLANCE_WITHIN and any(viewer.pending for viewer in self._viewers):
+                patience = 0.001
+            elif wait > -GLANCE_WITHIN:
+                self._glance()
         server._awake = False  # before the slot is read, so that no frame is left in it
-        frame, server._frame = server._frame, None
-        if frame is None:
-            return
-        self._latest, self._encoded = frame, None
+        return 0.0 if self._take_frame() else patience
+
+    def _glance(self) -> None:
+        server = self._server
+        server._awake = True
+        end = server._next_frame + GLANCE_WITHIN
+        while not server._slot and server._stop_at is None and time.perf_counter() < end:
+            time.sleep(GLANCE_SECONDS)
+
+    def _take_frame(self) -> bool:
+        """Hand what is in the slot to the viewers; whether there was something."""
+        if not self._server._slot:
+            return False
+        frame = self._server._slot.popleft()
+        missed = frame[0] - self._taken - 1  # that a newer one pushed out of the slot
+        self._latest, self._encoded, self._taken = frame, None, frame[0]
         for viewer in self._viewers:
             if viewer.admitted and not viewer.leaving:
-                if viewer.fresh:
-                    self._counters.frames_skipped += 1
+                self._counters.frames_skipped += missed + viewer.fresh
                 viewer.fresh = True
                 self._watch(viewer)
+        return True
+
+    def _encode_latest(self) -> bytes:
+        if self._encoded is None:
+            _, snapshot, step, sent = self._latest
+            state = unpack_snapshot(snapshot)
+            packet = {"kind": "state", "state": state, "step": step}
+            self._encoded = encode_packet({**packet, "run": self._server.run, "sent": sent})
+        return self._encoded
 
     def _accept(self) -> None:
         try:
@@ -688,9 +748,7 @@ class _IoThread:
 
     def _write(self, viewer: _Viewer) -> None:
         if not viewer.queue and viewer.fresh:
-            if self._encoded is None:
-                self._encoded = encode_packet(self._latest)
-            viewer.queue.append(memoryview(self._encoded))
+            viewer.queue.append(memoryview(self._encode_latest()))
             viewer.fresh = False
             self._counters.frames_sent += 1
         if viewer.queue:
@@ -715,9 +773,7 @@ class _IoThread:
                 self._let_go(viewer)
                 continue
             if viewer.fresh:
-                if self._encoded is None:
-                    self._encoded = encode_packet(self._latest)
-                viewer.queue.append(memoryview(self._encoded))
+                viewer.queue.append(memoryview(self._encode_latest()))
                 viewer.fresh = False
                 self._counters.frames_sent += 1
             viewer.leaving = True

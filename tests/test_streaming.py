@@ -333,6 +333,7 @@ def test_the_response_is_the_documented_one() -> None:
         b"GET / HTTP/1.1\r\n\r\n",
         bytes(100_000),
     ],
+    ids=["zeros", "text", "nothing", "code", "length", "http", "flood"],
 )
 def test_a_wrong_answer_gets_nothing_of_the_model(answer: bytes) -> None:
     with Run(token="open") as run:
