@@ -121,7 +121,7 @@ def show_start(simulation: engines.Simulation, model: str, nsteps: int) -> None:
 
 
 def show_summary(summary: dict[str, Any]) -> None:
-    """Print the summary that `test_headless.summarize` makes, in four lines."""
+    """Print the summary that `test_headless.summarize` makes, in four or five lines."""
     ended = f", ended by {summary['stopped_by']}" if summary["stopped_by"] else ""
     worlds_diverged = "no world"
     if summary["diverged"]:
@@ -134,5 +134,13 @@ def show_summary(summary: dict[str, Any]) -> None:
         f"{worlds_diverged} diverged",
         ", ".join(f"{name} {version}" for name, version in summary["versions"].items()),
     ]
+    if stream := summary["stream"]:
+        lines.insert(
+            -1,
+            f"{stream['viewers']:,} viewers got {stream['frames_sent']:,} states and skipped "
+            f"{stream['frames_skipped']:,}: {stream['bytes_sent'] / 1e6:,.1f} MB; the longest send "
+            f"took {1e6 * stream['longest_send_seconds']:,.0f} us; {stream['refused']:,} refused, "
+            f"{stream['dropped']:,} dropped",
+        )
     for line in lines:
         console.print(line, soft_wrap=True)

@@ -6,17 +6,24 @@
 Exit status: 0 done, 1 a world diverged, 2 wrong use, 130 or 143 interrupted (Ctrl-C, SIGTERM).
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import click
+
 import engines
 import settings
+import streaming
+from broadcast import Broadcast
 from display import CompilationDisplay, RunDisplay, console, pace, show_start, show_summary
 
 BLOCK_SECONDS = 0.1  # how often the run looks at its clock, its health and its progress bar
@@ -24,13 +31,46 @@ BLOCK_SECONDS = 0.1  # how often the run looks at its clock, its health and its 
 
 @dataclasses.dataclass(frozen=True)
 class HeadlessSettings(settings.RunSettings):
-    """A run, and where its state and its summary go."""
+    """A run, and where its state and its summary go.
+
+    MJSTREAM_TOKEN has no flag, since other users of a machine can read a command line.
+    """
 
     host: str = settings.setting(
         "127.0.0.1", "--host", "MJSTREAM_HOST", "Address to stream the state from."
     )
     port: int = settings.setting(
         7000, "--port", "MJSTREAM_PORT", "Port to stream the state from; 0 or less: no streaming."
+    )
+    stream_hz: float = settings.setting(
+        60.0,
+        "--stream-hz",
+        "MJSTREAM_HZ",
+        "States to stream per second, at most; 0: every one there is.",
+        type=click.FloatRange(min=0.0),
+    )
+    stream_wait: float | None = settings.setting(
+        None,
+        "--stream-wait",
+        "MJSTREAM_WAIT",
+        "Seconds to wait for the first viewer; 0: do not wait.  [default: until one comes]",
+        type=click.FloatRange(min=0.0),
+    )
+    stream_world: int = settings.setting(
+        0, "--stream-world", "MJSTREAM_WORLD", "World to stream.", type=click.IntRange(min=0)
+    )
+    stream_model: str = settings.setting(
+        "xml",
+        "--stream-model",
+        "MJSTREAM_MODEL",
+        "What viewers get: the model itself (xml), or its path where they share the disk (path).",
+        type=click.Choice(streaming.MODEL_MODES),
+    )
+    realtime: bool = settings.setting(
+        True,
+        "--realtime/--no-realtime",
+        "MJSIM_REALTIME",
+        "While somebody is watching, go no faster than real time.",
     )
     json: str | None = settings.setting(
         None,
@@ -62,14 +102,44 @@ class StopSignals:
         signal.signal(signum, self._previous[signum])
 
 
-def run_steps(simulation: engines.Simulation, nsteps: int, signals: StopSignals) -> float:
+@contextlib.contextmanager
+def make_server(chosen: HeadlessSettings) -> Iterator[streaming.StreamServer]:
+    """The server of the run's stream, with its port taken and in the end freed."""
+    if chosen.stream_world >= chosen.nworld:
+        raise engines.SettingError(
+            "stream_world", f"{chosen.stream_world} is no world: 0 to {chosen.nworld - 1}"
+        )
+    server = streaming.StreamServer(
+        model_path=str(engines.find_file(chosen.model)),
+        host=chosen.host,
+        port=chosen.port,
+        hz=chosen.stream_hz,
+        wait=chosen.stream_wait,
+        mode=chosen.stream_model,
+        token=os.environ.get("MJSTREAM_TOKEN"),
+        report=functools.partial(console.print, markup=False, soft_wrap=True),
+    )
+    server.bind()  # now, since compiling may take minutes
+    try:
+        yield server
+    finally:
+        server.stop_connection()
+
+
+def run_steps(
+    simulation: engines.Simulation,
+    nsteps: int,
+    signals: StopSignals,
+    broadcast: Broadcast | None = None,
+) -> float:
     """Step until `nsteps` are done, all worlds have diverged or a signal came; seconds taken."""
+    step = broadcast.step if broadcast else simulation.step
     told: set[str] = set()
     block, start = 1, time.perf_counter()
     with RunDisplay(simulation, nsteps) as display:
         while simulation.nstep < nsteps and signals.received is None:
             block_start = time.perf_counter()
-            simulation.step(min(block, nsteps - simulation.nstep))
+            step(min(block, nsteps - simulation.nstep))
             health = simulation.health()
             now = time.perf_counter()
             # At most doubled, since the first blocks may be slow for reasons that do not last.
@@ -86,7 +156,11 @@ def run_steps(simulation: engines.Simulation, nsteps: int, signals: StopSignals)
 
 
 def summarize(
-    simulation: engines.Simulation, model: str, run_seconds: float, stopped_by: str | None
+    simulation: engines.Simulation,
+    model: str,
+    run_seconds: float,
+    stopped_by: str | None,
+    server: streaming.StreamServer,
 ) -> dict[str, object]:
     """The summary of a run, as `--json` writes it."""
     health, counts = simulation.health(), simulation.counts()
@@ -107,6 +181,7 @@ def summarize(
         "first_divergence": health.divergence and dataclasses.asdict(health.divergence),
         "overflow": list(health.overflow),
         "stopped_by": stopped_by,
+        "stream": dataclasses.asdict(server.counters) if server.enabled else None,
         "versions": {
             name: metadata.version(name) for name in ("mujoco", "mujoco-warp", "warp-lang", "numpy")
         },
@@ -127,22 +202,34 @@ def write_json(path: str, summary: dict[str, object]) -> None:
     partial.replace(path)
 
 
+@contextlib.contextmanager
+def setting_errors() -> Iterator[None]:
+    """Turn an error of the stream into one that names the setting as this script calls it."""
+    try:
+        yield
+    except streaming.StreamError as error:
+        setting = error.setting if error.setting in ("host", "port") else f"stream_{error.setting}"
+        raise engines.SettingError(setting, error.problem) from error
+
+
 def main(chosen: HeadlessSettings) -> int:
     if chosen.json:
         check_json_path(chosen.json)
-    with CompilationDisplay() as compilation:
-        simulation = chosen.make_simulation(progress=compilation.update)
-    if chosen.port > 0:
-        console.print(f"streaming is not built yet: port {chosen.port} stays closed")
-
-    with StopSignals() as signals:
-        show_start(simulation, chosen.model, chosen.nsteps)
-        run_seconds = run_steps(simulation, chosen.nsteps, signals)
-        stopped_by = signals.received.name if signals.received else None
-        summary = summarize(simulation, chosen.model, run_seconds, stopped_by)
-        show_summary(summary)
-        if chosen.json:
-            write_json(chosen.json, summary)
+    with setting_errors(), make_server(chosen) as server:
+        with CompilationDisplay() as compilation:
+            simulation = chosen.make_simulation(progress=compilation.update)
+        with StopSignals() as signals:
+            server.start(interrupted=lambda: signals.received is not None)
+            show_start(simulation, chosen.model, chosen.nsteps)
+            broadcast = Broadcast(simulation, server, chosen.stream_world, chosen.realtime)
+            run_seconds = run_steps(simulation, chosen.nsteps, signals, broadcast)
+            broadcast.show(last=True)
+            server.stop_connection()
+            stopped_by = signals.received.name if signals.received else None
+            summary = summarize(simulation, chosen.model, run_seconds, stopped_by, server)
+            show_summary(summary)
+            if chosen.json:
+                write_json(chosen.json, summary)
 
     divergence = simulation.health().divergence
     if divergence:

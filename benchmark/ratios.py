@@ -77,10 +77,10 @@ def interleaved_times(
     return times
 
 
-def median_and_spread(values: list[float]) -> str:
+def median_and_spread(values: list[float], digits: int = 2) -> str:
     """Median, and the quartiles."""
     low, middle, high = statistics.quantiles(values, n=4)
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def round_ratios(times: dict[str, list[float]], slow: str, fast: str) -> list[float]:

@@ -37,10 +37,14 @@ COMMANDS = [
 ]
 PROGRAMS = [command for command in COMMANDS if "python test_headless.py" in command]
 TARGETS = [command for command in COMMANDS if command.startswith("make")]
+# Run by test_local_viewer.py and test_tunnel.py.
+WATCHING = [
+    command for command in COMMANDS if command.startswith(("python local_viewer.py", "ssh -N -L"))
+]
 
 
 def test_every_command_of_the_readme_is_known_here():
-    assert [each for each in COMMANDS if each and each not in PROGRAMS + TARGETS] == []
+    assert [each for each in COMMANDS if each and each not in PROGRAMS + TARGETS + WATCHING] == []
     assert len(PROGRAMS) >= 3
 
 
@@ -111,10 +115,13 @@ def test_the_distribution_holds_the_package_alone(tmp_path):
 
 def test_modules_import_downwards_only():
     scripts = {"test_headless", "test_viewer", "local_viewer", "doctor", "settings", "display"}
+    streams = {"streaming", "stream_model", "protocol", "broadcast", "viewing"}
     above = {
-        "engines.py": scripts | {"streaming", "benchmark"},
+        "engines.py": scripts | streams | {"benchmark"},
+        "streaming.py": scripts | {"engines", "comfree_warp", "broadcast", "viewing", "benchmark"},
+        "protocol.py": scripts | {"engines", "comfree_warp", "streaming", "stream_model"},
         **{
-            str(path.relative_to(REPOSITORY)): scripts | {"engines", "streaming", "benchmark"}
+            str(path.relative_to(REPOSITORY)): scripts | streams | {"engines", "benchmark"}
             for path in (REPOSITORY / "comfree_warp").glob("*.py")
         },
     }

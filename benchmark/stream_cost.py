@@ -1,0 +1,221 @@
+"""What streaming costs the simulation, and how late a state reaches its viewer.
+
+    python benchmark/stream_cost.py
+
+Viewers run in a process of their own, as in life. Runs with and without them take turns, round by
+round, so that a machine that drifts hits all alike; a ratio is a median over rounds with its
+quartiles. Throughput is that of test_headless.py's loop on MuJoCo C, unpaced.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import platform
+import selectors
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import click
+import mujoco
+from ratios import HUMANOID, median_and_spread
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import display
+import engines
+import test_headless
+from broadcast import Broadcast
+from streaming import StreamClient, StreamServer, apply_mjdata, load_model
+
+AUDIENCES = {"none": 0, "one viewer": 1, "eight viewers": 8, "one that has stopped reading": -1}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+# ------------------------------------------------------------------------ in the viewers' process
+
+
+def read_all(port: int, viewers: int, pipe: Connection) -> None:
+    """So many viewers that only read, since showing what came is work of other machines."""
+    with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
+        for _ in range(viewers):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            selector.register(sock, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                if not key.fileobj.recv(1 << 18):
+                    selector.unregister(key.fileobj)
+
+
+def stall(port: int, pipe: Connection) -> None:
+    """One viewer that never reads."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", port))
+        pipe.recv()
+
+
+def show(port: int, pipe: Connection) -> None:
+    """One real viewer; tells in the end how old each state was when it was applied, in s."""
+    ages: list[float] = []
+    mjd = None
+    with StreamClient.connect("127.0.0.1", port) as client, contextlib.suppress(ConnectionError):
+        while True:
+            for packet in client.drain(1.0):
+                if packet["kind"] == "state":
+                    apply_mjdata(mjd, packet["state"])
+                    ages.append(time.time() - packet["sent"])
+                elif packet["kind"] == "xml":
+                    mjd = mujoco.MjData(load_model(packet))
+    pipe.send(ages)
+
+
+def crowd(pipe: Connection) -> None:
+    """Watch as told, one audience after the other, until told nothing more."""
+    while order := pipe.recv():
+        port, viewers = order
+        if viewers is None:
+            show(port, pipe)
+        elif viewers < 0:
+            stall(port, pipe)
+        else:
+            read_all(port, viewers, pipe)
+        pipe.send("gone")
+
+
+class Crowd:
+    """The process with the viewers."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=crowd, args=(theirs,), daemon=True)
+        self._process.start()
+        self.ages: list[float] = []
+
+    @contextlib.contextmanager
+    def watching(self, viewers: int | None, hz: float = 60.0) -> Iterator[StreamServer]:
+        """A server with so many viewers; -1: one that never reads, None: one that shows."""
+        server = StreamServer(
+            str(engines.find_file(HUMANOID)),
+            port=free_port(),
+            hz=hz,
+            wait=0.0,
+            report=lambda line: None,
+        )
+        with server:
+            self._pipe.send((server.port, viewers))
+            while server.counters.viewers < (1 if viewers is None else abs(viewers)):
+                time.sleep(0.01)
+            time.sleep(0.3)  # let them take the model
+            yield server
+        if viewers is None:
+            self.ages = self._pipe.recv()
+        elif viewers < 0:
+            self._pipe.send("enough")
+        self._pipe.recv()
+
+    def close(self) -> None:
+        self._pipe.send(None)
+        self._process.join()
+
+
+# ------------------------------------------------------------------------------ what is measured
+
+
+def run_seconds(simulation: engines.Simulation, server: StreamServer, nsteps: int) -> float:
+    """Seconds that test_headless.py's loop takes for so many steps, from the start."""
+    mjd = engines.initial_data(simulation.mjm)
+    for field in ("qpos", "qvel", "act", "ctrl"):
+        simulation.write(field, getattr(mjd, field))
+    broadcast = Broadcast(simulation, server, realtime=False)
+    with test_headless.StopSignals() as signals:
+        return test_headless.run_steps(simulation, simulation.nstep + nsteps, signals, broadcast)
+
+
+def throughput(crowd: Crowd, rounds: int, nsteps: int) -> Table:
+    """Steps per second with each audience, over that with none."""
+    simulation = engines.make_simulation(engines.load_model(HUMANOID), "mjc")
+    times: dict[str, list[float]] = {name: [] for name in AUDIENCES}
+    names = list(AUDIENCES)
+    for turn in range(rounds + 1):
+        for name in names[turn % 4 :] + names[: turn % 4]:
+            with crowd.watching(AUDIENCES[name]) as server:
+                seconds = run_seconds(simulation, server, nsteps)
+            if turn:  # the first is to warm up
+                times[name].append(seconds)
+    table = Table("watched by", "throughput, over that with none", "to be at least")
+    for name in AUDIENCES:
+        pairs = zip(times["none"], times[name], strict=True)
+        ratios = [alone / watched for alone, watched in pairs]
+        table.add_row(name, median_and_spread(ratios, 3), "" if name == "none" else "0.97")
+    return table
+
+
+def send_costs(crowd: Crowd, seconds: float, hz: float) -> tuple[list[float], list[float]]:
+    """Seconds of each call of `send_state` after a step: of those that send, and of the others."""
+    mjm = engines.load_model(HUMANOID)
+    mjd = engines.initial_data(mjm)
+    costs: tuple[list[float], list[float]] = ([], [])
+    with crowd.watching(1, hz) as server:
+        end = time.perf_counter() + seconds
+        while (start := time.perf_counter()) < end:
+            mujoco.mj_step(mjm, mjd)
+            start = time.perf_counter()
+            sent = server.send_state(mjd)
+            costs[not sent].append(time.perf_counter() - start)
+    return costs
+
+
+def microseconds(values: list[float]) -> list[str]:
+    cuts = statistics.quantiles(values, n=100)
+    return [f"{1e6 * value:,.1f}" for value in (cuts[49], statistics.fmean(values), cuts[98])]
+
+
+def latency(crowd: Crowd, seconds: float) -> list[float]:
+    """Seconds from `send_state` to the end of the viewer's `apply_mjdata`, in real time."""
+    simulation = engines.make_simulation(engines.load_model(HUMANOID), "mjc")
+    with crowd.watching(None) as server, test_headless.StopSignals() as signals:
+        nsteps = int(seconds / simulation.mjm.opt.timestep)
+        test_headless.run_steps(simulation, nsteps, signals, Broadcast(simulation, server))
+    return crowd.ages
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.option("--rounds", default=15, type=click.IntRange(min=4), show_default=True)
+@click.option("--nsteps", default=10_000, type=click.IntRange(min=1), help="Steps in a round.")
+@click.option("--seconds", default=10.0, help="Length of the measurements that are no ratios.")
+def main(rounds: int, nsteps: int, seconds: float) -> None:
+    console = Console()
+    console.print(
+        f"{rounds} interleaved rounds of {nsteps} steps of the humanoid on "
+        f"{len(os.sched_getaffinity(0))} CPU cores of {platform.processor() or platform.machine()}"
+        f": median (quartiles); mujoco {mujoco.__version__}"
+    )
+    crowd = Crowd()
+    display.console.quiet = True
+    console.print(throughput(crowd, rounds, nsteps))
+    table = Table("in microseconds", "median", "mean", "99th percentile", "to be at most")
+    at_rate, between = send_costs(crowd, seconds, 60.0)
+    every, _ = send_costs(crowd, seconds, 0.0)
+    table.add_row("send_state, all calls", *microseconds(at_rate + between), "15")
+    table.add_row("send_state, where a frame is due, at 60 Hz", *microseconds(at_rate), "15")
+    table.add_row("send_state, where every call sends", *microseconds(every), "")
+    ages = microseconds(latency(crowd, seconds))
+    table.add_row("age of a state once applied, at 60 Hz", *ages, "median 2,000; 99th 10,000")
+    console.print(table)
+    crowd.close()
+
+
+if __name__ == "__main__":
+    main()

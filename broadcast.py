@@ -1,0 +1,91 @@
+"""Step a simulation while viewers may be watching: in pieces of a frame, and in real time."""
+
+import time
+from typing import Protocol
+
+import mujoco
+import numpy as np
+
+from streaming import StreamServer
+
+FRAME_SECONDS = 1.0 / 60.0
+MAX_LAG = 0.25  # s behind real time, beyond which the clock starts anew instead of hurrying
+
+
+class Simulation(Protocol):
+    """What is used of a simulation of `engines`."""
+
+    mjm: mujoco.MjModel
+    nstep: int
+
+    def step(self, n: int = 1) -> None: ...
+    def read(self, field: str, world: int = 0) -> np.ndarray: ...
+    def synchronize(self) -> None: ...
+
+
+class _World:
+    """One world of a simulation, with the fields that an MjData has, copied when asked for."""
+
+    def __init__(self, simulation: Simulation, world: int):
+        self._simulation, self._world = simulation, world
+
+    def __getattr__(self, field: str) -> np.ndarray:
+        return self._simulation.read(field, self._world)
+
+
+class Broadcast:
+    """Steps a simulation and shows one of its worlds.
+
+    Args:
+      simulation: what is stepped.
+      server: who shows it.
+      world: index of the world to show.
+      realtime: while somebody is watching, go no faster than real time.
+    """
+
+    def __init__(
+        self, simulation: Simulation, server: StreamServer, world: int = 0, realtime: bool = True
+    ):
+        self._simulation, self._server, self._realtime = simulation, server, realtime
+        self._world = _World(simulation, world)
+        self._timestep = simulation.mjm.opt.timestep
+        self._piece = 1  # steps between two looks at the clock
+        self._start: float | None = None  # time.perf_counter() of step 0 of a run in real time
+
+    def step(self, n: int) -> None:
+        """Advance by n timesteps, showing those that viewers are due to see."""
+        self.show()
+        while n > 0:
+            if not self._server.connected:
+                self._start = None
+                self._simulation.step(n)
+                return
+            n -= self._step_piece(n)
+
+    def show(self, last: bool = False) -> None:
+        """Show the present state; the last one of a run even when no frame is due."""
+        if last or self._server.due():
+            self._server.send_state(self._world, self._simulation.nstep, last)
+
+    def _step_piece(self, most: int) -> int:
+        before = time.perf_counter()
+        n = min(most, self._piece)
+        if self._realtime:
+            n = min(n, max(1, int(FRAME_SECONDS / self._timestep)))
+        self._simulation.step(n)
+        self._simulation.synchronize()  # else the pieces would pile up on a GPU
+        took = time.perf_counter() - before
+        self._piece = max(1, min(2 * self._piece, int(n * 0.5 * FRAME_SECONDS / took)))
+        self.show()
+        if self._realtime:
+            self._keep_pace()
+        return n
+
+    def _keep_pace(self) -> None:
+        now = time.perf_counter()
+        simulated = self._simulation.nstep * self._timestep
+        if self._start is None or now - self._start - simulated > MAX_LAG:
+            self._start = now - simulated
+        ahead = self._start + simulated - now
+        if ahead > 0.0:
+            time.sleep(ahead)

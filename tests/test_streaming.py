@@ -1,0 +1,555 @@
+"""Streams over real sockets on loopback: viewers of all kinds, and those who may not watch."""
+
+import dataclasses
+import hashlib
+import hmac
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import mujoco
+import numpy as np
+import pytest
+import stand_in
+from scenes import OWN, OWN_FOLDER
+
+import streaming
+from engines import REPOSITORY
+from streaming import StreamClient, StreamError, StreamServer
+
+SWING = OWN_FOLDER / "pendula.xml"
+PATIENCE = 20.0  # s; generous, since the machine may be busy with other tests
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"in vain waited for: {what}"
+        time.sleep(0.005)
+
+
+class Run:
+    """A simulation that streams, stepped by a thread until it is stopped."""
+
+    def __init__(self, model: str = str(SWING), **options) -> None:
+        self.lines: list[str] = []
+        options = {"wait": 0.0, "report": self.lines.append, "port": free_port()} | options
+        self.server = StreamServer(model_path=model, **options)
+        self.port = self.server.port
+        self.mjm = mujoco.MjModel.from_xml_path(model)
+        self.mjd = mujoco.MjData(self.mjm)
+        self.nstep = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._step)
+
+    def __enter__(self) -> "Run":
+        self.server.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def _step(self) -> None:
+        while not self._stop.is_set():
+            mujoco.mj_step(self.mjm, self.mjd)
+            self.nstep += 1
+            self.server.send_state(self.mjd, self.nstep)
+            time.sleep(0.001)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.server.stop_connection()
+
+    def connect(self, **options) -> StreamClient:
+        return StreamClient.connect("127.0.0.1", self.port, **options)
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    with Run() as started:
+        yield started
+
+
+def collect(client: StreamClient, until: Callable[[list[dict]], bool]) -> list[dict]:
+    """All packets that `drain` returns, until there is what is waited for."""
+    packets: list[dict] = []
+    end = time.monotonic() + PATIENCE
+    while not until(packets):
+        assert time.monotonic() < end, f"only {[packet['kind'] for packet in packets]} came"
+        packets += client.drain(0.1)
+    return packets
+
+
+def states(packets: list[dict]) -> list[dict]:
+    return [packet for packet in packets if packet["kind"] == "state"]
+
+
+def at_least(count: int) -> Callable[[list[dict]], bool]:
+    return lambda packets: len(states(packets)) >= count
+
+
+def closed(packets: list[dict]) -> bool:
+    return bool(packets) and packets[-1]["kind"] == "close"
+
+
+def test_one_viewer(run: Run) -> None:
+    with run.connect() as client:
+        packets = collect(client, at_least(10))
+        assert run.server.connected
+        run.stop()
+        packets += collect(client, closed)
+        with pytest.raises(ConnectionError):
+            client.drain(1.0)
+    kinds = [packet["kind"] for packet in packets]
+    assert kinds == ["xml", *["state"] * (len(kinds) - 2), "close"]
+    steps = [packet["step"] for packet in states(packets)]
+    assert steps == sorted(set(steps))
+    assert {packet["run"] for packet in packets[:-1]} == {run.server.run}
+    shown = mujoco.MjData(streaming.load_model(packets[0]))
+    streaming.apply_mjdata(shown, packets[-2]["state"])
+    assert run.server.counters.viewers == 1
+    assert run.server.counters.frames_sent >= 10
+    assert run.server.counters.longest_send_seconds > 0.0
+
+
+def test_the_newest_state_comes_before_close() -> None:
+    server = StreamServer(str(SWING), port=free_port(), wait=0.0, hz=0, report=lambda line: None)
+    mjm = mujoco.MjModel.from_xml_path(str(SWING))
+    mjd = mujoco.MjData(mjm)
+    with server, StreamClient.connect("127.0.0.1", server.port) as client:
+        wait_until(lambda: server.connected, "the viewer")
+        for step in range(1000):
+            mujoco.mj_step(mjm, mjd)
+            server.send_state(mjd, step)
+        stopping = threading.Thread(target=server.stop_connection)  # goes on while we read
+        stopping.start()
+        packets = collect(client, closed)
+        stopping.join()
+    assert packets[-2]["step"] == 999
+    np.testing.assert_array_equal(packets[-2]["state"]["qpos"], mjd.qpos)
+
+
+def test_the_last_state_is_sent_even_when_none_is_due() -> None:
+    server = StreamServer(str(SWING), port=free_port(), wait=0.0, hz=0.1, report=lambda line: None)
+    mjd = mujoco.MjData(mujoco.MjModel.from_xml_path(str(SWING)))
+    with server, StreamClient.connect("127.0.0.1", server.port) as client:
+        wait_until(lambda: server.due(), "the viewer")
+        assert server.send_state(mjd, 1)
+        assert not server.due()
+        assert not server.send_state(mjd, 2)
+        assert server.send_state(mjd, 3, last=True)
+        server.stop_connection()
+        packets = collect(client, closed)
+    assert states(packets)[-1]["step"] == 3
+
+
+def test_eight_viewers_and_no_more(run: Run) -> None:
+    clients = [run.connect() for _ in range(8)]
+    try:
+        for client in clients:
+            assert collect(client, at_least(3))[0]["kind"] == "xml"
+        with run.connect() as ninth:
+            packets = collect(ninth, closed)
+        assert [packet["kind"] for packet in packets] == ["close"]
+        assert any("refused" in line and "8 viewers" in line for line in run.lines)
+        assert run.server.counters.viewers == 8
+        run.stop()
+        for client in clients:
+            collect(client, closed)
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_late_viewer_gets_the_model_first(run: Run) -> None:
+    with run.connect() as early, run.connect() as late:
+        collect(early, at_least(5))
+        assert collect(late, at_least(1))[0]["kind"] == "xml"
+
+
+def test_a_viewer_returns(run: Run) -> None:
+    for _ in range(3):
+        with run.connect() as client:
+            packets = collect(client, at_least(2))
+        assert packets[0]["kind"] == "xml"
+        assert packets[0]["run"] == run.server.run
+        wait_until(lambda: not run.server.connected, "the viewer to be gone")
+    assert run.server.counters.viewers == 3
+
+
+def test_a_viewer_killed_within_a_frame_does_not_matter(run: Run) -> None:
+    with run.connect() as other:
+        sock = socket.create_connection(("127.0.0.1", run.port))
+        sock.recv(100)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        collect(other, at_least(5))
+        wait_until(lambda: run.server._watched == 1, "the killed viewer to be gone")
+
+
+def test_a_new_run_has_another_id() -> None:
+    port = free_port()
+    runs = []
+    for _ in range(2):
+        with Run(port=port) as run, run.connect() as client:
+            runs.append(collect(client, at_least(1))[0]["run"])
+    assert runs[0] != runs[1]
+
+
+def test_a_server_can_be_started_again() -> None:
+    server = StreamServer(str(SWING), port=free_port(), wait=0.0, report=lambda line: None)
+    for _ in range(2):
+        with server, StreamClient.connect("127.0.0.1", server.port) as client:
+            collect(client, lambda packets: bool(packets))
+
+
+def test_at_most_the_rate_is_sent(run: Run) -> None:
+    with run.connect() as client:
+        collect(client, at_least(1))
+        start, before = time.monotonic(), run.server.counters.frames
+        time.sleep(0.5)
+        rate = (run.server.counters.frames - before) / (time.monotonic() - start)
+    assert rate <= 70
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_model_through_the_stream(name: str) -> None:
+    with Run(str(OWN_FOLDER / name)) as run, run.connect() as client:
+        packets = collect(client, at_least(2))
+        mjm = streaming.load_model(packets[0])
+        mjd = mujoco.MjData(mjm)
+        streaming.apply_mjdata(mjd, packets[-1]["state"])
+        mujoco.mj_forward(mjm, mjd)
+        assert np.isfinite(mjd.geom_xpos).all()
+
+
+def test_the_path_is_sent_where_it_is_asked_for() -> None:
+    with Run(mode="path") as run, run.connect() as client:
+        packet = collect(client, at_least(1))[0]
+    assert (packet["kind"], packet["path"]) == ("model_path", str(SWING))
+    assert streaming.load_model(packet).nq == run.mjm.nq
+
+
+@pytest.mark.parametrize("mode", streaming.MODEL_MODES)
+def test_a_client_written_from_the_description_shows_our_stream(mode: str) -> None:
+    with Run(mode=mode) as run:
+        client = stand_in.Client("127.0.0.1", run.port)
+        while len(client.states) < 5:
+            client.receive()
+        run.stop()
+        while client.receive() != "close":
+            pass
+        client.close()
+    np.testing.assert_array_equal(client.mjd.qpos, client.states[-1]["qpos"])
+    assert client.mjd.time > 0.0
+
+
+@pytest.mark.parametrize("mode", streaming.MODEL_MODES)
+@pytest.mark.parametrize("version", [2, 3, 4, 5])
+def test_we_show_a_server_written_from_the_description(version: int, mode: str) -> None:
+    path = str(OWN_FOLDER / "pendula.xml") if mode == "path" else None
+    server = stand_in.Server(SWING.read_text(), protocol=version, path=path)
+    try:
+        with StreamClient.connect("127.0.0.1", server.port) as client:
+            packets = collect(client, closed)
+    finally:
+        server.join()
+    mjd = mujoco.MjData(streaming.load_model(packets[0]))
+    streaming.apply_mjdata(mjd, packets[-2]["state"])
+    np.testing.assert_array_equal(mjd.qpos, server.last["qpos"])
+    assert mjd.time == server.last["time"]
+
+
+# --------------------------------------------------------------------------------- single packets
+
+
+def test_packets_over_a_socket() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        streaming.send_packet(left, {"kind": "x", "data": b"y"})
+        assert streaming.recv_packet(right) == {"kind": "x", "data": b"y"}
+        left.sendall(struct.pack("!I", 1 << 30))
+        with pytest.raises(streaming.ProtocolError, match="at most"):
+            streaming.recv_packet(right)
+        left.sendall(struct.pack("!I", 100) + b"short")
+        left.close()
+        with pytest.raises(ConnectionError, match="5 of 100"):
+            streaming.recv_packet(right)
+
+
+# ------------------------------------------------------------------------------------------ token
+
+
+def raw_conversation(port: int, send: bytes, timeout: float = PATIENCE) -> bytes:
+    """All that a server says to somebody who sends this after the challenge."""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as sock:
+        came = sock.recv(4096)
+        try:
+            sock.sendall(send)
+            while part := sock.recv(65536):
+                came += part
+        except ConnectionError:
+            pass
+    return came
+
+
+def test_the_right_token_opens_the_stream() -> None:
+    with Run(token="träge Masse") as run, run.connect(token="träge Masse") as client:
+        assert collect(client, at_least(2))[0]["kind"] == "xml"
+
+
+def test_the_response_is_the_documented_one() -> None:
+    with Run(token="open") as run, socket.create_connection(("127.0.0.1", run.port)) as sock:
+        challenge = stand_in.read(sock)
+        assert challenge["kind"] == "challenge"
+        assert challenge["algorithm"] == "hmac-sha256"
+        digest = hmac.new(b"open", challenge["nonce"], hashlib.sha256).digest()
+        stand_in.write(sock, {"kind": "response", "digest": digest})
+        assert stand_in.read(sock)["kind"] == "xml"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        streaming.encode_packet({"kind": "response", "digest": bytes(32)}),
+        streaming.encode_packet({"kind": "response", "digest": "text"}),
+        streaming.encode_packet({"kind": "response"}),
+        struct.pack("!I", 5) + b"cos\ns",
+        b"\xff\xff\xff\xff",
+        b"GET / HTTP/1.1\r\n\r\n",
+        bytes(100_000),
+    ],
+    ids=["zeros", "text", "nothing", "code", "length", "http", "flood"],
+)
+def test_a_wrong_answer_gets_nothing_of_the_model(answer: bytes) -> None:
+    with Run(token="open") as run:
+        came = raw_conversation(run.port, answer)
+        wait_until(lambda: run.server.counters.refused == 1, "the refusal")
+        assert not run.server.connected
+        assert run.server.counters.viewers == 0
+    assert any("refused" in line for line in run.lines)
+    assert not any("open" in line for line in run.lines)
+    (size,) = struct.unpack("!I", came[:4])
+    assert len(came) == 4 + size  # the challenge, and not a byte more
+    assert set(streaming.decode_payload(came[4:])) == {"kind", "algorithm", "nonce"}
+
+
+def test_a_wrong_token_gets_nothing() -> None:
+    with Run(token="open") as run, run.connect(token="shut") as client:
+        with pytest.raises(ConnectionError):
+            collect(client, at_least(1))
+        wait_until(lambda: any("wrong token" in line for line in run.lines), "the log")
+
+
+def test_a_missing_token_is_named_by_the_client() -> None:
+    with (
+        Run(token="open") as run,
+        run.connect() as client,
+        pytest.raises(streaming.ProtocolError, match="MJSTREAM_TOKEN"),
+    ):
+        collect(client, at_least(1))
+
+
+def test_no_answer_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "STALL_SECONDS", 0.5)
+    with Run(token="open") as run:
+        came = raw_conversation(run.port, b"")
+        wait_until(lambda: any("missing token" in line for line in run.lines), "the log")
+    assert b"mujoco" not in came
+
+
+def test_waiting_for_a_token_takes_no_viewer_s_place() -> None:
+    with Run(token="open") as run:
+        strangers = [socket.create_connection(("127.0.0.1", run.port)) for _ in range(12)]
+        try:
+            with run.connect(token="open") as client:
+                collect(client, at_least(2))
+        finally:
+            for sock in strangers:
+                sock.close()
+
+
+# --------------------------------------------------------------------------------------- settings
+
+
+def test_without_a_port_nothing_happens() -> None:
+    server = StreamServer("no such file", port=0)
+    assert not server.enabled
+    before = threading.active_count()
+    with server:
+        assert not server.due()
+        assert not server.send_state(None)
+        assert not server.connected
+    assert threading.active_count() == before
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StreamError, match=f"port: {port} .*in use"):
+            StreamServer(str(SWING), port=port).start()
+
+
+@pytest.mark.parametrize(
+    ("options", "setting"),
+    [
+        ({"host": "no.such.host.invalid"}, "host"),
+        ({"host": "192.0.2.1"}, "port"),
+        ({"port": 70000}, "port"),
+        ({"hz": -1.0}, "hz"),
+        ({"hz": float("nan")}, "hz"),
+        ({"wait": -1.0}, "wait"),
+        ({"mode": "mesh"}, "mode"),
+        ({"model_path": "no such file"}, "model"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(options: dict, setting: str) -> None:
+    with pytest.raises(StreamError) as caught:
+        StreamServer(
+            **{"model_path": str(SWING), "port": free_port(), "wait": 0.0} | options
+        ).start()
+    assert caught.value.setting == setting
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_start_frees_the_port() -> None:
+    port = free_port()
+    with pytest.raises(StreamError):
+        StreamServer("no such file", port=port).start()
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_a_host_beyond_loopback_is_warned_about() -> None:
+    with Run(host="0.0.0.0") as run:
+        (warning,) = [line for line in run.lines if "warning" in line]
+    assert f"ssh -N -L {run.port}:127.0.0.1:{run.port}" in warning
+    with Run() as run:
+        assert not any("warning" in line for line in run.lines)
+
+
+def test_waiting_for_the_first_viewer() -> None:
+    lines: list[str] = []
+    server = StreamServer(str(SWING), port=free_port(), report=lines.append)
+    thread = threading.Thread(target=server.start)
+    thread.start()
+    try:
+        wait_until(lambda: bool(lines), "the line that says where")
+        assert str(server.port) in lines[0]
+        assert "MJSTREAM_PORT=0" in lines[0]
+        time.sleep(0.3)
+        assert thread.is_alive()
+        StreamClient.connect("127.0.0.1", server.port).close()
+    finally:
+        thread.join(PATIENCE)
+    assert not thread.is_alive()
+    server.stop_connection()
+
+
+def test_waiting_is_bounded_and_can_be_interrupted() -> None:
+    for options, interrupted in (({"wait": 0.2}, lambda: False), ({}, lambda: True)):
+        server = StreamServer(str(SWING), port=free_port(), report=lambda line: None, **options)
+        start = time.monotonic()
+        server.start(interrupted)
+        assert time.monotonic() - start < 5.0
+        server.stop_connection()
+
+
+# ------------------------------------------------------------------------------------- the script
+
+
+def headless(*arguments: str, **variables: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(REPOSITORY / "test_headless.py"),
+            "--engine=mjc",
+            f"--model={SWING}",
+            *arguments,
+        ],
+        env=os.environ | variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_script_streams_in_real_time(tmp_path) -> None:
+    port, summary = free_port(), tmp_path / "summary.json"
+    process = headless(f"--port={port}", f"--json={summary}", "--nsteps=500")
+    clients: list[StreamClient] = []
+
+    def connected() -> bool:
+        try:
+            clients.append(StreamClient.connect("127.0.0.1", port))
+        except OSError:
+            assert process.poll() is None
+            return False
+        return True
+
+    wait_until(connected, "the script's port")
+    with clients[0] as client:
+        packets = collect(client, closed)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert f"waiting for a viewer at 127.0.0.1:{port}" in said
+    assert packets[0]["kind"] == "xml"
+    assert states(packets)[0]["step"] == 0
+    assert states(packets)[-1]["step"] == 500
+    came = json.loads(summary.read_text())
+    timestep = mujoco.MjModel.from_xml_path(str(SWING)).opt.timestep
+    assert came["run_seconds"] > 0.9 * 500 * timestep
+    assert set(came["stream"]) == {field.name for field in dataclasses.fields(streaming.Counters)}
+    assert came["stream"]["viewers"] == 1
+    assert came["stream"]["frames_sent"] >= len(states(packets))
+
+
+def test_the_script_ends_while_it_waits() -> None:
+    process = headless(f"--port={free_port()}")
+    line = process.stderr.readline()
+    assert "waiting for a viewer" in line
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"MJSTREAM_HOST": "no.such.host.invalid"}, "MJSTREAM_HOST: 'no.such.host.invalid'"),
+        ({"MJSTREAM_WORLD": "1"}, "MJSTREAM_WORLD: 1 is no world: 0 to 0"),
+        ({"MJSTREAM_HZ": "-1"}, "MJSTREAM_HZ: "),
+        ({"MJSTREAM_WAIT": "soon"}, "MJSTREAM_WAIT: "),
+        ({"MJSTREAM_MODEL": "mesh"}, "MJSTREAM_MODEL: "),
+        ({"MJSTREAM_PORT": "70000"}, "MJSTREAM_PORT: 70000"),
+    ],
+)
+def test_wrong_use_of_the_script_is_one_line(variables: dict[str, str], expected: str) -> None:
+    process = headless("--nsteps=1", **{"MJSTREAM_PORT": str(free_port())} | variables)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert expected in said
+    assert said.count("\n") == 1
+
+
+def test_a_port_that_is_taken_ends_the_script_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = headless(f"--port={taken.getsockname()[1]}")
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert "--port: " in said
+    assert "in use" in said
+    assert said.count("\n") == 1

@@ -1,0 +1,112 @@
+"""Parts of the viewer's tests: a scene that streams itself, and `local_viewer.py` as a program."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mujoco
+
+from engines import REPOSITORY
+from streaming import StreamServer
+
+TIMEOUT = 60.0  # s: for what takes a few seconds on a machine that does nothing else
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT) -> None:
+    """Wait for a condition, or fail saying what did not come about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds:g} s in vain until {what}"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def streaming_scene(
+    model_path: str | os.PathLike[str], port: int, **server: Any
+) -> Iterator[StreamServer]:
+    """MuJoCo C stepping the model in real time, or as fast as it can, and streaming it."""
+    mjm = mujoco.MjModel.from_xml_path(str(model_path))
+    mjd = mujoco.MjData(mjm)
+    stop = threading.Event()
+    server = {"wait": 0.0, "report": lambda text: None, **server}
+
+    def run(stream: StreamServer) -> None:
+        step, start = 0, time.monotonic()
+        while not stop.is_set():
+            if mjd.time > time.monotonic() - start:
+                time.sleep(mjm.opt.timestep)
+                continue
+            mujoco.mj_step(mjm, mjd)
+            step += 1
+            stream.send_state(mjd, step)
+
+    with StreamServer(str(model_path), port=port, **server) as stream:
+        thread = threading.Thread(target=run, args=(stream,))
+        thread.start()
+        try:
+            yield stream
+        finally:
+            stop.set()
+            thread.join()
+
+
+class ViewerProcess:
+    """`local_viewer.py` as its user runs it. What it prints is in `output` and `errors`."""
+
+    def __init__(self, folder: Path, port: int, *arguments: str, **environment: str) -> None:
+        self._out, self._err = folder / "stdout.txt", folder / "stderr.txt"
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("MJSTREAM_")
+        }
+        command = [sys.executable, str(REPOSITORY / "local_viewer.py"), "--port", str(port)]
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self._process = subprocess.Popen(
+                [*command, *arguments],
+                stdout=out,
+                stderr=err,
+                env={**inherited, **environment},
+                cwd=folder,
+            )
+
+    def __enter__(self) -> "ViewerProcess":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def output(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._err.read_text()
+
+    def send_signal(self, signum: int) -> None:
+        self._process.send_signal(signum)
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has printed this text, to stdout or to stderr."""
+        wait_until(
+            lambda: text in self.output + self.errors or self._process.poll() is not None,
+            f"the viewer says {text!r}",
+        )
+        assert text in self.output + self.errors, self.errors
+
+    def status(self) -> int:
+        """Wait for its end; its exit status."""
+        return self._process.wait(TIMEOUT)
