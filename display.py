@@ -137,9 +137,9 @@ def show_summary(summary: dict[str, Any]) -> None:
     if stream := summary["stream"]:
         lines.insert(
             -1,
-            f"{stream['viewers']:,} viewers got {stream['frames_sent']:,} states and skipped "
-            f"{stream['frames_skipped']:,}: {stream['bytes_sent'] / 1e6:,.1f} MB; the longest send "
-            f"took {1e6 * stream['longest_send_seconds']:,.0f} us; {stream['refused']:,} refused, "
+            f"viewers: {stream['viewers']:,}, states sent: {stream['frames_sent']:,}, skipped: "
+            f"{stream['frames_skipped']:,}, {stream['bytes_sent'] / 1e6:,.1f} MB; longest send "
+            f"{1e6 * stream['longest_send_seconds']:,.0f} us; {stream['refused']:,} refused, "
             f"{stream['dropped']:,} dropped",
         )
     for line in lines:
