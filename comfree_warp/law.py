@@ -270,24 +270,10 @@ def total_force(
     )
 
 
-def constraint_forces(m: Model, d: Data) -> None:
-    """Closed-form constraint forces and the acceleration that they lead to.
-
-    Reads `qvel`, `qacc_smooth`, `qfrc_smooth` (nworld, nv), the factor of M and the rows of
-    `make_constraint` (`efc`, `contact`, `nefc`); writes `efc.force` and `efc.state`
-    (nworld, njmax), `qvel_smooth_pred`, `qfrc_constraint`, `qfrc_total` (= `efc.Ma`) and `qacc`
-    (nworld, nv). Takes the place of `mujoco_warp.solve`; the solver options have no meaning here.
-    """
-    dofs, rows = (d.nworld, m.nv), (d.nworld, d.njmax)
-    wp.launch(
-        predict_velocity,
-        dim=dofs,
-        inputs=[m.opt.timestep, d.qvel, d.qacc_smooth],
-        outputs=[d.qvel_smooth_pred, d.qfrc_constraint],
-    )
+def _force_rows(m: Model, d: Data) -> None:
     wp.launch(
         _row_force(m.is_sparse),
-        dim=rows,
+        dim=(d.nworld, d.njmax),
         inputs=[
             m.nv,
             d.njmax,
@@ -325,28 +311,43 @@ def constraint_forces(m: Model, d: Data) -> None:
             ],
             outputs=[d.efc.force, d.efc.state],
         )
+
+
+def _add_rows(m: Model, d: Data) -> None:
     if m.is_sparse:
+        pattern = [d.efc.J_rownnz, d.efc.J_rowadr, d.efc.J_colind]
         wp.launch(
             add_rows_sparse,
-            dim=rows,
-            inputs=[
-                d.njmax,
-                d.nefc,
-                d.efc.J_rownnz,
-                d.efc.J_rowadr,
-                d.efc.J_colind,
-                d.efc.J,
-                d.efc.force,
-            ],
+            dim=(d.nworld, d.njmax),
+            inputs=[d.njmax, d.nefc, *pattern, d.efc.J, d.efc.force],
             outputs=[d.qfrc_constraint],
         )
     elif d.njmax:
         wp.launch(
             add_rows_dense,
-            dim=dofs,
+            dim=(d.nworld, m.nv),
             inputs=[d.njmax, d.nefc, d.efc.J, d.efc.force],
             outputs=[d.qfrc_constraint],
         )
+
+
+def constraint_forces(m: Model, d: Data) -> None:
+    """Closed-form constraint forces and the acceleration that they lead to.
+
+    Reads `qvel`, `qacc_smooth`, `qfrc_smooth` (nworld, nv), the factor of M and the rows of
+    `make_constraint` (`efc`, `contact`, `nefc`); writes `efc.force` and `efc.state`
+    (nworld, njmax), `qvel_smooth_pred`, `qfrc_constraint`, `qfrc_total` (= `efc.Ma`) and `qacc`
+    (nworld, nv). Takes the place of `mujoco_warp.solve`; the solver options have no meaning here.
+    """
+    dofs = (d.nworld, m.nv)
+    wp.launch(
+        predict_velocity,
+        dim=dofs,
+        inputs=[m.opt.timestep, d.qvel, d.qacc_smooth],
+        outputs=[d.qvel_smooth_pred, d.qfrc_constraint],
+    )
+    _force_rows(m, d)
+    _add_rows(m, d)
     wp.launch(
         total_force, dim=dofs, inputs=[d.qfrc_smooth, d.qfrc_constraint], outputs=[d.qfrc_total]
     )
