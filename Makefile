@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test doctor bench-engine picture lint format lock clean
+.PHONY: help venv run test doctor bench-engine bench-stream picture lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,13 +26,17 @@ run: venv ## run comfree on primitives.xml: headless, on the CPU, 10,000 steps
 	MJSTREAM_PORT=0 $(BIN)/python test_headless.py
 
 test: venv ## run the tests
-	$(BIN)/python -m pytest tests -n auto --dist worksteal
+	$(BIN)/python -m pytest tests -n auto --dist worksteal -m "not alone"
+	$(BIN)/python -m pytest tests -m alone
 
 doctor: venv ## report what this machine can do, and what would mend each lack
 	$(BIN)/python doctor.py
 
 bench-engine: venv ## print the speed ratios of the engines, with their spread
 	$(BIN)/python benchmark/ratios.py
+
+bench-stream: venv ## print what streaming costs a simulation, and how late states arrive
+	$(BIN)/python benchmark/stream_cost.py
 
 picture: venv ## draw the README's picture (offscreen: MUJOCO_GL=egl or osmesa)
 	MUJOCO_GL=$${MUJOCO_GL:-egl} $(BIN)/python benchmark/picture.py docs/primitives.png
