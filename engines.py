@@ -27,7 +27,9 @@ import numpy.typing as npt
 import warp as wp
 
 import comfree_warp
-from comfree_warp.compilation import Progress, compile_kernels
+from comfree_warp.compilation import Progress as Progress
+from comfree_warp.compilation import compile_kernels
+from errors import SettingError as SettingError
 
 ENGINES = ("mjc", "mjwarp", "comfree")
 REPOSITORY = Path(__file__).resolve().parent
@@ -47,15 +49,6 @@ STATE_FIELDS = (
     "mocap_pos",
     "mocap_quat",
 )
-
-
-class SettingError(ValueError):
-    """A setting has a value that cannot be used. Attributes: `setting`, its name; `problem`."""
-
-    def __init__(self, setting: str, problem: str):
-        super().__init__(f"{setting}: {problem}")
-        self.setting = setting
-        self.problem = problem
 
 
 @dataclasses.dataclass(frozen=True)

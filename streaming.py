@@ -52,6 +52,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from errors import SettingError
 from protocol import (
     DEFAULT_LIMIT,
     HEADER,
@@ -98,13 +99,8 @@ GLANCE_SECONDS = 0.0003  # ... looking so often
 UNSENT_BYTES = 16 << 10  # TCP_NOTSENT_LOWAT: what may wait in the kernel before a newer state
 
 
-class StreamError(ValueError):
-    """A setting of the stream cannot be used. Attributes: `setting`, its name; `problem`."""
-
-    def __init__(self, setting: str, problem: str):
-        super().__init__(f"{setting}: {problem}")
-        self.setting = setting
-        self.problem = problem
+class StreamError(SettingError):
+    """A setting of the stream cannot be used."""
 
 
 @dataclasses.dataclass

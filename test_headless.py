@@ -25,12 +25,14 @@ import settings
 import streaming
 from broadcast import Broadcast
 from display import CompilationDisplay, RunDisplay, console, pace, show_start, show_summary
+from errors import SettingError
+from run_settings import RunSettings
 
 BLOCK_SECONDS = 0.1  # how often the run looks at its clock, its health and its progress bar
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadlessSettings(settings.RunSettings):
+class HeadlessSettings(RunSettings):
     """A run, and where its state and its summary go.
 
     MJSTREAM_TOKEN has no flag, since other users of a machine can read a command line.
@@ -106,7 +108,7 @@ class StopSignals:
 def make_server(chosen: HeadlessSettings) -> Iterator[streaming.StreamServer]:
     """The server of the run's stream, with its port taken and in the end freed."""
     if chosen.stream_world >= chosen.nworld:
-        raise engines.SettingError(
+        raise SettingError(
             "stream_world", f"{chosen.stream_world} is no world: 0 to {chosen.nworld - 1}"
         )
     server = streaming.StreamServer(
@@ -192,7 +194,7 @@ def check_json_path(path: str) -> None:
     """Find out before the run, not after it, that the summary cannot be written."""
     folder = Path(path).absolute().parent
     if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise engines.SettingError("json", f"{path!r} cannot be written: no writable file there")
+        raise SettingError("json", f"{path!r} cannot be written: no writable file there")
 
 
 def write_json(path: str, summary: dict[str, object]) -> None:
@@ -209,7 +211,7 @@ def setting_errors() -> Iterator[None]:
         yield
     except streaming.StreamError as error:
         setting = error.setting if error.setting in ("host", "port") else f"stream_{error.setting}"
-        raise engines.SettingError(setting, error.problem) from error
+        raise SettingError(setting, error.problem) from error
 
 
 def main(chosen: HeadlessSettings) -> int:

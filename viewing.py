@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-import engines
+from errors import SettingError
 
 BACKENDS = ("native", "none")
 
@@ -240,7 +240,7 @@ def open_display(backend: str) -> Display:
     """The display of that name, one of `BACKENDS`.
 
     Raises:
-      engines.SettingError: this machine cannot open a window.
+      SettingError: this machine cannot open a window.
     """
     return Window() if backend == "native" else Lines()
 
@@ -249,7 +249,7 @@ def check_window_possible() -> None:
     """Open and close an invisible window.
 
     Raises:
-      engines.SettingError: it did not work; in one line, with the reason.
+      SettingError: it did not work; in one line, with the reason.
     """
     try:
         probe = subprocess.run(
@@ -262,8 +262,8 @@ def check_window_possible() -> None:
         raise window_error(said[-1])
 
 
-def window_error(reason: str) -> engines.SettingError:
-    return engines.SettingError(
+def window_error(reason: str) -> SettingError:
+    return SettingError(
         "backend",
         f"native cannot open a window here: {reason}; "
         "--backend none prints a line a second instead",

@@ -114,7 +114,10 @@ def test_the_distribution_holds_the_package_alone(tmp_path):
 
 
 def test_modules_import_downwards_only():
-    scripts = {"test_headless", "test_viewer", "local_viewer", "doctor", "settings", "display"}
+    scripts = {"test_headless", "test_viewer", "local_viewer", "doctor", "display"} | {
+        "settings",
+        "run_settings",
+    }
     streams = {"streaming", "stream_model", "protocol", "broadcast", "viewing"}
     above = {
         "engines.py": scripts | streams | {"benchmark"},
