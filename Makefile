@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test doctor bench-engine bench-stream picture lint format lock clean
+.PHONY: help venv run test test-slow doctor bench-engine bench-stream picture lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ run: venv ## run comfree on primitives.xml: headless, on the CPU, 10,000 steps
 test: venv ## run the tests
 	$(BIN)/python -m pytest tests -n auto --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest tests -m alone
+
+test-slow: venv ## run the tests that take a minute or more
+	$(BIN)/python -m pytest tests -m slow
 
 doctor: venv ## report what this machine can do, and what would mend each lack
 	$(BIN)/python doctor.py

@@ -14,6 +14,8 @@ from watching import free_port, streaming_scene
 
 from streaming import StreamClient, encode_packet
 
+pytestmark = pytest.mark.alone
+
 SCENE = OWN_FOLDER / "primitives.xml"  # 125 bodies that move
 BITS_PER_SECOND = 2e6
 ROUND_TRIP = 0.1  # s

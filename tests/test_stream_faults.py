@@ -73,10 +73,12 @@ def never_read(seconds: float) -> None:
     assert_undisturbed(run)
 
 
+@pytest.mark.alone
 def test_a_viewer_that_never_reads_is_dropped() -> None:
     never_read(14.0)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_viewer_that_never_reads_for_a_minute_is_dropped() -> None:
     never_read(60.0)
