@@ -63,7 +63,8 @@ def stall(port: int, pipe: Connection) -> None:
     while not enough:
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.connect(("127.0.0.1", port))
+            with contextlib.suppress(ConnectionRefusedError):  # the server has closed meanwhile
+                sock.connect(("127.0.0.1", port))
             enough = pipe.poll(8.0)
     pipe.recv()
 
