@@ -28,6 +28,12 @@ class _World:
 
     def __init__(self, simulation: Simulation, world: int):
         self._simulation, self._world = simulation, world
+        # Reading costs a copy from the device each, so what the model has none of is not read.
+        mjd = mujoco.MjData(simulation.mjm)
+        for field in ("qpos", "qvel", "act", "ctrl", "mocap_pos", "mocap_quat"):
+            values = getattr(mjd, field)
+            if not values.size:
+                setattr(self, field, values.copy())
 
     def __getattr__(self, field: str) -> np.ndarray:
         return self._simulation.read(field, self._world)
@@ -49,7 +55,7 @@ class Broadcast:
         self._simulation, self._server, self._realtime = simulation, server, realtime
         self._world = _World(simulation, world)
         self._timestep = simulation.mjm.opt.timestep
-        self._piece = 1  # steps between two looks at the clock
+        self._step_seconds = 1.0  # that a step has taken of late; at first, one step is a piece
         self._start: float | None = None  # time.perf_counter() of step 0 of a run in real time
 
     def step(self, n: int) -> None:
@@ -68,14 +74,14 @@ class Broadcast:
             self._server.send_state(self._world, self._simulation.nstep, last)
 
     def _step_piece(self, most: int) -> int:
+        """Advance until the next frame is due, but no further than one frame of real time."""
         before = time.perf_counter()
-        n = min(most, self._piece)
+        n = min(most, 1 + int(min(self._server.due_in(), FRAME_SECONDS) / self._step_seconds))
         if self._realtime:
             n = min(n, max(1, int(FRAME_SECONDS / self._timestep)))
         self._simulation.step(n)
         self._simulation.synchronize()  # else the pieces would pile up on a GPU
-        took = time.perf_counter() - before
-        self._piece = max(1, min(2 * self._piece, int(n * 0.5 * FRAME_SECONDS / took)))
+        self._step_seconds = max(1e-6, (time.perf_counter() - before) / n)
         self.show()
         if self._realtime:
             self._keep_pace()

@@ -513,6 +513,10 @@ class StreamServer:
         """Whether `send_state` would send: somebody is watching, and it is time for a frame."""
         return self._watched > 0 and time.perf_counter() >= self._next_frame
 
+    def due_in(self) -> float:
+        """Seconds until the next frame is due, for somebody or nobody watching; 0.0 if it is."""
+        return max(0.0, self._next_frame - time.perf_counter())
+
     def send_state(self, mjd: State, step: int = 0, last: bool = False) -> bool:
         """Copy the state for the viewers if a frame is due; returns at once, whatever they do.
 

@@ -63,7 +63,8 @@ def stall(port: int, pipe: Connection) -> None:
     while not enough:
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.connect(("127.0.0.1", port))
+            with contextlib.suppress(ConnectionRefusedError):  # the server has closed meanwhile
+                sock.connect(("127.0.0.1", port))
             enough = pipe.poll(8.0)
     pipe.recv()
 
@@ -137,13 +138,12 @@ class Crowd:
 
 
 def run_times(
-    simulation: engines.Simulation, server: StreamServer, nsteps: int
+    simulation: engines.Simulation, broadcast: Broadcast, nsteps: int
 ) -> tuple[float, float]:
     """Seconds that test_headless.py's loop takes for so many steps, and those of CPU in them."""
     mjd = engines.initial_data(simulation.mjm)
     for field in ("qpos", "qvel", "act", "ctrl"):
         simulation.write(field, getattr(mjd, field))
-    broadcast = Broadcast(simulation, server, realtime=False)
     start = time.thread_time()
     with test_headless.StopSignals() as signals:
         wall = test_headless.run_steps(simulation, simulation.nstep + nsteps, signals, broadcast)
@@ -160,13 +160,14 @@ def throughput(rounds: int, nsteps: int) -> Table:
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in AUDIENCES}
     names = list(AUDIENCES)
     with contextlib.ExitStack() as stack:
-        servers = {}
+        broadcasts = {}
         for name, viewers in AUDIENCES.items():
             crowd = stack.enter_context(contextlib.closing(Crowd()))
-            servers[name] = stack.enter_context(crowd.watching(viewers))
+            server = stack.enter_context(crowd.watching(viewers))
+            broadcasts[name] = Broadcast(simulation, server, realtime=False)
         for turn in range(-2, rounds):
             for name in names[turn % 4 :] + names[: turn % 4]:
-                took = run_times(simulation, servers[name], nsteps)
+                took = run_times(simulation, broadcasts[name], nsteps)
                 if turn >= 0:  # those before are to warm up
                     times[name].append(took)
     table = Table("watched by", "throughput, over that with none", "by CPU time", "at least")
