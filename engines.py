@@ -302,8 +302,9 @@ class _MjcSimulation(Simulation):
         self._batch = mujoco.batch.Batch(mjm, nworld)
         mjd = initial_data(mjm)
         self._start_time = mjd.time
-        for field in STATE_FIELDS:
-            self._batch.bind(field)[:] = getattr(mjd, field)
+        self._fields = {field: self._batch.bind(field) for field in STATE_FIELDS}
+        for field, values in self._fields.items():
+            values[:] = getattr(mjd, field)
         self._ctrl = np.tile(mjd.ctrl, (nworld, 1)).astype(np.float32)
         self._ncon, self._nefc = self._batch.bind("ncon"), self._batch.bind("nefc")
         per_step = 8 * nworld * max(1, mjm.nv + mjm.nu)
@@ -343,11 +344,11 @@ class _MjcSimulation(Simulation):
 
     def read(self, field: str, world: int = 0) -> np.ndarray:
         _check_field(field)
-        return np.array(self._batch.bind(field)[world])
+        return np.array(self._fields[field][world])
 
     def write(self, field: str, values: npt.ArrayLike) -> None:
         _check_field(field)
-        self._batch.bind(field)[:] = values
+        self._fields[field][:] = values
         if field == "ctrl":
             self._ctrl[:] = values
 
@@ -472,6 +473,13 @@ class _WarpSimulation(Simulation):
             self._m = self._package.put_model(mjm, **law)
             self._m.opt.warn_overflow = 0  # `health` tells instead
             self._d = self._put_data(mjd, nworld)
+            self._fields = {field: getattr(self._d, field) for field in STATE_FIELDS}
+            # On the CPU the arrays can be read in place, without Warp's 20 us per slice and copy.
+            self._in_place = (
+                {field: array.numpy() for field, array in self._fields.items()}
+                if device.is_cpu
+                else {}
+            )
             self._ctrl = wp.clone(self._d.ctrl)
             self._limits = _ctrl_limits(mjm)
             self._status = wp.zeros(_NSTATUS, dtype=int)
@@ -529,11 +537,13 @@ class _WarpSimulation(Simulation):
 
     def read(self, field: str, world: int = 0) -> np.ndarray:
         _check_field(field)
-        return getattr(self._d, field)[world : world + 1].numpy()[0]
+        if field in self._in_place:
+            return np.array(self._in_place[field][world])
+        return self._fields[field][world : world + 1].numpy()[0]
 
     def write(self, field: str, values: npt.ArrayLike) -> None:
         _check_field(field)
-        array = getattr(self._d, field)
+        array = self._fields[field]
         full = np.empty(array.numpy().shape, dtype=np.float32)
         full[:] = values
         array.assign(full)
