@@ -17,7 +17,8 @@ MODEL_MODES = ("xml", "path")
 # seven digits, so the numbers are only nearly the same.
 _SIZES = ("nq", "nv", "nu", "na", "nbody", "njnt", "ngeom", "nmocap", "nmeshvert", "nhfielddata")
 _LAYOUT = ("jnt_type", "jnt_qposadr", "body_parentid", "body_mocapid", "geom_type", "geom_bodyid")
-_SHAPES = ("geom_size", "mesh_vert", "hfield_data")
+# By their boxes, since a sphere may have been given three sizes of which one counts.
+_SHAPES = ("geom_aabb", "mesh_vert", "hfield_data")
 
 
 def model_packet(model_path: str, mode: str = "xml") -> Packet:

@@ -23,6 +23,7 @@ from pathlib import Path
 import click
 import mujoco
 from ratios import HUMANOID, median_and_spread
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
@@ -170,7 +171,9 @@ def throughput(rounds: int, nsteps: int) -> Table:
                 took = run_times(simulation, broadcasts[name], nsteps)
                 if turn >= 0:  # those before are to warm up
                     times[name].append(took)
-    table = Table("watched by", "throughput, over that with none", "by CPU time", "at least")
+    table = Table(
+        "watched by", "throughput, over that with none", "by CPU time", "at least", box=MARKDOWN
+    )
     for name in AUDIENCES:
         ratios = [
             median_and_spread([one[i] / other[i] for one, other in zip(*pair, strict=True)], 3)
@@ -214,7 +217,7 @@ def latency(crowd: Crowd, seconds: float) -> list[float]:
 @click.option("--nsteps", default=2000, type=click.IntRange(min=1), help="Steps in a round.")
 @click.option("--seconds", default=10.0, help="Length of the measurements that are no ratios.")
 def main(rounds: int, nsteps: int, seconds: float) -> None:
-    console = Console()
+    console = Console(width=120)  # Markdown tables do not wrap
     console.print(
         f"{rounds} interleaved rounds of {nsteps} steps of the humanoid on "
         f"{len(os.sched_getaffinity(0))} CPU cores of {platform.processor() or platform.machine()}"
@@ -223,7 +226,9 @@ def main(rounds: int, nsteps: int, seconds: float) -> None:
     display.console.quiet = True
     console.print(throughput(rounds, nsteps))
     crowd = Crowd()
-    table = Table("in microseconds", "median", "mean", "99th percentile", "to be at most")
+    table = Table(
+        "in microseconds", "median", "mean", "99th percentile", "to be at most", box=MARKDOWN
+    )
     at_rate, between = send_costs(crowd, seconds, 60.0)
     every, _ = send_costs(crowd, seconds, 0.0)
     table.add_row("send_state, all calls", *microseconds(at_rate + between), "15")
