@@ -10,15 +10,14 @@ or no window can be opened here.
 
 import dataclasses
 import os
-import signal
 import sys
 import time
-from types import FrameType
 
 import click
 import mujoco
 
 import settings
+from stop_signals import StopSignals
 from streaming import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
 from viewing import BACKENDS, Display, Meter, open_display
 
@@ -64,31 +63,6 @@ class ViewerSettings:
     )
 
 
-class StopSignals:
-    """SIGINT and SIGTERM end the program: at once while it `waits`, else when it next looks.
-
-    A second one kills: opening a window or compiling a large model takes its time.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        self.waits = False
-
-    def __enter__(self) -> "StopSignals":
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.waits = False  # a signal must not interrupt what remains to be closed
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.received = True
-        signal.signal(signum, signal.SIG_DFL)
-        if self.waits:
-            raise KeyboardInterrupt
-
-
 class Watch:
     """Follows a server from connection to connection and shows what it sends.
 
@@ -116,7 +90,7 @@ class Watch:
 
     @property
     def _over(self) -> bool:
-        return self._signals.received or self._display.closed
+        return self._signals.received is not None or self._display.closed
 
     def follow(self) -> None:
         """Connect, show, and again, until the user or (with `once`) the end of a stream says so."""

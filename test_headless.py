@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from broadcast import Broadcast
 from display import CompilationDisplay, RunDisplay, console, pace, show_start, show_summary
 from errors import SettingError
 from run_settings import RunSettings
+from stop_signals import StopSignals
 
 BLOCK_SECONDS = 0.1  # how often the run looks at its clock, its health and its progress bar
 
@@ -81,27 +81,6 @@ class HeadlessSettings(RunSettings):
         "Write the summary to a file, for other programs.",
         metavar="FILE",
     )
-
-
-class StopSignals:
-    """SIGINT and SIGTERM ask a run to end after the block of steps it is in; a second one kills."""
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-
-    def __enter__(self) -> "StopSignals":
-        self._previous = {
-            signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-
-    def _note(self, signum: int, frame: object) -> None:
-        self.received = signal.Signals(signum)
-        signal.signal(signum, self._previous[signum])
 
 
 @contextlib.contextmanager

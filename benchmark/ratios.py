@@ -31,6 +31,7 @@ import comfree_warp as cfwarp
 import display
 import engines
 import test_headless
+from stop_signals import StopSignals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +164,7 @@ class BareLoop:
 
 def headless(simulation: engines.Simulation, nsteps: int) -> Callable[[], None]:
     def run() -> None:
-        with test_headless.StopSignals() as signals:
+        with StopSignals() as signals:
             test_headless.run_steps(simulation, simulation.nstep + nsteps, signals)
 
     return run

@@ -33,6 +33,7 @@ import display
 import engines
 import test_headless
 from broadcast import Broadcast
+from stop_signals import StopSignals
 from streaming import StreamClient, StreamServer, apply_mjdata, load_model
 
 AUDIENCES = {"none": 0, "one viewer": 1, "eight viewers": 8, "one that has stopped reading": -1}
@@ -146,7 +147,7 @@ def run_times(
     for field in ("qpos", "qvel", "act", "ctrl"):
         simulation.write(field, getattr(mjd, field))
     start = time.thread_time()
-    with test_headless.StopSignals() as signals:
+    with StopSignals() as signals:
         wall = test_headless.run_steps(simulation, simulation.nstep + nsteps, signals, broadcast)
     return wall, time.thread_time() - start
 
@@ -206,7 +207,7 @@ def microseconds(values: list[float]) -> list[str]:
 def latency(crowd: Crowd, seconds: float) -> list[float]:
     """Seconds from `send_state` to the end of the viewer's `apply_mjdata`, in real time."""
     simulation = engines.make_simulation(engines.load_model(HUMANOID), "mjc")
-    with crowd.watching(None) as server, test_headless.StopSignals() as signals:
+    with crowd.watching(None) as server, StopSignals() as signals:
         nsteps = int(seconds / simulation.mjm.opt.timestep)
         test_headless.run_steps(simulation, nsteps, signals, Broadcast(simulation, server))
     return crowd.ages
