@@ -306,6 +306,8 @@ class _MjcSimulation(Simulation):
         for field, values in self._fields.items():
             values[:] = getattr(mjd, field)
         self._ctrl = np.tile(mjd.ctrl, (nworld, 1)).astype(np.float32)
+        with wp.ScopedDevice("cpu"):
+            self._limits = _ctrl_limits(mjm)
         self._ncon, self._nefc = self._batch.bind("ncon"), self._batch.bind("nefc")
         per_step = 8 * nworld * max(1, mjm.nv + mjm.nu)
         self._block = max(1, self._RECORD_BYTES // per_step)
@@ -332,7 +334,7 @@ class _MjcSimulation(Simulation):
                 _noise_block,
                 dim=out.shape,
                 inputs=[
-                    *_ctrl_limits(self.mjm),
+                    *self._limits,
                     self._noise.scale,
                     self._noise.seed,
                     self.nstep,

@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Parse flags and variables, call `main` and exit with what it returns.
 
-    Wrong use, and an `SettingError` that `main` raises, end the program with status 2 and
+    Wrong use, and a `SettingError` that `main` raises, end the program with status 2 and
     one line on stderr that names the setting.
     """
 

@@ -18,7 +18,9 @@ import mujoco
 import numpy as np
 import pytest
 import stand_in
+import watching
 from scenes import OWN, OWN_FOLDER
+from watching import free_port
 
 import streaming
 from engines import REPOSITORY
@@ -28,16 +30,8 @@ SWING = OWN_FOLDER / "pendula.xml"
 PATIENCE = 20.0  # s; generous, since the machine may be busy with other tests
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"in vain waited for: {what}"
-        time.sleep(0.005)
+    watching.wait_until(condition, what, PATIENCE)
 
 
 class Run:
