@@ -8,31 +8,14 @@ Exit status: 0 if a headless run is possible, 1 if not.
 import dataclasses
 import os
 import platform
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import gl
+
 RUN_PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy", "click", "rich")
 EXTRA_PACKAGES = {"view": ("glfw", "PyOpenGL"), "bench": ("pytest", "pytest-benchmark")}
-
-GL_BACKENDS = {
-    "window": ("glfw", "set DISPLAY (ssh -X, or xvfb-run: apt-get install xvfb libgl1)"),
-    "EGL": ("egl", "apt-get install libegl1 libgl1 (an NVIDIA driver brings its own)"),
-    "OSMesa": ("osmesa", "apt-get install libosmesa6"),
-}
-
-# In a process of its own: MuJoCo picks its backend at import, and a broken driver may crash.
-GL_PROBE = """
-import mujoco
-context = mujoco.GLContext(64, 64)
-context.make_current()
-from OpenGL import GL
-renderer, version = GL.glGetString(GL.GL_RENDERER), GL.glGetString(GL.GL_VERSION)
-if renderer is None:
-    raise SystemExit("no display, or none with OpenGL")
-print("renderer:", renderer.decode(), "OpenGL", version.decode())
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,22 +65,10 @@ def warp_findings() -> list[Finding]:
 
 
 def gl_finding(name: str) -> Finding:
-    backend, mend = GL_BACKENDS[name]
-    try:
-        probe = subprocess.run(
-            [sys.executable, "-c", GL_PROBE],
-            env={**os.environ, "MUJOCO_GL": backend},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    except subprocess.TimeoutExpired:
-        return Finding(f"GL {name}", "no answer within 60 s", mend)
-    for line in probe.stdout.splitlines():
-        if line.startswith("renderer: "):
-            return Finding(f"GL {name}", line.removeprefix("renderer: "))
-    reason = (probe.stderr.strip().splitlines() or [f"exit status {probe.returncode}"])[-1]
-    return Finding(f"GL {name}", f"no: {reason[:120]}", mend)
+    tried = gl.probe(name)
+    if tried.renderer:
+        return Finding(f"GL {name}", tried.renderer)
+    return Finding(f"GL {name}", f"no: {tried.reason[:120]}", gl.WAYS[name].mend)
 
 
 def main() -> int:
@@ -109,7 +80,7 @@ def main() -> int:
         for name in names
     ]
     findings += warp_findings()
-    findings += [gl_finding(name) for name in GL_BACKENDS]
+    findings += [gl_finding(name) for name in gl.WAYS]
     findings.append(Finding("MUJOCO_GL", os.environ.get("MUJOCO_GL", "not set: MuJoCo chooses")))
 
     width = max(len(finding.subject) for finding in findings)

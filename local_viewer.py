@@ -1,7 +1,8 @@
-"""Watch a simulation that streams its state, in MuJoCo's window or as lines of text.
+"""Watch a simulation that streams its state, in MuJoCo's window, a browser or as lines of text.
 
     python local_viewer.py                    # a server on this machine, or behind ssh -L
-    python local_viewer.py --backend none     # no window: a line a second on stdout
+    python local_viewer.py --backend web      # a page at http://127.0.0.1:8080
+    python local_viewer.py --backend none     # a line a second on stdout
 
 Comes back after a dropped connection and shows the next run when the server starts again. Exit
 status: 0 window closed, Ctrl-C, SIGTERM, or the stream has ended and --once was given; 2 wrong use,
@@ -19,7 +20,8 @@ import mujoco
 import settings
 from stop_signals import StopSignals
 from streaming import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
-from viewing import BACKENDS, Display, Meter, open_display
+from view_settings import ViewSettings
+from viewing import Controls, Display, Meter, Status, same_model
 
 # What MuJoCo makes of a model or a state that is well-formed and still more than it can take.
 MUJOCO_ERRORS = (mujoco.FatalError, mujoco.UnexpectedError, RuntimeError, MemoryError)
@@ -28,7 +30,7 @@ LOOK_SECONDS = 0.02  # how often to look whether the window was closed while not
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewerSettings:
+class ViewerSettings(ViewSettings):
     """Whom to watch, and how.
 
     MJSTREAM_TOKEN has no flag, since other users of a machine can read a command line.
@@ -46,13 +48,6 @@ class ViewerSettings:
         "MJSTREAM_RETRY_DELAY",
         "Seconds between two attempts to connect.",
         type=click.FloatRange(min=0.0),
-    )
-    backend: str = settings.setting(
-        "native",
-        "--backend",
-        "MJSTREAM_BACKEND",
-        "native: MuJoCo's window; none: a line a second on stdout.",
-        type=click.Choice(BACKENDS),
     )
     once: bool = settings.setting(
         False,
@@ -85,6 +80,7 @@ class Watch:
         self._mjm: mujoco.MjModel | None = None
         self._mjd: mujoco.MjData | None = None
         self._run: object = None
+        self._controls = Controls()
         self._meter = Meter()
         self._told = ""
 
@@ -143,19 +139,22 @@ class Watch:
                     client.skipped = 0
                     moved = True
             if have_model:
-                self._display.show(self._mjd, self._meter.figures(), moved)
+                self._display.show(self._status(), moved)
         return False
 
     def _load(self, packet: dict) -> None:
         mjm = load_model(packet)
-        mjd = mujoco.MjData(mjm)
-        mujoco.mj_forward(mjm, mjd)
         same_run = packet.get("run") is not None and packet["run"] == self._run
         opening = "the same run goes on" if same_run else "a new run" if self._mjm else "connected"
         name = mjm.names.partition(b"\0")[0].decode(errors="replace")
         self._tell(f"{opening}: {name or 'a model'}, {mjm.nbody} bodies")
-        self._display.load(mjm, mjd)
-        self._mjm, self._mjd, self._run = mjm, mjd, packet.get("run")
+        self._run = packet.get("run")
+        if self._mjm is not None and same_model(self._mjm, mjm):
+            return  # what shows it stays, camera and all
+        mjd = mujoco.MjData(mjm)
+        mujoco.mj_forward(mjm, mjd)
+        self._mjm, self._mjd = mjm, mjd
+        self._display.load(mjm, [mjd], self._controls)
 
     def _apply(self, packet: dict, nframes: int) -> None:
         apply_mjdata(self._mjd, packet.get("state"))
@@ -163,13 +162,18 @@ class Watch:
         self._meter.note(self._mjd.time, sent if isinstance(sent, float) else None, nframes)
         mujoco.mj_forward(self._mjm, self._mjd)
 
+    def _status(self, connected: bool = True) -> Status:
+        rows = self._meter.figures().rows
+        if not connected:
+            rows["rate"] = "no connection"
+        return Status({**rows, "contacts": f"{self._mjd.ncon:,}"}, {"contacts": self._mjd.ncon})
+
     def _pause(self) -> None:
         """Wait before the next attempt, with the window alive."""
         until = time.monotonic() + self._chosen.retry_delay
         while not self._over and time.monotonic() < until:
             if self._mjd is not None:
-                figures = dataclasses.replace(self._meter.figures(), connected=False)
-                self._display.show(self._mjd, figures, moved=False)
+                self._display.show(self._status(connected=False), moved=False)
             time.sleep(min(LOOK_SECONDS, self._chosen.retry_delay))
 
     def _tell(self, text: str) -> None:
@@ -186,7 +190,7 @@ class Watch:
 
 def main(chosen: ViewerSettings) -> int:
     try:
-        with StopSignals() as signals, open_display(chosen.backend) as display:
+        with StopSignals() as signals, chosen.open_display() as display:
             token = os.environ.get("MJSTREAM_TOKEN")
             Watch(chosen, display, signals, token).follow()
     except KeyboardInterrupt:

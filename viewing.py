@@ -1,48 +1,238 @@
-"""What `local_viewer.py` shows a stream on: MuJoCo's own window, or a line of text a second.
+"""What a scene is shown on, and what the person who watches asks for.
 
-Both take a model with `load`, then the newest state with `show`, as often as there is one or the
-figures beside it have changed. Neither knows where the state came from.
+A display takes a model and its data with `load`, then `show` as often as the state in that data,
+or what stands beside the picture, has changed. It does not know where the states come from: a
+stream, a recording or a simulation. What a person asks for, with a key or a button, it leaves in
+the `Controls` that came with the model, for whoever makes the states.
 """
 
 import abc
 import collections
-import contextlib
 import dataclasses
 import os
-import subprocess
 import sys
-import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 
 import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from errors import SettingError
+BACKENDS = ("native", "web", "none")
+SPEEDS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
-BACKENDS = ("native", "none")
 
-# In a process of its own: without a display MuJoCo's window ends the process that opens it, and a
-# broken driver may do worse.
-WINDOW_PROBE = """
-import glfw
-glfw.ERROR_REPORTING = "ignore"
-def check(fine):
-    if not fine:
-        raise SystemExit((glfw.get_error()[1] or b"GLFW gives no reason").decode())
-check(glfw.init())
-glfw.window_hint(glfw.VISIBLE, False)
-window = glfw.create_window(64, 64, "", None, None)
-check(window)
-glfw.make_context_current(window)
-if not glfw.extension_supported("GL_ARB_framebuffer_object"):
-    raise SystemExit("its OpenGL has no framebuffer objects")
-"""
+# ------------------------------------------------------------------------- what a person asks for
+
+
+class Controls:
+    """What the person who watches asks for: written by a display, in threads of its own.
+
+    Args:
+      offers: what makes sense here, of "pause", "step", "reset", "speed", "world" and "seek".
+      nworld: number of worlds to choose from.
+      duration: length of what can be sought in, s.
+
+    Attributes:
+      paused: nothing is to move but by single steps.
+      speed: how fast it is to go, of real time; one of `SPEEDS`.
+      world: index of the world to show.
+    """
+
+    def __init__(self, offers: Sequence[str] = (), nworld: int = 1, duration: float = 0.0) -> None:
+        self.offers, self.nworld, self.duration = frozenset(offers), nworld, duration
+        self.paused, self.speed, self.world = False, 1.0, 0
+        self._asked: collections.deque[tuple[str, float]] = collections.deque(maxlen=100)
+
+    def toggle_pause(self) -> None:
+        self.paused = not self.paused
+
+    def step(self, count: int = 1) -> None:
+        """Ask for single steps; a negative count where one can go back."""
+        self.paused = True
+        self._asked.append(("step", count))
+
+    def reset(self) -> None:
+        """Ask for the start."""
+        self._asked.append(("reset", 0.0))
+
+    def seek(self, position: float) -> None:
+        """Ask for a place in what can be sought in, s from its beginning."""
+        self._asked.append(("seek", position))
+
+    def jump(self, seconds: float) -> None:
+        """Ask to seek from where it is."""
+        self._asked.append(("jump", seconds))
+
+    def change_speed(self, steps: int) -> None:
+        """Take a faster or slower one of `SPEEDS`."""
+        place = min(range(len(SPEEDS)), key=lambda i: abs(SPEEDS[i] - self.speed))
+        self.speed = SPEEDS[min(max(place + steps, 0), len(SPEEDS) - 1)]
+
+    def change_world(self, steps: int) -> None:
+        """Show the next world, or another from here."""
+        self.world = (self.world + steps) % self.nworld
+
+    def take(self) -> list[tuple[str, float]]:
+        """What was asked for since the last look, in order: "step", "reset", "seek" or "jump"."""
+        asked = []
+        while self._asked:
+            asked.append(self._asked.popleft())
+        return asked
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A key of the window: GLFW's code and our name, what it does, and what must be offered."""
+
+    code: int
+    name: str
+    what: str
+    offer: str
+    press: Callable[[Controls], None]
+
+
+# Those of MuJoCo's own viewer where it has them; none that it uses for something else.
+KEYS = (
+    Key(32, "Space", "pause, go on", "pause", Controls.toggle_pause),
+    Key(262, "Right", "one step", "step", lambda controls: controls.step(1)),
+    Key(263, "Left", "one step back", "seek", lambda controls: controls.step(-1)),
+    Key(265, "Up", "1 s on", "seek", lambda controls: controls.jump(1.0)),
+    Key(264, "Down", "1 s back", "seek", lambda controls: controls.jump(-1.0)),
+    Key(259, "Backspace", "back to the start", "reset", Controls.reset),
+    Key(45, "-", "half the speed", "speed", lambda controls: controls.change_speed(-1)),
+    Key(61, "=", "twice the speed", "speed", lambda controls: controls.change_speed(1)),
+    Key(44, ",", "previous world", "world", lambda controls: controls.change_world(-1)),
+    Key(46, ".", "next world", "world", lambda controls: controls.change_world(1)),
+)
+
+
+def offered_keys(controls: Controls) -> list[Key]:
+    """The keys that do something with these controls."""
+    return [key for key in KEYS if key.offer in controls.offers]
+
+
+# ---------------------------------------------------------------------------------- what is shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """What stands beside the picture.
+
+    Attributes:
+      rows: names and values for people, in the order in which they are shown.
+      plots: numbers to plot over time, by their names with units.
+      position: where in what can be sought in, s.
+    """
+
+    rows: Mapping[str, str]
+    plots: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    position: float = 0.0
+
+
+class Display(abc.ABC):
+    """Where a scene is shown, from the first model until `close`."""
+
+    @property
+    @abc.abstractmethod
+    def closed(self) -> bool:
+        """Whether the person who watches wants no more."""
+
+    @abc.abstractmethod
+    def load(
+        self,
+        mjm: mujoco.MjModel,
+        mjds: Sequence[mujoco.MjData],
+        controls: Controls,
+        labels: Sequence[str] = (),
+    ) -> None:
+        """Show this model from now on.
+
+        Args:
+          mjm: the model.
+          mjds: its states, to be shown side by side; they change under the display's eyes.
+          controls: where to leave what a person asks for.
+          labels: what to call each state, where there are several.
+        """
+
+    @abc.abstractmethod
+    def show(self, status: Status, moved: bool) -> None:
+        """Bring what stands beside the picture up to date and, if it `moved`, the picture.
+
+        With `moved`, a window also sets `xfrc_applied` and the mocap poses of the data to what
+        the mouse does there.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class Lines(Display):
+    """A line a second on stdout. Whoever closes the other end of it wants no more."""
+
+    PERIOD = 1.0  # s
+
+    def __init__(self) -> None:
+        self._due = 0.0
+        self._hung_up = False
+
+    @property
+    def closed(self) -> bool:
+        return self._hung_up
+
+    def load(
+        self,
+        mjm: mujoco.MjModel,
+        mjds: Sequence[mujoco.MjData],
+        controls: Controls,
+        labels: Sequence[str] = (),
+    ) -> None:
+        self._due = time.monotonic() + self.PERIOD
+
+    def show(self, status: Status, moved: bool) -> None:
+        if time.monotonic() < self._due:
+            return
+        self._due = max(self._due + self.PERIOD, time.monotonic())
+        try:
+            print("  ".join(f"{name} {value}" for name, value in status.rows.items()), flush=True)
+        except BrokenPipeError:
+            self._hung_up = True
+            # Python flushes stdout once more at exit, and would report the same again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def close(self) -> None: ...
+
+
+def open_display(backend: str, http_host: str, http_port: int) -> Display:
+    """The display of that name, one of `BACKENDS`; the web page is served at the address given.
+
+    Raises:
+      SettingError: this machine cannot open a window, or cannot serve the page.
+    """
+    # Only here: a machine without a screen or a browser need not have what these want.
+    if backend == "native":
+        from window import Window
+
+        return Window()
+    if backend == "web":
+        from web_page import WebPage
+
+        return WebPage(http_host, http_port)
+    return Lines()
+
+
+# -------------------------------------------------------------------------- figures of a stream
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """The numbers beside the picture.
+    """How a stream of states comes in.
 
     Attributes:
       time: simulated time, s.
@@ -50,24 +240,20 @@ class Figures:
       realtime_factor: simulated seconds per second of wall time.
       delay: how much later the newest state came than the quickest one of this connection, s; or
         None if the server does not say when it sends.
-      connected: whether there is a connection.
     """
 
     time: float
     frames_per_second: float
     realtime_factor: float
     delay: float | None
-    connected: bool = True
 
     @property
-    def rate(self) -> str:
-        if not self.connected:
-            return "no connection"
-        return f"{self.frames_per_second:.1f} frames/s, {self.realtime_factor:.2f}x real time"
-
-    @property
-    def lateness(self) -> str:
-        return "unknown" if self.delay is None else f"{1e3 * self.delay:.0f} ms"
+    def rows(self) -> dict[str, str]:
+        return {
+            "time": f"{self.time:.3f} s",
+            "rate": f"{self.frames_per_second:.1f} frames/s, {self.realtime_factor:.2f}x real time",
+            "delay": "unknown" if self.delay is None else f"{1e3 * self.delay:.0f} ms",
+        }
 
 
 class Meter:
@@ -111,163 +297,6 @@ class Meter:
             (self._arrivals[-1][1] - simulated) / span,
             self._delay,
         )
-
-
-class Display(abc.ABC):
-    """Where a stream is shown, from the first model until `close`."""
-
-    @property
-    @abc.abstractmethod
-    def closed(self) -> bool:
-        """Whether the person who watches wants no more."""
-
-    @abc.abstractmethod
-    def load(self, mjm: mujoco.MjModel, mjd: mujoco.MjData) -> None:
-        """Show this model from now on. The state in `mjd` changes under the display's eyes."""
-
-    @abc.abstractmethod
-    def show(self, mjd: mujoco.MjData, figures: Figures, moved: bool) -> None:
-        """Bring figures up to date and, if it `moved`, the picture."""
-
-    @abc.abstractmethod
-    def close(self) -> None: ...
-
-    def __enter__(self) -> "Display":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-class Lines(Display):
-    """A line a second on stdout. Whoever closes the other end of it wants no more."""
-
-    PERIOD = 1.0  # s
-
-    def __init__(self) -> None:
-        self._due = 0.0
-        self._hung_up = False
-
-    @property
-    def closed(self) -> bool:
-        return self._hung_up
-
-    def load(self, mjm: mujoco.MjModel, mjd: mujoco.MjData) -> None:
-        self._due = time.monotonic() + self.PERIOD
-
-    def show(self, mjd: mujoco.MjData, figures: Figures, moved: bool) -> None:
-        if not figures.connected or time.monotonic() < self._due:
-            return
-        self._due = max(self._due + self.PERIOD, time.monotonic())
-        try:
-            print(
-                f"{figures.time:.3f} s  {figures.rate}  delay {figures.lateness}  "
-                f"{mjd.ncon:,} contacts",
-                flush=True,
-            )
-        except BrokenPipeError:
-            self._hung_up = True
-            # Python flushes stdout once more at exit, and would report the same again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-    def close(self) -> None: ...
-
-
-class Window(Display):
-    """MuJoCo's passive viewer. It draws in a thread of its own, from copies that `sync` makes."""
-
-    OVERLAY_PERIOD = 0.25  # s: how often the figures change while nothing moves
-    CLOSING = 10.0  # s: how long the drawing thread may take to end
-
-    def __init__(self) -> None:
-        check_window_possible()
-        # Only here: it wants glfw, which a machine without a screen need not have.
-        import mujoco.viewer
-
-        self._launch = mujoco.viewer.launch_passive
-        self._handle: mujoco.viewer.Handle | None = None
-        self._threads: set[threading.Thread] = set()
-        self._mjm: mujoco.MjModel | None = None
-        self._overlay_due = 0.0
-
-    @property
-    def closed(self) -> bool:
-        return self._handle is not None and not self._handle.is_running()
-
-    def load(self, mjm: mujoco.MjModel, mjd: mujoco.MjData) -> None:
-        """Open a window on this model; one that shows the very same model stays, camera and all."""
-        if self.closed or (self._mjm is not None and same_model(self._mjm, mjm)):
-            return
-        self.close()
-        others = set(threading.enumerate())
-        try:
-            self._handle = self._launch(mjm, mjd, show_left_ui=False, show_right_ui=False)
-        except RuntimeError as error:  # on macOS, where only mjpython may open a window
-            raise window_error(str(error)) from None
-        self._threads = set(threading.enumerate()) - others
-        self._mjm = mjm
-
-    def show(self, mjd: mujoco.MjData, figures: Figures, moved: bool) -> None:
-        if not moved and time.monotonic() < self._overlay_due:
-            return
-        self._overlay_due = time.monotonic() + self.OVERLAY_PERIOD
-        values = (f"{figures.time:.3f} s", figures.rate, figures.lateness)
-        # Closed by its user between two looks, the viewer's C++ half is gone.
-        with contextlib.suppress(mujoco.UnexpectedError):
-            self._handle.set_texts(
-                (
-                    mujoco.mjtFontScale.mjFONTSCALE_150,
-                    mujoco.mjtGridPos.mjGRID_TOPLEFT,
-                    "time\nrate\ndelay",
-                    "\n".join(values),
-                )
-            )
-            self._handle.sync()
-
-    def close(self) -> None:
-        """Close the window and wait for its thread: one that still draws at exit crashes."""
-        if self._handle is None:
-            return
-        if self._handle.is_running():
-            with contextlib.suppress(mujoco.UnexpectedError):
-                self._handle.close()
-        for thread in self._threads:
-            thread.join(self.CLOSING)
-        self._handle, self._mjm = None, None
-
-
-def open_display(backend: str) -> Display:
-    """The display of that name, one of `BACKENDS`.
-
-    Raises:
-      SettingError: this machine cannot open a window.
-    """
-    return Window() if backend == "native" else Lines()
-
-
-def check_window_possible() -> None:
-    """Open and close an invisible window.
-
-    Raises:
-      SettingError: it did not work; in one line, with the reason.
-    """
-    try:
-        probe = subprocess.run(
-            [sys.executable, "-c", WINDOW_PROBE], capture_output=True, text=True, timeout=30.0
-        )
-    except subprocess.TimeoutExpired:
-        raise window_error("no answer from the display within 30 s") from None
-    if probe.returncode:
-        said = probe.stderr.strip().splitlines() or [f"exit status {probe.returncode}"]
-        raise window_error(said[-1])
-
-
-def window_error(reason: str) -> SettingError:
-    return SettingError(
-        "backend",
-        f"native cannot open a window here: {reason}; "
-        "--backend none prints a line a second instead",
-    )
 
 
 def same_model(one: mujoco.MjModel, other: mujoco.MjModel) -> bool:

@@ -2,13 +2,14 @@
 
 import contextlib
 import pickle
+import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import mujoco
@@ -66,21 +67,30 @@ class Recorder(viewing.Display):
 
     def __init__(self) -> None:
         self.models: list[int] = []  # bodies of each
-        self.figures: list[viewing.Figures] = []
+        self.statuses: list[viewing.Status] = []
         self.positions: list[np.ndarray] = []
+        self.times: list[float] = []
         self.hung_up = False
 
     @property
     def closed(self) -> bool:
         return self.hung_up
 
-    def load(self, mjm: mujoco.MjModel, mjd: mujoco.MjData) -> None:
+    def load(
+        self,
+        mjm: mujoco.MjModel,
+        mjds: Sequence[mujoco.MjData],
+        controls: viewing.Controls,
+        labels: Sequence[str] = (),
+    ) -> None:
         self.models.append(mjm.nbody)
+        (self.mjd,) = mjds
 
-    def show(self, mjd: mujoco.MjData, figures: viewing.Figures, moved: bool) -> None:
+    def show(self, status: viewing.Status, moved: bool) -> None:
         if moved:
-            self.figures.append(figures)
-            self.positions.append(mjd.qpos.copy())
+            self.statuses.append(status)
+            self.positions.append(self.mjd.qpos.copy())
+            self.times.append(self.mjd.time)
 
     def close(self) -> None: ...
 
@@ -135,33 +145,32 @@ def test_shows_the_newest_of_what_has_arrived() -> None:
         mjd.time, mjd.qpos[0] = number, 0.01 * number
         stream += encode_packet({"kind": "state", "state": pack_mjdata(mjd)})
     with answering(stream) as port, watching(port) as recorder:
-        wait_until(lambda: recorder.figures and recorder.figures[-1].time == 99.0, "the last shows")
+        wait_until(lambda: recorder.times and recorder.times[-1] == 99.0, "the last shows")
     assert recorder.positions[-1] == pytest.approx(0.99)
-    assert len(recorder.figures) < 50
+    assert len(recorder.statuses) < 50
 
 
 def test_figures_tell_rate_and_delay(swinging: Path) -> None:
     port = free_port()
     with streaming_scene(swinging, port, hz=50.0), watching(port) as recorder:
-        wait_until(lambda: len(recorder.figures) > 120, "two seconds of it are shown")
-    figures = recorder.figures[-1]
-    assert figures.frames_per_second == pytest.approx(50.0, rel=0.3)
-    assert figures.realtime_factor == pytest.approx(1.0, rel=0.3)
-    assert 0.0 <= figures.delay < 1.0
+        wait_until(lambda: len(recorder.statuses) > 120, "two seconds of it are shown")
+    rate, realtime = re.findall(r"[0-9.]+", recorder.statuses[-1].rows["rate"])
+    assert float(rate) == pytest.approx(50.0, rel=0.3)
+    assert float(realtime) == pytest.approx(1.0, rel=0.3)
+    assert 0 <= int(recorder.statuses[-1].rows["delay"].removesuffix(" ms")) < 1000
 
 
 def test_delay_is_unknown_where_the_server_does_not_say_when_it_sends() -> None:
     with answering(swinging_packets("one", 1.0)) as port, watching(port) as recorder:
-        wait_until(lambda: recorder.figures, "the state is shown")
-    assert recorder.figures[-1].delay is None
-    assert recorder.figures[-1].lateness == "unknown"
+        wait_until(lambda: recorder.statuses, "the state is shown")
+    assert recorder.statuses[-1].rows["delay"] == "unknown"
 
 
 def test_tells_a_dropped_connection_from_a_new_run(capfd: pytest.CaptureFixture[str]) -> None:
     runs = ("one", "one", "two")
     streams = [swinging_packets(run, number) for number, run in enumerate(runs)]
     with answering(*streams) as port, watching(port) as recorder:
-        wait_until(lambda: len(recorder.figures) == 3, "all three connections are shown")
+        wait_until(lambda: len(recorder.statuses) == 3, "all three connections are shown")
     said = [line for line in capfd.readouterr().err.splitlines() if "2 bodies" in line]
     assert [line.split(": ")[1] for line in said] == [
         "connected",
@@ -176,8 +185,8 @@ def test_shows_the_next_run_with_another_model(swinging: Path, falling: Path) ->
         for path, number in ((swinging, 1), (falling, 2)):
             with streaming_scene(path, port):
                 wait_until(lambda number=number: len(recorder.models) == number, "it is shown")
-                shown = len(recorder.figures)
-                wait_until(lambda shown=shown: len(recorder.figures) > shown, "it moves")
+                shown = len(recorder.statuses)
+                wait_until(lambda shown=shown: len(recorder.statuses) > shown, "it moves")
     assert recorder.models == [2, 3]
 
 
@@ -236,7 +245,7 @@ def test_survives_what_is_no_stream_and_says_why(
     sent, said = MALFORMED[case]
     with answering(sent, swinging_packets("one", 7.0)) as port, watching(port) as recorder:
         wait_until(
-            lambda: recorder.figures and recorder.figures[-1].time == 7.0,
+            lambda: recorder.times and recorder.times[-1] == 7.0,
             "the connection after the bad one is shown",
         )
     errors = capfd.readouterr().err
@@ -244,11 +253,22 @@ def test_survives_what_is_no_stream_and_says_why(
     assert all(len(line) < 600 and line.isprintable() for line in errors.splitlines())
 
 
+def test_a_run_of_the_same_model_moves_where_the_last_one_was_shown(swinging: Path) -> None:
+    port = free_port()
+    with watching(port) as recorder:
+        for _ in range(2):
+            with streaming_scene(swinging, port):
+                shown = len(recorder.statuses)
+                wait_until(lambda: recorder.times and 0.1 < recorder.times[-1] < 0.5, "a new run")
+                wait_until(lambda shown=shown: len(recorder.statuses) > shown + 60, "it goes on")
+    assert recorder.models == [2]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_shows_a_diverged_state(value: float) -> None:
     stream = XML + _state(qpos=np.array([value]), time=1.0) + _state(time=2.0)
     with answering(stream) as port, watching(port) as recorder:
-        wait_until(lambda: recorder.figures and recorder.figures[-1].time == 2.0, "it is shown")
+        wait_until(lambda: recorder.times and recorder.times[-1] == 2.0, "it is shown")
 
 
 def test_answers_the_challenge_with_the_token(swinging: Path) -> None:
@@ -257,7 +277,7 @@ def test_answers_the_challenge_with_the_token(swinging: Path) -> None:
         streaming_scene(swinging, port, token="open sesame"),
         watching(port, token="open sesame") as recorder,
     ):
-        wait_until(lambda: recorder.figures, "a state is shown")
+        wait_until(lambda: recorder.statuses, "a state is shown")
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
@@ -294,7 +314,7 @@ def test_prints_a_line_a_second_and_ends_with_the_stream(swinging: Path, tmp_pat
         assert viewer.status() == 0
     lines = viewer.output.splitlines()
     assert all("s  " in line and "frames/s" in line and "delay" in line for line in lines)
-    first, second = (float(line.partition(" s")[0]) for line in lines[:2])
+    first, second = (float(re.match(r"time ([0-9.]+) s", line)[1]) for line in lines[:2])
     assert second - first == pytest.approx(1.0, abs=0.5)
 
 

@@ -1,0 +1,39 @@
+"""Where a scene is shown: the settings that the viewers share."""
+
+import dataclasses
+
+import click
+
+import settings
+from viewing import BACKENDS, Display, open_display
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewSettings:
+    """On what a scene is shown."""
+
+    backend: str = settings.setting(
+        "native",
+        "--backend",
+        "MJSTREAM_BACKEND",
+        "native: MuJoCo's window; web: a page for browsers; none: a line a second on stdout.",
+        type=click.Choice(BACKENDS),
+    )
+    http_host: str = settings.setting(
+        "127.0.0.1", "--http-host", "MJSTREAM_HTTP_HOST", "Address to serve the page at (web)."
+    )
+    http_port: int = settings.setting(
+        8080,
+        "--http-port",
+        "MJSTREAM_HTTP_PORT",
+        "Port to serve the page at (web).",
+        type=click.IntRange(1, 65535),
+    )
+
+    def open_display(self) -> Display:
+        """Open it.
+
+        Raises:
+          SettingError: this machine cannot open a window, or cannot serve the page.
+        """
+        return open_display(self.backend, self.http_host, self.http_port)
