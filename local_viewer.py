@@ -3,23 +3,33 @@
     python local_viewer.py                    # a server on this machine, or behind ssh -L
     python local_viewer.py --backend web      # a page at http://127.0.0.1:8080
     python local_viewer.py --backend none     # a line a second on stdout
+    python local_viewer.py --replay run.mcap  # a recording, in any of these; or --video run.mp4
 
 Comes back after a dropped connection and shows the next run when the server starts again. Exit
-status: 0 window closed, Ctrl-C, SIGTERM, or the stream has ended and --once was given; 2 wrong use,
-or no window can be opened here.
+status: 0 window closed, Ctrl-C, SIGTERM, or what is shown has ended and --once was given; 2 wrong
+use, or no window can be opened here; 130 or 143: a video was cut short by Ctrl-C or SIGTERM.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
 import time
+from collections.abc import Iterator
 
 import click
 import mujoco
+from rich.console import Console
+from rich.progress import track
 
 import settings
+from errors import SettingError
+from recording import Recording, RecordingError
+from replay import Replay
+from replay_settings import ReplaySettings
 from stop_signals import StopSignals
 from streaming import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
+from video import check_video_path, frame_times, frames, write_video
 from view_settings import ViewSettings
 from viewing import Controls, Display, Meter, Status, same_model
 
@@ -30,7 +40,7 @@ LOOK_SECONDS = 0.02  # how often to look whether the window was closed while not
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewerSettings(ViewSettings):
+class ViewerSettings(ViewSettings, ReplaySettings):
     """Whom to watch, and how.
 
     MJSTREAM_TOKEN has no flag, since other users of a machine can read a command line.
@@ -53,9 +63,15 @@ class ViewerSettings(ViewSettings):
         False,
         "--once",
         "MJSTREAM_ONCE",
-        "End with the stream instead of waiting for the next run.",
+        "End with the stream, or the recording, instead of waiting there.",
         is_flag=True,
     )
+
+
+def say(text: str) -> None:
+    """Say it on stderr, without what could steer a terminal: parts may come from elsewhere."""
+    shown = "".join(each if each.isprintable() else "?" for each in text[:500])
+    print(f"local_viewer.py: {shown}", file=sys.stderr, flush=True)
 
 
 class Watch:
@@ -177,24 +193,64 @@ class Watch:
             time.sleep(min(LOOK_SECONDS, self._chosen.retry_delay))
 
     def _tell(self, text: str) -> None:
-        """Say it on stderr, once: a server that is away for an hour is one line.
+        """Say it once: a server that is away for an hour is one line."""
+        if text != self._told:
+            self._told = text
+            say(text)
 
-        Parts of it may come from the wire: what could steer a terminal does not get there.
-        """
-        if text == self._told:
-            return
-        self._told = text
-        shown = "".join(each if each.isprintable() else "?" for each in text[:500])
-        print(f"local_viewer.py: {shown}", file=sys.stderr, flush=True)
+
+def watch(chosen: ViewerSettings) -> None:
+    """Show a stream."""
+    with StopSignals() as signals, chosen.open_display() as display:
+        Watch(chosen, display, signals, os.environ.get("MJSTREAM_TOKEN")).follow()
+
+
+@contextlib.contextmanager
+def open_recording(path: str) -> Iterator[Recording]:
+    """A recording, with what is wrong with it said on stderr."""
+    try:
+        with Recording(path) as recording:
+            if recording.problem:
+                say(recording.problem)
+            yield recording
+    except RecordingError as error:
+        raise SettingError("replay", str(error)) from error
+
+
+def replay(chosen: ViewerSettings) -> None:
+    """Show a recording."""
+    with (
+        open_recording(chosen.replay) as recording,
+        StopSignals() as signals,
+        chosen.open_display() as display,
+    ):
+        start, end = chosen.check_range(recording.duration)
+        once = chosen.once or chosen.backend == "none"
+        Replay(recording, display, signals, start, end, chosen.speed, once).play()
+
+
+def render(chosen: ViewerSettings) -> int:
+    """Make a video of a recording; the exit status."""
+    check_video_path(chosen.video)
+    with open_recording(chosen.replay) as recording, StopSignals() as signals:
+        start, end = chosen.check_range(recording.duration)
+        times = frame_times(start, end, chosen.fps, chosen.speed)
+        pictures = frames(recording, chosen.view, chosen.size, times)
+        shown = track(pictures, "rendering", len(times), console=Console(stderr=True))
+        nframes = write_video(
+            chosen.video, shown, chosen.size, chosen.fps, lambda: signals.received is not None
+        )
+    say(f"{chosen.video}: {nframes:,} of {len(times):,} frames")
+    return 128 + signals.received if signals.received else 0
 
 
 def main(chosen: ViewerSettings) -> int:
-    try:
-        with StopSignals() as signals, chosen.open_display() as display:
-            token = os.environ.get("MJSTREAM_TOKEN")
-            Watch(chosen, display, signals, token).follow()
-    except KeyboardInterrupt:
-        pass
+    if chosen.video:
+        if not chosen.replay:
+            raise SettingError("video", "wants a recording to render: --replay FILE")
+        return render(chosen)
+    with contextlib.suppress(KeyboardInterrupt):
+        replay(chosen) if chosen.replay else watch(chosen)
     return 0
 
 

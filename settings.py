@@ -29,7 +29,7 @@ def setting(default: Any, flag: str, variable: str, help: str, **option: Any) ->
     """
     option = {"help": help, "envvar": variable, "show_envvar": True, **option}
     if default is not None:
-        option["show_default"] = True
+        option.setdefault("show_default", True)
     return dataclasses.field(default=default, metadata={"flag": flag, "option": option})
 
 

@@ -96,6 +96,10 @@ class ViewerProcess:
     def errors(self) -> str:
         return self._err.read_text()
 
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
     def send_signal(self, signum: int) -> None:
         self._process.send_signal(signum)
 
