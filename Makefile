@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-slow doctor bench-engine bench-stream picture lint format lock clean
+.PHONY: help venv run view web video test test-slow doctor bench-engine bench-stream gallery lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,17 @@ $(STAMP): pyproject.toml constraints.txt comfree_warp/_version.py
 run: venv ## run comfree on primitives.xml: headless, on the CPU, 10,000 steps
 	MJSTREAM_PORT=0 $(BIN)/python test_headless.py
 
+view: venv ## show comfree on primitives.xml in a window
+	$(BIN)/python test_viewer.py
+
+web: venv ## show it in a browser, at http://127.0.0.1:8080
+	$(BIN)/python test_viewer.py --backend web
+
+video: venv ## record 3 s of it, and render them to recordings/primitives.mp4
+	@mkdir -p recordings && rm -f recordings/primitives.mcap
+	$(BIN)/python test_headless.py --port 0 --nsteps 1500 --record recordings/primitives.mcap
+	$(BIN)/python local_viewer.py --replay recordings/primitives.mcap --video recordings/primitives.mp4
+
 test: venv ## run the tests
 	$(BIN)/python -m pytest tests -n auto --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest tests -m alone
@@ -41,8 +52,8 @@ bench-engine: venv ## print the speed ratios of the engines, with their spread
 bench-stream: venv ## print what streaming costs a simulation, and how late states arrive
 	$(BIN)/python benchmark/stream_cost.py
 
-picture: venv ## draw the README's picture (offscreen: MUJOCO_GL=egl or osmesa)
-	MUJOCO_GL=$${MUJOCO_GL:-egl} $(BIN)/python benchmark/picture.py docs/primitives.png
+gallery: venv ## draw the README's pictures, one per model (offscreen)
+	$(BIN)/python benchmark/gallery.py docs
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .
@@ -58,5 +69,5 @@ lock: venv ## pin again what pyproject.toml asks for, for every Python it allows
 	  --no-header --no-annotate --no-emit-package comfree-warp --output-file constraints.txt
 
 clean: ## remove .venv, caches and build products (not the Warp kernel cache)
-	rm -rf $(VENV) .tox .pytest_cache .ruff_cache .benchmarks .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .artifacts .tox .pytest_cache .ruff_cache .benchmarks .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,8 +22,11 @@ The receiving half:
     client.close()
 
 `protocol.py` says what the packets look like. Beyond the documented keys a model packet has `run`
-(an id of the run) and `assets`; a state packet has `run`, `step`, and `sent` (Unix time in s at
-which the state was taken).
+(an id of the run), `assets`, `about` (what runs, as a dict of texts) and `nworld`; a state packet
+has `run`, `step`, `sent` (Unix time in s at which the state was taken), `world`, and where it is
+known `step_seconds` (what a step takes).
+
+A viewer may send `{"kind": "world", "world": int}` to see another world; all viewers see the same.
 
 With a token set, the server first sends `{"kind": "challenge", "algorithm": "hmac-sha256",
 "nonce": bytes}`, and the viewer answers with `{"kind": "response", "digest": bytes}`: the
@@ -50,7 +53,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from errors import SettingError
 from protocol import (
@@ -93,7 +96,7 @@ MAX_VIEWERS = 8
 MAX_PENDING = 16  # connections that have not yet answered the challenge
 STALL_SECONDS = 10.0  # a viewer that takes nothing for so long is dropped
 CLOSE_SECONDS = 2.0  # how long stop_connection waits for viewers to take what is left
-MAX_UPSTREAM = 4096  # bytes that a viewer may send us; all it has to say is one response
+MAX_UPSTREAM = 4096  # bytes that a viewer may send us in a second: it has little to say
 GLANCE_WITHIN = 0.004  # s around the time a frame is due in which the thread waits for it, ...
 GLANCE_SECONDS = 0.0003  # ... looking so often
 UNSENT_BYTES = 16 << 10  # TCP_NOTSENT_LOWAT: what may wait in the kernel before a newer state
@@ -228,6 +231,11 @@ class StreamClient:
         """Let go of the connection."""
         self._sock.close()
 
+    def select_world(self, world: int) -> None:
+        """Ask the server for another world; one that does not know of worlds takes no notice."""
+        with contextlib.suppress(OSError):  # if it is gone, reading will tell
+            send_packet(self._sock, {"kind": "world", "world": world})
+
     def drain(self, timeout: float = 0.0) -> list[Packet]:
         """What has arrived, in order: every model and close packet, and of states only the newest.
 
@@ -317,8 +325,8 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# The number of the frame, its state, the step, and the Unix time at which it was taken.
-Frame = tuple[int, Snapshot, int, float]
+# The number of the frame, its state, and the other entries of its packet.
+Frame = tuple[int, Snapshot, dict[str, object]]
 
 
 class _Viewer:
@@ -329,7 +337,7 @@ class _Viewer:
       fresh: the newest state has not yet been given to this one.
       admitted: it has shown the token, where there is one, and gets the stream.
       since: when it last took something, or had nothing to take (time.monotonic).
-      upstream: bytes that it has sent us.
+      upstream: bytes that it has sent us since `upstream_since` (time.monotonic).
       leaving: it is let go when the queue is empty.
     """
 
@@ -339,7 +347,7 @@ class _Viewer:
         self.reader = PacketReader(MAX_UPSTREAM)
         self.nonce = secrets.token_bytes(32)
         self.fresh = self.admitted = self.leaving = False
-        self.since = time.monotonic()
+        self.since = self.upstream_since = time.monotonic()
         self.upstream = 0
 
     @property
@@ -359,10 +367,14 @@ class StreamServer:
       mode: "xml": send the model itself; "path": its path, for viewers that share the disk.
       token: text that viewers must know; None or empty: anybody may watch.
       report: takes lines about the server, for people.
+      about: what runs, for people: engine, device and so on; sent with the model.
+      world: index of the world that is shown at first.
+      nworld: number of worlds that viewers may choose from.
 
     Attributes:
       counters: what it has done so far.
       run: an id of this run, sent along.
+      world: index of the world that viewers want to see: who steps the simulation sends that one.
     """
 
     def __init__(
@@ -376,6 +388,9 @@ class StreamServer:
         mode: str = "xml",
         token: str | None = None,
         report: Callable[[str], None] = _say,
+        about: Mapping[str, str] | None = None,
+        world: int = 0,
+        nworld: int = 1,
     ):
         if mode not in MODEL_MODES:
             raise StreamError("mode", f"{mode!r} is none of {', '.join(MODEL_MODES)}")
@@ -388,6 +403,7 @@ class StreamServer:
         self.model_path, self.host, self.port = model_path, host, port
         self.counters = Counters()
         self.run = secrets.token_hex(8)
+        self.about, self.world, self.nworld = dict(about or {}), world, nworld
         self._period = 1.0 / hz if hz else 0.0
         self._wait, self._mode, self._token, self._report = wait, mode, token, report
         self._next_frame = 0.0  # time.perf_counter() from which a frame is due
@@ -436,7 +452,8 @@ class StreamServer:
         except (ValueError, OSError) as error:
             self._unbind()
             raise StreamError("model", " ".join(str(error).split())) from error
-        self._model = encode_packet({**model, "run": self.run})
+        described = {"about": self.about, "nworld": self.nworld}
+        self._model = encode_packet({**model, **described, "run": self.run})
         self._stop_at, self._awake = None, False
         self._slot.clear()
         self._first.clear()
@@ -517,13 +534,22 @@ class StreamServer:
         """Seconds until the next frame is due, for somebody or nobody watching; 0.0 if it is."""
         return max(0.0, self._next_frame - time.perf_counter())
 
-    def send_state(self, mjd: State, step: int = 0, last: bool = False) -> bool:
+    def send_state(
+        self,
+        mjd: State,
+        step: int = 0,
+        last: bool = False,
+        world: int = 0,
+        step_seconds: float | None = None,
+    ) -> bool:
         """Copy the state for the viewers if a frame is due; returns at once, whatever they do.
 
         Args:
           mjd: an MjData, or another object with the fields of it that `pack_mjdata` reads.
           step: steps taken so far.
           last: it is the last of a run: send it, due or not.
+          world: index of the world whose state it is.
+          step_seconds: what a step of the simulation has taken of late, s.
 
         Returns:
           whether it will be sent.
@@ -536,7 +562,10 @@ class StreamServer:
         # Keep to the grid of the rate, but do not run after frames that are long gone.
         self._next_frame = max(self._next_frame + self._period, now + 0.5 * self._period)
         self.counters.frames += 1
-        self._slot.append((self.counters.frames, take_snapshot(mjd), step, time.time()))
+        entries: dict[str, object] = {"step": step, "world": world, "sent": time.time()}
+        if step_seconds is not None:
+            entries["step_seconds"] = step_seconds
+        self._slot.append((self.counters.frames, take_snapshot(mjd), entries))
         self._wake()
         took = time.perf_counter() - now
         if took > self.counters.longest_send_seconds:
@@ -654,10 +683,9 @@ class _IoThread:
 
     def _encode_latest(self) -> bytes:
         if self._encoded is None:
-            _, snapshot, step, sent = self._latest
-            state = unpack_snapshot(snapshot)
-            packet = {"kind": "state", "state": state, "step": step}
-            self._encoded = encode_packet({**packet, "run": self._server.run, "sent": sent})
+            _, snapshot, entries = self._latest
+            packet = {"kind": "state", "state": unpack_snapshot(snapshot), **entries}
+            self._encoded = encode_packet({**packet, "run": self._server.run})
         return self._encoded
 
     def _accept(self) -> None:
@@ -726,25 +754,43 @@ class _IoThread:
         if not data:
             self._let_go(viewer)
             return
+        now = time.monotonic()
+        if now - viewer.upstream_since > 1.0:
+            viewer.upstream, viewer.upstream_since = 0, now
         viewer.upstream += len(data)
         if viewer.upstream > MAX_UPSTREAM:
             self._refuse(viewer, "it sends more than a viewer has to say")
-        elif self._server._token and not viewer.admitted and not viewer.leaving:
-            self._check_response(viewer, data)
+        elif viewer.admitted or (self._server._token and not viewer.leaving):
+            self._listen(viewer, data)
 
-    def _check_response(self, viewer: _Viewer, data: bytes) -> None:
+    def _listen(self, viewer: _Viewer, data: bytes) -> None:
         try:
             for payload in viewer.reader.feed(data):
-                response = decode_payload(payload)
-                digest = response.get("digest")
-                expected = _digest(self._server._token, viewer.nonce)
-                if not isinstance(digest, bytes) or not hmac.compare_digest(digest, expected):
+                packet = decode_payload(payload)
+                if viewer.leaving:
+                    return
+                if viewer.admitted:
+                    self._take_wish(packet)
+                elif self._is_response(viewer, packet):
+                    self._admit(viewer)
+                else:
                     self._refuse(viewer, "wrong token")
                     return
-                self._admit(viewer)
-                return
         except ProtocolError:
-            self._refuse(viewer, "wrong token: no response to the challenge")
+            said = "it sends what is no packet"
+            if not viewer.admitted:
+                said = "wrong token: no response to the challenge"
+            self._refuse(viewer, said)
+
+    def _is_response(self, viewer: _Viewer, packet: Packet) -> bool:
+        digest, expected = packet.get("digest"), _digest(self._server._token, viewer.nonce)
+        return isinstance(digest, bytes) and hmac.compare_digest(digest, expected)
+
+    def _take_wish(self, packet: Packet) -> None:
+        # Another kind is from a newer viewer, and no reason to let it go.
+        world = packet.get("world")
+        if packet["kind"] == "world" and type(world) is int:
+            self._server.world = min(max(world, 0), self._server.nworld - 1)
 
     def _write(self, viewer: _Viewer) -> None:
         if not viewer.queue and viewer.fresh:

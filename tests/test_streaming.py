@@ -547,3 +547,56 @@ def test_a_port_that_is_taken_ends_the_script_at_once() -> None:
     assert "--port: " in said
     assert "in use" in said
     assert said.count("\n") == 1
+
+
+# --------------------------------------------------------------------------- worlds to choose from
+
+
+def test_the_model_says_what_runs_and_how_many_worlds_there_are() -> None:
+    with Run(about={"engine": "mjc", "device": "cpu"}, nworld=3) as run, run.connect() as client:
+        model = collect(client, at_least(1))[0]
+    assert model["about"] == {"engine": "mjc", "device": "cpu"}
+    assert model["nworld"] == 3
+
+
+@pytest.mark.parametrize("token", [None, "open sesame"])
+def test_a_viewer_chooses_the_world(token: str | None) -> None:
+    with Run(nworld=3, world=1, token=token) as run, run.connect(token=token) as client:
+        assert run.server.world == 1
+        collect(client, at_least(1))
+        for asked, shown in ((2, 2), (99, 2), (-1, 0)):
+            client.select_world(asked)
+            wait_until(lambda shown=shown: run.server.world == shown, f"world {shown}")
+
+
+def test_a_choice_right_after_the_response_is_heard() -> None:
+    """In one piece with it, as TCP may deliver the two."""
+    with (
+        Run(nworld=3, token="open sesame") as run,
+        socket.create_connection(("127.0.0.1", run.port)) as sock,
+    ):
+        nonce = stand_in.read(sock)["nonce"]
+        digest = hmac.new(b"open sesame", nonce, hashlib.sha256).digest()
+        packets = ({"kind": "response", "digest": digest}, {"kind": "world", "world": 2})
+        sock.sendall(b"".join(map(streaming.encode_packet, packets)))
+        wait_until(lambda: run.server.world == 2, "world 2")
+
+
+def test_who_may_not_watch_may_not_choose() -> None:
+    with (
+        Run(nworld=3, token="open sesame") as run,
+        socket.create_connection(("127.0.0.1", run.port)) as sock,
+    ):
+        stand_in.read(sock)
+        stand_in.write(sock, {"kind": "world", "world": 2})
+        wait_until(lambda: run.server.counters.refused == 1, "the refusal")
+        assert run.server.world == 0
+
+
+@pytest.mark.parametrize("world", [True, "2", 2.0, None, [2]])
+def test_a_world_that_is_no_number_is_not_chosen(world: object) -> None:
+    with Run(nworld=3) as run, run.connect() as client:
+        streaming.send_packet(client._sock, {"kind": "world", "world": world})
+        streaming.send_packet(client._sock, {"kind": "of the future"})
+        client.select_world(1)
+        wait_until(lambda: run.server.world == 1, "the choice after it")
