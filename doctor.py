@@ -14,7 +14,11 @@ from importlib import metadata
 from pathlib import Path
 
 RUN_PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy", "click", "rich")
-EXTRA_PACKAGES = {"view": ("glfw", "PyOpenGL"), "bench": ("pytest", "pytest-benchmark")}
+EXTRA_PACKAGES = {
+    "view": ("glfw", "PyOpenGL"),
+    "record": ("mcap", "protobuf"),
+    "bench": ("pytest", "pytest-benchmark"),
+}
 
 GL_BACKENDS = {
     "window": ("glfw", "set DISPLAY (ssh -X, or xvfb-run: apt-get install xvfb libgl1)"),
