@@ -580,12 +580,13 @@ class _WarpSimulation(Simulation):
 
     def _launch_keep(self, d: mujoco_warp.Data, ahead: int) -> None:
         rings, nstep = self.rings, self._status[_STEP : _STEP + 1]
+        nlane = 1 if self._wp_device.is_cpu else 32
         wp.launch(
             recent.keep_kernel,
-            dim=(d.nworld, self._kept.shape[2]),
+            dim=(d.nworld, nlane),
             inputs=[
-                *(rings.every, rings.nsparse, rings.ndense, ahead, nstep, self._diverged_step),
-                *(d.time, d.qpos, d.qvel, d.act, d.ctrl),
+                *(rings.every, rings.nsparse, rings.ndense, ahead, nlane),
+                *(nstep, self._diverged_step, d.time, d.qpos, d.qvel, d.act, d.ctrl),
             ],
             outputs=[self._kept],
             device=self._wp_device,

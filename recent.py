@@ -122,12 +122,42 @@ def recall(rings: Rings, kept: np.ndarray, mjm: mujoco.MjModel, last: int) -> li
     ]
 
 
+@wp.func
+def _copy(
+    source: wp.array2d[float], world: int, at: int, lane: int, nlane: int, out: wp.array[float]
+):
+    for i in range(lane, source.shape[1], nlane):
+        out[at + i] = source[world, i]
+
+
+@wp.func
+def _copy_state(
+    time: wp.array[float],
+    qpos: wp.array2d[float],
+    qvel: wp.array2d[float],
+    act: wp.array2d[float],
+    ctrl: wp.array2d[float],
+    world: int,
+    lane: int,
+    nlane: int,
+    out: wp.array[float],
+):
+    if lane == 0:
+        out[0] = time[world]
+    nq, nv, na = qpos.shape[1], qvel.shape[1], act.shape[1]
+    _copy(qpos, world, 1, lane, nlane, out)
+    _copy(qvel, world, 1 + nq, lane, nlane, out)
+    _copy(act, world, 1 + nq + nv, lane, nlane, out)
+    _copy(ctrl, world, 1 + nq + nv + na, lane, nlane, out)
+
+
 @wp.kernel(enable_backward=False)
 def keep_kernel(
     every: int,
     nsparse: int,
     ndense: int,
     ahead: int,
+    nlane: int,
     nstep: wp.array[int],
     diverged_step: wp.array[int],
     time: wp.array[float],
@@ -137,23 +167,13 @@ def keep_kernel(
     ctrl: wp.array2d[float],
     kept_out: wp.array3d[float],
 ):
-    """As `keep`, for the state after nstep[0] + ahead steps; a thread for each number of it."""
-    world, i = wp.tid()
+    """As `keep`, for the state after nstep[0] + ahead steps; nlane threads share a world."""
+    world, lane = wp.tid()
     step = nstep[0] + ahead
     if diverged_step[world] >= 0 and step > diverged_step[world]:
         return
-    nq, nv, na = qpos.shape[1], qvel.shape[1], act.shape[1]
-    value = float(0.0)
-    if i == 0:
-        value = time[world]
-    elif i < 1 + nq:
-        value = qpos[world, i - 1]
-    elif i < 1 + nq + nv:
-        value = qvel[world, i - 1 - nq]
-    elif i < 1 + nq + nv + na:
-        value = act[world, i - 1 - nq - nv]
-    else:
-        value = ctrl[world, i - 1 - nq - nv - na]
-    kept_out[world, nsparse + step % ndense, i] = value
+    dense = kept_out[world, nsparse + step % ndense]
+    _copy_state(time, qpos, qvel, act, ctrl, world, lane, nlane, dense)
     if step % every == 0:
-        kept_out[world, step / every % nsparse, i] = value
+        sparse = kept_out[world, step / every % nsparse]
+        _copy_state(time, qpos, qvel, act, ctrl, world, lane, nlane, sparse)
