@@ -329,27 +329,28 @@ class _MjcSimulation(Simulation):
         with wp.ScopedDevice("cpu"):
             self._limits = _ctrl_limits(mjm)
         self._ncon, self._nefc = self._batch.bind("ncon"), self._batch.bind("nefc")
-        size = mjm.nv + mjm.nu
+        # What the rollout records: velocities, or states with them.
+        self._record, self._qvel, size = "qvel", slice(None), mjm.nv
         if remember:
-            size += mujoco.mj_stateSize(mjm, recent.SPEC)
+            self._record, self._qvel = recent.SPEC, slice(1 + mjm.nq, 1 + mjm.nq + mjm.nv)
+            size = mujoco.mj_stateSize(mjm, recent.SPEC)
             self.rings = recent.choose_rings(mjm, nworld, remember, itemsize=8)
-            self._kept = np.zeros((nworld, self.rings.nslots, size - mjm.nv - mjm.nu))
-        self._block = max(1, self._RECORD_BYTES // (8 * nworld * max(1, size)))
+            self._kept = np.zeros((nworld, self.rings.nslots, size))
+        self._block = max(1, self._RECORD_BYTES // (8 * nworld * max(1, size + mjm.nu)))
 
     def step(self, n: int = 1) -> None:
         if self.rings and not self.nstep:
             start = [self._fields[field] for field in ("time", "qpos", "qvel", "act", "ctrl")]
             state = np.hstack([values.reshape(self.nworld, -1) for values in start])
             self._keep(state[:, None], first=0)
-        record = ("qvel", recent.SPEC) if self.rings else ("qvel",)
         while n > 0:
             block = min(n, self._block)
             control = self._noise_for(block) if self._noise.scale and self.mjm.nu else None
             with _silent_mujoco_warnings():
-                recorded = self._batch.rollout(block, control, record=record)
-            self._watch(recorded["qvel"])
+                states = self._batch.rollout(block, control, record=(self._record,))[self._record]
+            self._watch(states[:, :, self._qvel])
             if self.rings:
-                self._keep(recorded[recent.SPEC], self.nstep + 1)
+                self._keep(states, self.nstep + 1)
             self.nstep += block
             n -= block
 

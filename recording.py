@@ -176,6 +176,7 @@ class Recorder:
 
     Attributes:
       nstates: states that are in the file.
+      nbytes: bytes of the file.
       problem: why the recording ended early, or None.
 
     Raises:
@@ -193,7 +194,7 @@ class Recorder:
         check_path(path)
         from mcap.writer import Writer
 
-        self.path, self.nstates, self.problem = Path(path), 0, None
+        self.path, self.nstates, self.nbytes, self.problem = Path(path), 0, 0, None
         self._report, self._pending = report, 0
         # The recording time `_at` (ns) goes on from `_origin` with the simulated time since
         # `_start` (s).
@@ -239,17 +240,14 @@ class Recorder:
             if late or self._at - self._flushed_at >= 1e9 * FLUSH_SECONDS:
                 self._flush()
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the file so far."""
-        return self.path.stat().st_size
-
     def close(self) -> None:
         """Write what is left, and the index."""
         if self.problem is None and not self._file.closed:
             with self._until_failure():
                 self._flush()
                 self._writer.finish()
+                self._file.flush()
+                self.nbytes = self._file.tell()
                 self._file.close()
 
     def __enter__(self) -> "Recorder":
@@ -273,6 +271,7 @@ class Recorder:
     def _flush(self) -> None:
         self._writer.flush()
         self.nstates, self._pending = self.nstates + self._pending, 0
+        self.nbytes = self._file.tell()
         self._flushed_at, self._flushed_clock = self._at, time.monotonic()
 
     @contextlib.contextmanager
@@ -299,10 +298,12 @@ def _model_files(model: Packet) -> dict[str, bytes]:
     """The attachments that a model makes."""
     if model["kind"] == "model_path":
         try:
-            model = model_packet(model["path"])
-        except ValueError:
-            # An MJB, or a model that XML does not bring across.
-            return _within_limit({MODEL_MJB: _binary(load_model(model))})
+            try:
+                model = model_packet(model["path"])
+            except ValueError:  # an MJB, or a model that XML does not bring across
+                return _within_limit({MODEL_MJB: _binary(load_model(model))})
+        except (OSError, ProtocolError) as error:
+            raise SettingError("record", f"the model cannot be recorded: {error}") from None
     files = {MODEL_XML: model["xml"].encode()}
     return _within_limit(
         files | {ASSETS + name: data for name, data in (model.get("assets") or {}).items()}
