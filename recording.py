@@ -51,10 +51,11 @@ TOPIC = "/state"
 MODEL_XML, MODEL_MJB, ASSETS = "model.xml", "model.mjb", "assets/"  # names of attachments
 
 FLUSH_SECONDS = 0.5  # of states that a crash may cost, by wall clock and in simulated time
+FLUSH_BYTES = 1 << 20  # of states that make a chunk even so
 PACKAGES = ("mcap", "google.protobuf")
 INSTALL = "make venv (or pip install -e '.[record]')"
 
-MAX_CHUNK = 64 << 20  # bytes, before and after decompression; ours have 1 MiB, or one state
+MAX_CHUNK = 64 << 20  # bytes, before and after decompression; ours have `FLUSH_BYTES`
 MAX_MODEL = 256 << 20  # bytes of all attachments
 MAX_SUMMARY = 256 << 20  # bytes; a chunk takes about a hundred
 MAX_RECORD = 1 << 20  # bytes of any other record
@@ -195,7 +196,8 @@ class Recorder:
         from mcap.writer import Writer
 
         self.path, self.nstates, self.nbytes, self.problem = Path(path), 0, 0, None
-        self._report, self._pending = report, 0
+        self._report = report
+        self._pending, self._pending_bytes = 0, 0  # states that are not yet in the file
         # The recording time `_at` (ns) goes on from `_origin` with the simulated time since
         # `_start` (s).
         self._at, self._origin, self._start = 0, 0, math.nan
@@ -210,7 +212,7 @@ class Recorder:
         except OSError as error:
             raise self._unwritable(error) from None
         try:
-            self._writer = Writer(self._file)
+            self._writer = Writer(self._file, chunk_size=MAX_CHUNK)  # `write` cuts them smaller
             self._writer.start()
             self._writer.add_metadata(METADATA, {**about, "format": FORMAT})
             for name, data in files.items():
@@ -235,9 +237,12 @@ class Recorder:
         data = self._message(time=simulated, step=step, **arrays).SerializeToString()
         with self._until_failure():
             self._writer.add_message(self._channel, self._at, data, time.time_ns(), self._sequence)
-            self._pending += 1
-            late = time.monotonic() - self._flushed_clock >= FLUSH_SECONDS
-            if late or self._at - self._flushed_at >= 1e9 * FLUSH_SECONDS:
+            self._pending, self._pending_bytes = self._pending + 1, self._pending_bytes + len(data)
+            if (
+                self._at - self._flushed_at >= 1e9 * FLUSH_SECONDS
+                or self._pending_bytes >= FLUSH_BYTES
+                or time.monotonic() - self._flushed_clock >= FLUSH_SECONDS
+            ):
                 self._flush()
 
     def close(self) -> None:
@@ -270,7 +275,8 @@ class Recorder:
 
     def _flush(self) -> None:
         self._writer.flush()
-        self.nstates, self._pending = self.nstates + self._pending, 0
+        self.nstates += self._pending
+        self._pending, self._pending_bytes = 0, 0
         self.nbytes = self._file.tell()
         self._flushed_at, self._flushed_clock = self._at, time.monotonic()
 
