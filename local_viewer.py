@@ -17,6 +17,7 @@ import click
 import mujoco
 
 import settings
+from recording import RunsRecorder
 from stop_signals import StopSignals
 from streaming import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
 from viewing import BACKENDS, Display, Meter, open_display
@@ -61,6 +62,13 @@ class ViewerSettings:
         "End with the stream instead of waiting for the next run.",
         is_flag=True,
     )
+    record: str | None = settings.setting(
+        None,
+        "--record",
+        "MJSTREAM_RECORD",
+        "Record what is shown to a file (MCAP), which must not exist; the next run to FILE-2.",
+        metavar="FILE",
+    )
 
 
 class Watch:
@@ -87,6 +95,10 @@ class Watch:
         self._run: object = None
         self._meter = Meter()
         self._told = ""
+        self._recorder: RunsRecorder | None = None
+        if chosen.record:
+            server = {"server": f"{chosen.host}:{chosen.port}"}
+            self._recorder = RunsRecorder(chosen.record, server, self._tell)
 
     @property
     def _over(self) -> bool:
@@ -94,6 +106,13 @@ class Watch:
 
     def follow(self) -> None:
         """Connect, show, and again, until the user or (with `once`) the end of a stream says so."""
+        try:
+            self._follow()
+        finally:
+            if self._recorder:
+                self._recorder.close()
+
+    def _follow(self) -> None:
         ended = False
         while not self._over and not (ended and self._chosen.once):
             try:
@@ -156,9 +175,14 @@ class Watch:
         self._tell(f"{opening}: {name or 'a model'}, {mjm.nbody} bodies")
         self._display.load(mjm, mjd)
         self._mjm, self._mjd, self._run = mjm, mjd, packet.get("run")
+        if self._recorder and not same_run:
+            self._recorder.begin(packet)
 
     def _apply(self, packet: dict, nframes: int) -> None:
         apply_mjdata(self._mjd, packet.get("state"))
+        if self._recorder:
+            step = packet.get("step")
+            self._recorder.write(self._mjd, step if isinstance(step, int) else 0)
         sent = packet.get("sent")
         self._meter.note(self._mjd.time, sent if isinstance(sent, float) else None, nframes)
         mujoco.mj_forward(self._mjm, self._mjd)

@@ -234,6 +234,7 @@ class Recorder:
         simulated = packed.pop("time")
         self._advance(simulated)
         arrays = {field: values.ravel() for field, values in packed.items()}
+        step = min(max(step, -(2**63)), 2**63 - 1)
         data = self._message(time=simulated, step=step, **arrays).SerializeToString()
         with self._until_failure():
             self._writer.add_message(self._channel, self._at, data, time.time_ns(), self._sequence)
@@ -298,6 +299,54 @@ class Recorder:
 
     def _unwritable(self, error: OSError) -> SettingError:
         return SettingError("record", f"{str(self.path)!r} cannot be written: {error.strerror}")
+
+
+class RunsRecorder:
+    """Records runs one after another, each in its own file: FILE, then with -2, -3 in its name.
+
+    Args:
+      path: the file of the first run, which must not exist.
+      about: what all of them have in common.
+      report: told which file is next, and what goes wrong: from then on nothing does.
+
+    Raises:
+      SettingError: `record`, as `check_path`.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], about: Mapping[str, str], report: Callable[[str], None]
+    ):
+        check_path(path)
+        self._path, self._about, self._report = Path(path), about, report
+        self._number = 0
+        self._recorder: Recorder | None = None
+
+    def begin(self, model: Packet) -> None:
+        """Close the file of one run, and begin that of the next."""
+        self.close()
+        path = self._next_path()
+        try:
+            self._recorder = Recorder(path, model, self._about, self._report)
+        except SettingError as error:
+            self._report(f"warning: the run is not recorded: {error.problem}")
+        else:
+            self._report(f"recording to {path}")
+
+    def write(self, state: State, step: int) -> None:
+        """As `Recorder.write`."""
+        if self._recorder:
+            self._recorder.write(state, step)
+
+    def close(self) -> None:
+        if self._recorder:
+            self._recorder.close()
+            self._recorder = None
+
+    def _next_path(self) -> Path:
+        self._number += 1
+        suffix = f"-{self._number}" if self._number > 1 else ""
+        path = self._path.with_stem(self._path.stem + suffix)
+        return self._next_path() if path.exists() else path
 
 
 def _model_files(model: Packet) -> dict[str, bytes]:

@@ -118,9 +118,11 @@ def test_modules_import_downwards_only():
         "settings",
         "run_settings",
     }
-    streams = {"streaming", "stream_model", "protocol", "broadcast", "viewing"}
+    streams = {"streaming", "stream_model", "protocol", "broadcast", "viewing", "recording"}
     above = {
-        "engines.py": scripts | streams | {"benchmark"},
+        "engines.py": scripts | streams | {"benchmark", "dump"},
+        "recent.py": scripts | streams | {"engines", "comfree_warp", "benchmark", "dump"},
+        "recording.py": scripts | {"engines", "comfree_warp", "streaming", "broadcast", "viewing"},
         "streaming.py": scripts | {"engines", "comfree_warp", "broadcast", "viewing", "benchmark"},
         "protocol.py": scripts | {"engines", "comfree_warp", "streaming", "stream_model"},
         **{
