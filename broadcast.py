@@ -1,4 +1,7 @@
-"""Step a simulation while viewers may be watching: in pieces of a frame, and in real time."""
+"""Step a simulation while it is recorded, and while viewers may be watching.
+
+In pieces: from one state to record to the next, and while somebody watches, of a frame at most.
+"""
 
 import time
 from typing import Protocol
@@ -6,6 +9,7 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
+from recording import Recorder
 from streaming import StreamServer
 
 FRAME_SECONDS = 1.0 / 60.0
@@ -37,6 +41,47 @@ class _World:
 
     def __getattr__(self, field: str) -> np.ndarray:
         return self._simulation.read(field, self._world)
+
+
+class RecordedSimulation:
+    """A simulation, one world of which is recorded as it steps, from its present state on.
+
+    Args:
+      simulation: what is stepped.
+      recorder: what writes its states.
+      world: index of the world to record.
+      hz: states to record per second of simulated time; 0: every one.
+    """
+
+    def __init__(self, simulation: Simulation, recorder: Recorder, world: int, hz: float):
+        self._simulation, self._recorder = simulation, recorder
+        self._world = _World(simulation, world)
+        self._every = max(1, round(1.0 / (hz * simulation.mjm.opt.timestep))) if hz else 1
+        self.mjm = simulation.mjm
+        self.read, self.synchronize = simulation.read, simulation.synchronize
+        self._record()
+
+    @property
+    def nstep(self) -> int:
+        return self._simulation.nstep
+
+    def step(self, n: int = 1) -> None:
+        """Advance by n timesteps, recording those states that are due."""
+        end = self.nstep + n
+        while self.nstep < end:
+            due = self.nstep - self.nstep % self._every + self._every
+            self._simulation.step(min(due, end) - self.nstep)
+            if self.nstep == due:
+                self._record()
+
+    def record_last(self) -> None:
+        """Record the present state, unless it has been."""
+        if self._recorded_step != self.nstep:
+            self._record()
+
+    def _record(self) -> None:
+        self._recorded_step = self.nstep
+        self._recorder.write(self._world, self.nstep)
 
 
 class Broadcast:

@@ -121,7 +121,7 @@ def show_start(simulation: engines.Simulation, model: str, nsteps: int) -> None:
 
 
 def show_summary(summary: dict[str, Any]) -> None:
-    """Print the summary that `test_headless.summarize` makes, in four or five lines."""
+    """Print the summary that `test_headless.summarize` makes, in four to six lines."""
     ended = f", ended by {summary['stopped_by']}" if summary["stopped_by"] else ""
     worlds_diverged = "no world"
     if summary["diverged"]:
@@ -141,6 +141,12 @@ def show_summary(summary: dict[str, Any]) -> None:
             f"{stream['frames_skipped']:,}, {stream['bytes_sent'] / 1e6:,.1f} MB; longest send "
             f"{1e6 * stream['longest_send_seconds']:,.0f} us; {stream['refused']:,} refused, "
             f"{stream['dropped']:,} dropped",
+        )
+    if recording := summary["recording"]:
+        lines.insert(
+            -1,
+            f"recorded: {recording['states']:,} states, {recording['bytes'] / 1e6:,.1f} MB, in "
+            f"{recording['path']}",
         )
     for line in lines:
         console.print(line, soft_wrap=True)

@@ -18,6 +18,7 @@ RUN_PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy", "click", "rich")
 EXTRA_PACKAGES = {
     "view": ("glfw", "PyOpenGL"),
     "record": ("mcap", "protobuf"),
+    "video": ("imageio-ffmpeg",),
     "bench": ("pytest", "pytest-benchmark"),
 }
 

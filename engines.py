@@ -27,9 +27,11 @@ import numpy.typing as npt
 import warp as wp
 
 import comfree_warp
+import recent
 from comfree_warp.compilation import Progress as Progress
 from comfree_warp.compilation import compile_kernels
 from errors import SettingError as SettingError
+from recent import RecentState as RecentState
 
 ENGINES = ("mjc", "mjwarp", "comfree")
 REPOSITORY = Path(__file__).resolve().parent
@@ -182,6 +184,7 @@ class Simulation(abc.ABC):
       nstep: steps taken since the start, per world.
       compile_seconds: time spent compiling and loading kernels and capturing the step.
       sizes: nconmax and njmax per world, where the engine has such buffers.
+      rings: which recent states are kept, or None.
     """
 
     mjm: mujoco.MjModel
@@ -191,6 +194,7 @@ class Simulation(abc.ABC):
     nstep: int = 0
     compile_seconds: float = 0.0
     sizes: dict[str, int]
+    rings: recent.Rings | None = None
 
     @abc.abstractmethod
     def step(self, n: int = 1) -> None:
@@ -219,6 +223,22 @@ class Simulation(abc.ABC):
     @abc.abstractmethod
     def synchronize(self) -> None:
         """Wait until the steps asked for are done."""
+
+    def recall(self, world: int = 0) -> list[RecentState]:
+        """The states that a world went through of late, oldest first; waits for the device.
+
+        The last one is the present state, or the one in which the world diverged. Empty before the
+        first step, and without `remember`.
+        """
+        if self.rings is None or not self.nstep:
+            return []
+        diverged_step, kept = self._recent(world)
+        last = self.nstep if diverged_step < 0 else diverged_step
+        return recent.recall(self.rings, kept, self.mjm, last)
+
+    @abc.abstractmethod
+    def _recent(self, world: int) -> tuple[int, np.ndarray]:
+        """The step at which a world diverged, or -1; and what is kept of it, slot by slot."""
 
 
 def _check_field(field: str) -> None:
@@ -289,9 +309,9 @@ class _MjcSimulation(Simulation):
     calls and equals a loop of `mj_step` bit for bit.
     """
 
-    _RECORD_BYTES = 16 << 20  # velocities kept per call, to find the step at which one diverged
+    _RECORD_BYTES = 16 << 20  # states kept per call, to find the step at which one diverged
 
-    def __init__(self, mjm: mujoco.MjModel, nworld: int, noise: ControlNoise):
+    def __init__(self, mjm: mujoco.MjModel, nworld: int, noise: ControlNoise, remember: float):
         self.mjm, self.engine, self.device, self.nworld = mjm, "mjc", "cpu", nworld
         self.sizes = {}
         self._noise = noise
@@ -309,18 +329,38 @@ class _MjcSimulation(Simulation):
         with wp.ScopedDevice("cpu"):
             self._limits = _ctrl_limits(mjm)
         self._ncon, self._nefc = self._batch.bind("ncon"), self._batch.bind("nefc")
-        per_step = 8 * nworld * max(1, mjm.nv + mjm.nu)
-        self._block = max(1, self._RECORD_BYTES // per_step)
+        # What the rollout records: velocities, or states with them.
+        self._record, self._qvel, size = "qvel", slice(None), mjm.nv
+        if remember:
+            self._record, self._qvel = recent.SPEC, slice(1 + mjm.nq, 1 + mjm.nq + mjm.nv)
+            size = mujoco.mj_stateSize(mjm, recent.SPEC)
+            self.rings = recent.choose_rings(mjm, nworld, remember, itemsize=8)
+            self._kept = np.zeros((nworld, self.rings.nslots, size))
+        self._block = max(1, self._RECORD_BYTES // (8 * nworld * max(1, size + mjm.nu)))
 
     def step(self, n: int = 1) -> None:
+        if self.rings and not self.nstep:
+            start = [self._fields[field] for field in ("time", "qpos", "qvel", "act", "ctrl")]
+            state = np.hstack([values.reshape(self.nworld, -1) for values in start])
+            self._keep(state[:, None], first=0)
         while n > 0:
             block = min(n, self._block)
             control = self._noise_for(block) if self._noise.scale and self.mjm.nu else None
             with _silent_mujoco_warnings():
-                qvel = self._batch.rollout(block, control, record=("qvel",))["qvel"]
-            self._watch(qvel)
+                states = self._batch.rollout(block, control, record=(self._record,))[self._record]
+            self._watch(states[:, :, self._qvel])
+            if self.rings:
+                self._keep(states, self.nstep + 1)
             self.nstep += block
             n -= block
+
+    def _keep(self, states: np.ndarray, first: int) -> None:
+        end = first + states.shape[1] - 1
+        last = np.where(self._diverged_step < 0, end, self._diverged_step)
+        recent.keep(self.rings, self._kept, states, first, last)
+
+    def _recent(self, world: int) -> tuple[int, np.ndarray]:
+        return int(self._diverged_step[world]), self._kept[world]
 
     def _watch(self, qvel: np.ndarray) -> None:
         bad = ~(np.abs(qvel).max(axis=2, initial=0.0) <= VELOCITY_LIMIT)  # NaN compares false
@@ -463,6 +503,7 @@ class _WarpSimulation(Simulation):
         sizes: dict[str, int],
         law: dict[str, npt.ArrayLike],
         noise: ControlNoise,
+        remember: float,
         progress: Progress | None,
     ):
         self.mjm, self.engine, self.device, self.nworld = mjm, engine, device.alias, nworld
@@ -486,6 +527,10 @@ class _WarpSimulation(Simulation):
             self._limits = _ctrl_limits(mjm)
             self._status = wp.zeros(_NSTATUS, dtype=int)
             self._diverged_step = wp.full(nworld, -1, dtype=int)
+            if remember:
+                self.rings = recent.choose_rings(mjm, nworld, remember, itemsize=4)
+                size = mujoco.mj_stateSize(mjm, recent.SPEC)
+                self._kept = wp.zeros((nworld, self.rings.nslots, size), dtype=float)
             self._compile(mjd, progress)
 
     def _put_data(self, mjd: mujoco.MjData, nworld: int) -> mujoco_warp.Data:
@@ -525,6 +570,8 @@ class _WarpSimulation(Simulation):
             inputs=[VELOCITY_LIMIT, self._status, d.qvel],
             outputs=[self._diverged_step],
         )
+        if self.rings:
+            self._launch_keep(d, ahead=1)
         wp.launch(
             _watch_counts,
             dim=nworld,
@@ -532,7 +579,26 @@ class _WarpSimulation(Simulation):
             outputs=[self._status],
         )
 
+    def _launch_keep(self, d: mujoco_warp.Data, ahead: int) -> None:
+        rings, nstep = self.rings, self._status[_STEP : _STEP + 1]
+        nlane = 1 if self._wp_device.is_cpu else 32
+        wp.launch(
+            recent.keep_kernel,
+            dim=(d.nworld, nlane),
+            inputs=[
+                *(rings.every, rings.nsparse, rings.ndense, ahead, nlane),
+                *(nstep, self._diverged_step, d.time, d.qpos, d.qvel, d.act, d.ctrl),
+            ],
+            outputs=[self._kept],
+            device=self._wp_device,
+        )
+
+    def _recent(self, world: int) -> tuple[int, np.ndarray]:
+        return int(self._diverged_step.numpy()[world]), self._kept[world].numpy()
+
     def step(self, n: int = 1) -> None:
+        if self.rings and not self.nstep:
+            self._launch_keep(self._d, ahead=0)
         for _ in range(n):
             wp.capture_launch(self._graph)
         self.nstep += n
@@ -626,6 +692,7 @@ def make_simulation(
     stiffness: npt.ArrayLike | None = None,
     damping: npt.ArrayLike | None = None,
     noise: ControlNoise = ControlNoise(),
+    remember: float = 0.0,
     progress: Progress | None = None,
 ) -> Simulation:
     """Build worlds of a model on an engine and a device, compiled and ready to step.
@@ -640,6 +707,7 @@ def make_simulation(
       stiffness: k of the contact law, a scalar or one per world (mod len); comfree only.
       damping: d of the contact law, likewise.
       noise: what to add to the controls.
+      remember: simulated time of which states are kept for `recall`, s; 0: none.
       progress: told what is being compiled, where something is.
 
     Raises:
@@ -658,7 +726,7 @@ def make_simulation(
     if engine == "mjc":
         if not wp_device.is_cpu:
             raise SettingError("device", f"{device!r} cannot run mjc, which is CPU only; use cpu")
-        return _MjcSimulation(mjm, nworld, noise)
+        return _MjcSimulation(mjm, nworld, noise, remember)
 
     sizes = {"nconmax": nconmax, "njmax": njmax}
     if None in sizes.values():
@@ -669,7 +737,9 @@ def make_simulation(
         given = {"stiffness": stiffness, "damping": damping}
         law = {f"comfree_{name}": value for name, value in given.items() if value is not None}
     try:
-        return _WarpSimulation(mjm, engine, wp_device, nworld, sizes, law, noise, progress)
+        return _WarpSimulation(
+            mjm, engine, wp_device, nworld, sizes, law, noise, remember, progress
+        )
     except (NotImplementedError, ValueError) as error:
         parameter = next((name for name in ("stiffness", "damping") if name in str(error)), "model")
         raise SettingError(

@@ -24,7 +24,7 @@ from rich.progress import track
 
 import settings
 from errors import SettingError
-from recording import Recording, RecordingError
+from recording import Recording, RecordingError, RunsRecorder
 from replay import Replay
 from replay_settings import ReplaySettings
 from stop_signals import StopSignals
@@ -66,6 +66,13 @@ class ViewerSettings(ViewSettings, ReplaySettings):
         "End with the stream, or the recording, instead of waiting there.",
         is_flag=True,
     )
+    record: str | None = settings.setting(
+        None,
+        "--record",
+        "MJSTREAM_RECORD",
+        "Record what is shown to a file (MCAP), which must not exist; the next run to FILE-2.",
+        metavar="FILE",
+    )
 
 
 def say(text: str) -> None:
@@ -99,6 +106,10 @@ class Watch:
         self._controls = Controls()
         self._meter = Meter()
         self._told = ""
+        self._recorder: RunsRecorder | None = None
+        if chosen.record:
+            server = {"server": f"{chosen.host}:{chosen.port}"}
+            self._recorder = RunsRecorder(chosen.record, server, self._tell)
 
     @property
     def _over(self) -> bool:
@@ -106,6 +117,13 @@ class Watch:
 
     def follow(self) -> None:
         """Connect, show, and again, until the user or (with `once`) the end of a stream says so."""
+        try:
+            self._follow()
+        finally:
+            if self._recorder:
+                self._recorder.close()
+
+    def _follow(self) -> None:
         ended = False
         while not self._over and not (ended and self._chosen.once):
             try:
@@ -165,6 +183,8 @@ class Watch:
         name = mjm.names.partition(b"\0")[0].decode(errors="replace")
         self._tell(f"{opening}: {name or 'a model'}, {mjm.nbody} bodies")
         self._run = packet.get("run")
+        if self._recorder and not same_run:
+            self._recorder.begin(packet)
         if self._mjm is not None and same_model(self._mjm, mjm):
             return  # what shows it stays, camera and all
         mjd = mujoco.MjData(mjm)
@@ -174,6 +194,9 @@ class Watch:
 
     def _apply(self, packet: dict, nframes: int) -> None:
         apply_mjdata(self._mjd, packet.get("state"))
+        if self._recorder:
+            step = packet.get("step")
+            self._recorder.write(self._mjd, step if isinstance(step, int) else 0)
         sent = packet.get("sent")
         self._meter.note(self._mjd.time, sent if isinstance(sent, float) else None, nframes)
         mujoco.mj_forward(self._mjm, self._mjd)

@@ -4,11 +4,20 @@ A script with more settings adds fields in a subclass.
 """
 
 import dataclasses
+from collections.abc import Callable
+from importlib import metadata
 
 import click
 
 import engines
 import settings
+from recording import Recorder
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a simulation's numbers depend on."""
+    packages = ("mujoco", "mujoco-warp", "warp-lang", "numpy")
+    return {name: metadata.version(name) for name in packages}
 
 
 class EngineType(click.ParamType):
@@ -104,8 +113,14 @@ class RunSettings:
         0, "--seed", "MJSIM_SEED", "Seed of the control noise.", type=click.IntRange(0, 2**31 - 1)
     )
 
-    def make_simulation(self, progress: engines.Progress | None = None) -> engines.Simulation:
+    def make_simulation(
+        self, progress: engines.Progress | None = None, remember: float = 0.0
+    ) -> engines.Simulation:
         """Load the model and build the simulation.
+
+        Args:
+          progress: told what is being compiled.
+          remember: simulated time of which states are kept for `Simulation.recall`, s.
 
         Raises:
           engines.SettingError: a setting cannot be used on this machine or with this model.
@@ -120,5 +135,28 @@ class RunSettings:
             stiffness=self.stiffness,
             damping=self.damping,
             noise=engines.ControlNoise(self.ctrl_noise, self.seed),
+            remember=remember,
             progress=progress,
         )
+
+    def make_recorder(
+        self, path: str, simulation: engines.Simulation, report: Callable[[str], None], **about: str
+    ) -> Recorder:
+        """A recorder of the simulation, its file begun with the model and what it is of.
+
+        Args:
+          path: the file, which must not exist.
+          simulation: what `make_simulation` made.
+          report: told if the recording ends early.
+          **about: more to say of it, such as the world.
+
+        Raises:
+          engines.SettingError: the file cannot be written.
+        """
+        chosen = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(RunSettings)
+        }
+        given = {name: str(value) for name, value in chosen.items() if value is not None}
+        model = {"kind": "model_path", "path": str(engines.find_file(self.model))}
+        timestep = str(simulation.mjm.opt.timestep)
+        return Recorder(path, model, given | versions() | {"timestep": timestep, **about}, report)

@@ -14,18 +14,19 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import click
 
+import dump
 import engines
 import settings
 import streaming
-from broadcast import Broadcast
+from broadcast import Broadcast, RecordedSimulation
 from display import CompilationDisplay, RunDisplay, console, pace, show_start, show_summary
 from errors import SettingError
-from run_settings import RunSettings
+from recording import Recorder, check_path, missing_packages
+from run_settings import RunSettings, versions
 from stop_signals import StopSignals
 
 BLOCK_SECONDS = 0.1  # how often the run looks at its clock, its health and its progress bar
@@ -59,7 +60,11 @@ class HeadlessSettings(RunSettings):
         type=click.FloatRange(min=0.0),
     )
     stream_world: int = settings.setting(
-        0, "--stream-world", "MJSTREAM_WORLD", "World to stream.", type=click.IntRange(min=0)
+        0,
+        "--stream-world",
+        "MJSTREAM_WORLD",
+        "World to stream, and to record.",
+        type=click.IntRange(min=0),
     )
     stream_model: str = settings.setting(
         "xml",
@@ -73,6 +78,26 @@ class HeadlessSettings(RunSettings):
         "--realtime/--no-realtime",
         "MJSIM_REALTIME",
         "While somebody is watching, go no faster than real time.",
+    )
+    record: str | None = settings.setting(
+        None,
+        "--record",
+        "MJSIM_RECORD",
+        "Record the run to a file (MCAP), which must not exist.",
+        metavar="FILE",
+    )
+    record_hz: float = settings.setting(
+        60.0,
+        "--record-hz",
+        "MJSIM_RECORD_HZ",
+        "States to record per second of simulated time; 0: every one.",
+        type=click.FloatRange(min=0.0),
+    )
+    dump: bool = settings.setting(
+        True,
+        "--dump/--no-dump",
+        "MJSIM_DUMP",
+        "When a world diverges, keep the last second before it as a recording.",
     )
     json: str | None = settings.setting(
         None,
@@ -142,6 +167,7 @@ def summarize(
     run_seconds: float,
     stopped_by: str | None,
     server: streaming.StreamServer,
+    recorder: Recorder | None = None,
 ) -> dict[str, object]:
     """The summary of a run, as `--json` writes it."""
     health, counts = simulation.health(), simulation.counts()
@@ -163,9 +189,14 @@ def summarize(
         "overflow": list(health.overflow),
         "stopped_by": stopped_by,
         "stream": dataclasses.asdict(server.counters) if server.enabled else None,
-        "versions": {
-            name: metadata.version(name) for name in ("mujoco", "mujoco-warp", "warp-lang", "numpy")
+        "recording": recorder
+        and {
+            "path": str(recorder.path),
+            "states": recorder.nstates,
+            "bytes": recorder.nbytes,
+            "problem": recorder.problem,
         },
+        "versions": versions(),
     }
 
 
@@ -193,28 +224,48 @@ def setting_errors() -> Iterator[None]:
         raise SettingError(setting, error.problem) from error
 
 
+@contextlib.contextmanager
+def recorded(
+    chosen: HeadlessSettings, simulation: engines.Simulation
+) -> Iterator[tuple[engines.Simulation | RecordedSimulation, Recorder | None]]:
+    """The simulation as it is to be stepped, and what records it where that is asked for."""
+    if chosen.record is None:
+        yield simulation, None
+        return
+    report, world = functools.partial(console.print, markup=False), chosen.stream_world
+    with chosen.make_recorder(chosen.record, simulation, report, world=str(world)) as recorder:
+        stepped = RecordedSimulation(simulation, recorder, world, chosen.record_hz)
+        yield stepped, recorder
+        stepped.record_last()
+
+
 def main(chosen: HeadlessSettings) -> int:
     if chosen.json:
         check_json_path(chosen.json)
+    if chosen.record:
+        check_path(chosen.record)
     with setting_errors(), make_server(chosen) as server:
         with CompilationDisplay() as compilation:
-            simulation = chosen.make_simulation(progress=compilation.update)
+            remember = dump.SECONDS if chosen.dump and not missing_packages() else 0.0
+            simulation = chosen.make_simulation(compilation.update, remember)
         with StopSignals() as signals:
-            server.start(interrupted=lambda: signals.received is not None)
-            show_start(simulation, chosen.model, chosen.nsteps)
-            broadcast = Broadcast(simulation, server, chosen.stream_world, chosen.realtime)
-            run_seconds = run_steps(simulation, chosen.nsteps, signals, broadcast)
-            broadcast.show(last=True)
+            with recorded(chosen, simulation) as (stepped, recorder):
+                server.start(interrupted=lambda: signals.received is not None)
+                show_start(simulation, chosen.model, chosen.nsteps)
+                broadcast = Broadcast(stepped, server, chosen.stream_world, chosen.realtime)
+                run_seconds = run_steps(simulation, chosen.nsteps, signals, broadcast)
+                broadcast.show(last=True)
             server.stop_connection()
             stopped_by = signals.received.name if signals.received else None
-            summary = summarize(simulation, chosen.model, run_seconds, stopped_by, server)
+            summary = summarize(simulation, chosen.model, run_seconds, stopped_by, server, recorder)
             show_summary(summary)
             if chosen.json:
                 write_json(chosen.json, summary)
 
     divergence = simulation.health().divergence
     if divergence:
-        print(f"test_headless.py: {divergence}", file=sys.stderr)
+        kept = f"; {dump.write_divergence(chosen, simulation)}" if chosen.dump else ""
+        print(f"test_headless.py: {divergence}{kept}", file=sys.stderr)
         return 1
     return 128 + signals.received if signals.received else 0
 

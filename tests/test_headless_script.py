@@ -124,7 +124,8 @@ def test_divergence_is_status_1_and_told_with_world_step_and_time(tmp_path):
     path = tmp_path / "diverging.xml"
     path.write_text(DIVERGING)
     report = tmp_path / "summary.json"
-    done = headless("--engine=mjc", "--model", str(path), "--json", str(report), "--nworld=2")
+    arguments = ("--engine=mjc", "--model", str(path), "--json", str(report), "--nworld=2")
+    done = headless(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert "world 0 diverged at step " in done.stderr.splitlines()[-1]
     summary = json.loads(report.read_text())
@@ -189,6 +190,9 @@ def test_help_lists_every_flag_with_its_variable():
         ("--host", "MJSTREAM_HOST"),
         ("--port", "MJSTREAM_PORT"),
         ("--json", "--json FILE"),
+        ("--record FILE", "MJSIM_RECORD"),
+        ("--record-hz", "MJSIM_RECORD_HZ"),
+        ("--no-dump", "MJSIM_DUMP"),
     ):
         assert flag in told
         assert variable in told

@@ -19,6 +19,7 @@ from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 import local_viewer
 import viewing
+from recording import Recording
 from streaming import encode_packet, pack_mjdata
 
 SWINGING = """
@@ -449,3 +450,35 @@ def test_the_same_model_keeps_its_window(swinging: Path, falling: Path) -> None:
     assert not viewing.same_model(one, other)
     other = mujoco.MjModel.from_xml_string(SWINGING.replace("9.81", "1.62"))
     assert not viewing.same_model(one, other)
+
+
+# ---------------------------------------------------------------------------------- recording
+
+
+def test_records_what_it_shows_run_by_run(tmp_path: Path) -> None:
+    """A dropped connection goes on in the same file, another run begins the next free one."""
+    (tmp_path / "seen-2.mcap").write_text("precious")
+    runs = [("one", 0.0), ("one", 1.0), ("two", np.nan), ("three", 3.0)]
+    streams = [swinging_packets(run, time) for run, time in runs]
+    arguments = ("--backend=none", "--retry-delay=0.05", "--record=seen.mcap")
+    with answering(*streams) as port, ViewerProcess(tmp_path, port, *arguments) as viewer:
+        wait_until(lambda: viewer.errors.count("trying every") == 4, "all four have hung up")
+        assert "recording to seen-4.mcap" in viewer.errors
+        viewer.send_signal(signal.SIGTERM)
+        assert viewer.status() == 0
+    assert (tmp_path / "seen-2.mcap").read_text() == "precious"
+    for name, times in (("seen", [0.0, 1.0]), ("seen-3", [np.nan]), ("seen-4", [3.0])):
+        with Recording(tmp_path / f"{name}.mcap") as run:
+            assert run.complete
+            assert run.about["server"] == f"127.0.0.1:{port}"
+            assert run.model().nbody == 2
+            recorded = [each.state["time"] for each in run.states()]
+        np.testing.assert_array_equal(recorded, times)
+
+
+def test_does_not_record_over_a_file(tmp_path: Path) -> None:
+    (tmp_path / "seen.mcap").write_text("precious")
+    with ViewerProcess(tmp_path, free_port(), "--backend=none", "--record=seen.mcap") as viewer:
+        assert viewer.status() == 2
+        assert "--record: 'seen.mcap' is there already and is kept" in viewer.errors
+        assert viewer.errors.count("\n") == 1

@@ -53,7 +53,9 @@ def test_every_command_of_the_readme_is_known_here():
 def test_the_readmes_programs_run(command, tmp_path):
     if "cuda" in command and not wp.is_cuda_available():
         pytest.skip("no CUDA device on this machine")
-    words = shlex.split(command.replace("summary.json", str(tmp_path / "summary.json")))
+    for file in ("summary.json", "run.mcap"):
+        command = command.replace(file, str(tmp_path / file))
+    words = shlex.split(command)
     variables = {}
     while "=" in words[0]:
         name, _, value = words.pop(0).partition("=")
@@ -64,8 +66,9 @@ def test_the_readmes_programs_run(command, tmp_path):
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("program", blocks("python"), ids=["comfree_warp", "engines"])
-def test_the_readmes_python_runs(program):
+@pytest.mark.parametrize("program", blocks("python"), ids=["recording", "comfree_warp", "engines"])
+def test_the_readmes_python_runs(program, tmp_path):
+    program = program.replace("run.mcap", str(tmp_path / "run.mcap"))
     done = run([sys.executable, "-c", program])
     assert done.returncode == 0, done.stderr
     assert done.stdout
@@ -118,9 +121,11 @@ def test_modules_import_downwards_only():
         "settings",
         "run_settings",
     }
-    streams = {"streaming", "stream_model", "protocol", "broadcast", "viewing"}
+    streams = {"streaming", "stream_model", "protocol", "broadcast", "viewing", "recording"}
     above = {
-        "engines.py": scripts | streams | {"benchmark"},
+        "engines.py": scripts | streams | {"benchmark", "dump"},
+        "recent.py": scripts | streams | {"engines", "comfree_warp", "benchmark", "dump"},
+        "recording.py": scripts | {"engines", "comfree_warp", "streaming", "broadcast", "viewing"},
         "streaming.py": scripts | {"engines", "comfree_warp", "broadcast", "viewing", "benchmark"},
         "protocol.py": scripts | {"engines", "comfree_warp", "streaming", "stream_model"},
         **{
