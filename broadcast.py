@@ -28,10 +28,14 @@ class Simulation(Protocol):
 
 
 class _World:
-    """One world of a simulation, with the fields that an MjData has, copied when asked for."""
+    """One world of a simulation, with the fields that an MjData has, copied when asked for.
 
-    def __init__(self, simulation: Simulation, world: int):
-        self._simulation, self._world = simulation, world
+    Attributes:
+      index: of the world; may be changed.
+    """
+
+    def __init__(self, simulation: Simulation, index: int):
+        self._simulation, self.index = simulation, index
         # Reading costs a copy from the device each, so what the model has none of is not read.
         mjd = mujoco.MjData(simulation.mjm)
         for field in ("qpos", "qvel", "act", "ctrl", "mocap_pos", "mocap_quat"):
@@ -40,7 +44,7 @@ class _World:
                 setattr(self, field, values.copy())
 
     def __getattr__(self, field: str) -> np.ndarray:
-        return self._simulation.read(field, self._world)
+        return self._simulation.read(field, self.index)
 
 
 class RecordedSimulation:
@@ -85,22 +89,19 @@ class RecordedSimulation:
 
 
 class Broadcast:
-    """Steps a simulation and shows one of its worlds.
+    """Steps a simulation and shows that one of its worlds which the server's viewers want to see.
 
     Args:
       simulation: what is stepped.
       server: who shows it.
-      world: index of the world to show.
       realtime: while somebody is watching, go no faster than real time.
     """
 
-    def __init__(
-        self, simulation: Simulation, server: StreamServer, world: int = 0, realtime: bool = True
-    ):
+    def __init__(self, simulation: Simulation, server: StreamServer, realtime: bool = True):
         self._simulation, self._server, self._realtime = simulation, server, realtime
-        self._world = _World(simulation, world)
+        self._world = _World(simulation, server.world)
         self._timestep = simulation.mjm.opt.timestep
-        self._step_seconds = 1.0  # that a step has taken of late; at first, one step is a piece
+        self._step_seconds: float | None = None  # that a step has taken of late
         self._start: float | None = None  # time.perf_counter() of step 0 of a run in real time
 
     def step(self, n: int) -> None:
@@ -116,12 +117,15 @@ class Broadcast:
     def show(self, last: bool = False) -> None:
         """Show the present state; the last one of a run even when no frame is due."""
         if last or self._server.due():
-            self._server.send_state(self._world, self._simulation.nstep, last)
+            self._world.index = world = self._server.world
+            nstep, took = self._simulation.nstep, self._step_seconds
+            self._server.send_state(self._world, nstep, last, world, took)
 
     def _step_piece(self, most: int) -> int:
         """Advance until the next frame is due, but no further than one frame of real time."""
         before = time.perf_counter()
-        n = min(most, 1 + int(min(self._server.due_in(), FRAME_SECONDS) / self._step_seconds))
+        patience = min(self._server.due_in(), FRAME_SECONDS)
+        n = min(most, 1 + int(patience / (self._step_seconds or 1.0)))
         if self._realtime:
             n = min(n, max(1, int(FRAME_SECONDS / self._timestep)))
         self._simulation.step(n)

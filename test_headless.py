@@ -63,7 +63,7 @@ class HeadlessSettings(RunSettings):
         0,
         "--stream-world",
         "MJSTREAM_WORLD",
-        "World to stream, and to record.",
+        "World to record, and to stream until a viewer asks for another.",
         type=click.IntRange(min=0),
     )
     stream_model: str = settings.setting(
@@ -124,6 +124,9 @@ def make_server(chosen: HeadlessSettings) -> Iterator[streaming.StreamServer]:
         mode=chosen.stream_model,
         token=os.environ.get("MJSTREAM_TOKEN"),
         report=functools.partial(console.print, markup=False, soft_wrap=True),
+        about={"engine": chosen.engine, "device": chosen.device, "model": chosen.model},
+        world=chosen.stream_world,
+        nworld=chosen.nworld,
     )
     server.bind()  # now, since compiling may take minutes
     try:
@@ -252,7 +255,7 @@ def main(chosen: HeadlessSettings) -> int:
             with recorded(chosen, simulation) as (stepped, recorder):
                 server.start(interrupted=lambda: signals.received is not None)
                 show_start(simulation, chosen.model, chosen.nsteps)
-                broadcast = Broadcast(stepped, server, chosen.stream_world, chosen.realtime)
+                broadcast = Broadcast(stepped, server, chosen.realtime)
                 run_seconds = run_steps(simulation, chosen.nsteps, signals, broadcast)
                 broadcast.show(last=True)
             server.stop_connection()

@@ -481,9 +481,7 @@ def headless(*arguments: str, **variables: str) -> subprocess.Popen:
     )
 
 
-def test_the_script_streams_in_real_time(tmp_path) -> None:
-    port, summary = free_port(), tmp_path / "summary.json"
-    process = headless(f"--port={port}", f"--json={summary}", "--nsteps=500")
+def connect_to(process: subprocess.Popen, port: int) -> StreamClient:
     clients: list[StreamClient] = []
 
     def connected() -> bool:
@@ -495,7 +493,13 @@ def test_the_script_streams_in_real_time(tmp_path) -> None:
         return True
 
     wait_until(connected, "the script's port")
-    with clients[0] as client:
+    return clients[0]
+
+
+def test_the_script_streams_in_real_time(tmp_path) -> None:
+    port, summary = free_port(), tmp_path / "summary.json"
+    process = headless(f"--port={port}", f"--json={summary}", "--nsteps=500")
+    with connect_to(process, port) as client:
         packets = collect(client, closed)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
@@ -600,3 +604,22 @@ def test_a_world_that_is_no_number_is_not_chosen(world: object) -> None:
         streaming.send_packet(client._sock, {"kind": "of the future"})
         client.select_world(1)
         wait_until(lambda: run.server.world == 1, "the choice after it")
+
+
+def test_the_script_shows_the_world_that_a_viewer_asks_for() -> None:
+    """Worlds differ by the noise on their controls."""
+    port, humanoid = free_port(), f"--model={OWN_FOLDER / 'humanoid/humanoid.xml'}"
+    noisy = ("--nworld=2", "--ctrl-noise=1", "--nsteps=100000", humanoid)
+    with headless(f"--port={port}", *noisy) as process, connect_to(process, port) as client:
+        packets = collect(client, at_least(5))
+        client.select_world(1)
+        packets = packets[-1:] + collect(client, lambda came: 1 in worlds(came))
+        process.terminate()
+        packets += collect(client, closed)
+    zero, one = (next(each for each in states(packets) if each["world"] == k) for k in (0, 1))
+    assert not np.allclose(zero["state"]["ctrl"], one["state"]["ctrl"])
+    assert 0.0 < one["step_seconds"] < 10.0
+
+
+def worlds(packets: list[dict]) -> set[int]:
+    return {packet["world"] for packet in states(packets)}
