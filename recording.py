@@ -711,8 +711,10 @@ class Recording:
                     channel, _, at, _ = _MESSAGE.unpack_from(data, place.at)
                     if contents.is_state(channel):
                         yield at, data[place.at + _MESSAGE.size : place.at + place.length]
-                else:
+                elif opcode in (opcodes.SCHEMA, opcodes.CHANNEL):
                     _note_channel(contents, opcode, io.BytesIO(data), place)
+                else:  # as a chunk of millions of empty records, which would take minutes
+                    raise RecordingError(f"a record {opcode} in a chunk")
         except RecordingError:
             self._damaged.add(chunk)
 
