@@ -38,7 +38,7 @@ import mujoco
 import numpy as np
 
 from errors import SettingError
-from protocol import Packet, ProtocolError, State, pack_mjdata
+from protocol import Packet, ProtocolError, Snapshot, State, take_snapshot
 from stream_model import load_model, model_packet
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ _ARRAYS: dict[str, tuple[str | int, ...]] = {
 
 _MAGIC = b"\x89MCAP0\r\n"
 _RECORD = struct.Struct("<BQ")  # opcode, length
+_DOUBLE = struct.Struct("=d")
 _MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
 _CHUNK = struct.Struct("<QQQ")  # first and last log time, size before compression
 _FOOTER = struct.Struct("<BQQQI")  # opcode, length, start of summary, of offsets, checksum
@@ -121,6 +122,27 @@ def _message() -> tuple[type, bytes]:
     pool.Add(file)
     schema = descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(SCHEMA)), schema
+
+
+def _encode(snapshot: Snapshot, step: int) -> bytes:
+    """The message of a state. Its arrays are in it as they are in memory, so nothing is converted.
+
+    That takes down to a tenth of the time of protobuf's own class, which is what reads it.
+    """
+    (time, _), *arrays = snapshot
+    parts = [b"\x09", time, b"\x10", _varint(step & (1 << 64) - 1)]
+    for number, (data, _) in enumerate(arrays, start=3):
+        parts += (bytes([number << 3 | 2]), _varint(len(data)), data)
+    return b"".join(parts)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def missing_packages() -> str | None:
@@ -203,8 +225,7 @@ class Recorder:
         self._at, self._origin, self._start = 0, 0, math.nan
         self._flushed_at, self._flushed_clock = 0, time.monotonic()
         files = _model_files(model)
-        message, schema = _message()
-        self._message = message
+        _, schema = _message()
         try:
             self._file = open(path, "xb")  # noqa: SIM115
         except FileExistsError:
@@ -230,12 +251,10 @@ class Recorder:
         """Add a state, with the steps taken so far. NaN and infinity pass."""
         if self.problem is not None or self._file.closed:
             return
-        packed = pack_mjdata(state)
-        simulated = packed.pop("time")
+        snapshot = take_snapshot(state)
+        (simulated,) = _DOUBLE.unpack(snapshot[0][0])
         self._advance(simulated)
-        arrays = {field: values.ravel() for field, values in packed.items()}
-        step = min(max(step, -(2**63)), 2**63 - 1)
-        data = self._message(time=simulated, step=step, **arrays).SerializeToString()
+        data = _encode(snapshot, step)
         with self._until_failure():
             self._writer.add_message(self._channel, self._at, data, time.time_ns(), self._sequence)
             self._pending, self._pending_bytes = self._pending + 1, self._pending_bytes + len(data)
@@ -692,8 +711,10 @@ class Recording:
                     channel, _, at, _ = _MESSAGE.unpack_from(data, place.at)
                     if contents.is_state(channel):
                         yield at, data[place.at + _MESSAGE.size : place.at + place.length]
-                else:
+                elif opcode in (opcodes.SCHEMA, opcodes.CHANNEL):
                     _note_channel(contents, opcode, io.BytesIO(data), place)
+                else:  # as a chunk of millions of empty records, which would take minutes
+                    raise RecordingError(f"a record {opcode} in a chunk")
         except RecordingError:
             self._damaged.add(chunk)
 
