@@ -330,7 +330,7 @@ class _MjcSimulation(Simulation):
         while n > 0:
             block = min(n, self._block)
             control = self._noise_for(block) if self._noise.scale and self.mjm.nu else None
-            with _silent_mujoco_warnings():
+            with silent_mujoco_warnings():
                 qvel = self._batch.rollout(block, control, record=("qvel",))["qvel"]
             self._watch(qvel)
             self.nstep += block
@@ -386,7 +386,7 @@ class _MjcSimulation(Simulation):
 
 
 @contextlib.contextmanager
-def _silent_mujoco_warnings() -> Iterator[None]:
+def silent_mujoco_warnings() -> Iterator[None]:
     """Keep MuJoCo from writing a line per warning to stdout and MUJOCO_LOG.TXT: `health` tells."""
     mujoco.set_mju_user_warning(lambda message: None)
     try:
@@ -640,7 +640,7 @@ def size_buffers(mjm: mujoco.MjModel, nprobe: int = 500) -> dict[str, int]:
     probe.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     mjd = initial_data(probe)
     ncon, nefc = 0, 0
-    with _silent_mujoco_warnings():
+    with silent_mujoco_warnings():
         for _ in range(nprobe):
             mujoco.mj_step(probe, mjd)
             ncon, nefc = max(ncon, mjd.ncon), max(nefc, mjd.nefc)

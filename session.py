@@ -1,6 +1,7 @@
 """Simulations that run in front of a person: in real time, paused, stepped, reset and pushed."""
 
 import collections
+import copy
 import fractions
 import statistics
 import time
@@ -10,7 +11,7 @@ import mujoco
 import numpy as np
 
 from broadcast import FRAME_SECONDS, MAX_LAG
-from engines import Counts, Health, Simulation
+from engines import Counts, Health, Simulation, silent_mujoco_warnings
 from viewing import Controls, Display, Status
 
 MAX_PIECE = 2 * FRAME_SECONDS  # s of stepping between two pictures, where the engine is slow
@@ -60,7 +61,7 @@ class Speedometer:
         self._notes: collections.deque[tuple[float, float]] = collections.deque()
 
     def restart(self) -> None:
-        """Forget what was before a pause."""
+        """Forget what was before a pause, or at another speed."""
         self._notes.clear()
 
     def note(self, now: float, simulated: float) -> None:
@@ -86,9 +87,9 @@ class Speedometer:
 class _Shown:
     """A simulation, and the MjData in which one of its worlds is shown."""
 
-    def __init__(self, simulation: Simulation) -> None:
-        self.simulation = simulation
-        self.mjd = mujoco.MjData(simulation.mjm)
+    def __init__(self, simulation: Simulation, mjm: mujoco.MjModel) -> None:
+        self.simulation, self._mjm = simulation, mjm
+        self.mjd = mujoco.MjData(mjm)
         self.counts, self.health = Counts(0, 0), Health(None, 0, ())
         self._step_seconds: collections.deque[float] = collections.deque(maxlen=50)
         # Reading costs a copy from the device each: what the model has none of is not read.
@@ -118,7 +119,8 @@ class _Shown:
         self.mjd.time = float(self.simulation.read("time", world))
         for field, values in state.items():
             getattr(self.mjd, field)[:] = values
-        mujoco.mj_forward(self.simulation.mjm, self.mjd)
+        with silent_mujoco_warnings():
+            mujoco.mj_forward(self._mjm, self.mjd)
 
     @property
     def took(self) -> str:
@@ -146,21 +148,24 @@ class Session:
     """
 
     def __init__(self, simulations: Sequence[Simulation], display: Display) -> None:
-        self._shown = [_Shown(simulation) for simulation in simulations]
+        # A copy, since MuJoCo's window has switches for its options, of which no engine knows.
+        mjm = copy.copy(simulations[0].mjm)
+        self._shown = [_Shown(simulation, mjm) for simulation in simulations]
         self._display = display
-        self._mjm = simulations[0].mjm
         self._mjds = [shown.mjd for shown in self._shown]
         nworld = simulations[0].nworld
         worlds = ("world",) if nworld > 1 else ()
         self.controls = Controls(("pause", "step", "reset", "speed", *worlds), nworld)
         self.nstep = 0
-        self._pacer, self._speedometer = Pacer(self._mjm.opt.timestep), Speedometer()
+        self._timestep = float(mjm.opt.timestep)
+        self._pacer, self._speedometer = Pacer(self._timestep), Speedometer()
+        self._measured = 0.0  # the speed wanted while the achieved one was measured
         self._world = 0
         self._pushed: dict[str, np.ndarray] = {}
         self._halted = False  # by a divergence, and not by the person
         self._take_world()
         engines = [simulation.engine for simulation in simulations]
-        display.load(self._mjm, self._mjds, self.controls, engines if len(engines) > 1 else ())
+        display.load(mjm, self._mjds, self.controls, engines if len(engines) > 1 else ())
 
     def run(self, stopped: Callable[[], bool], nsteps: int | None = None) -> None:
         """Step and show until it is `stopped`, the display closed, or `nsteps` taken."""
@@ -176,12 +181,14 @@ class Session:
     def _frame(self, now: float, elapsed: float, most: int | None) -> None:
         """Do what was asked for, take the steps that are due, and show."""
         moved = self._obey()
-        if self.controls.paused:
+        speed = 0.0 if self.controls.paused else self._speed
+        if speed != self._measured:
             self._speedometer.restart()
-        else:
-            n = self._pacer.steps(elapsed, self._speed, self._step_seconds)
+            self._measured = speed
+        if speed:
+            n = self._pacer.steps(elapsed, speed, self._step_seconds)
             moved |= self._step(n if most is None else min(n, most))
-            self._speedometer.note(now, self.nstep * self._mjm.opt.timestep)
+            self._speedometer.note(now, self.nstep * self._timestep)
         if moved:
             self._take_states()
         self._display.show(self.status(), moved)
@@ -293,12 +300,13 @@ class Session:
         simulation, health = shown.simulation, shown.health
         engine = f"{simulation.engine} on {simulation.device}"
         if len(self._shown) == 1:
-            contacts = f"{shown.counts.contacts:,} in {shown.counts.rows:,} rows"
+            of_all = " of all worlds" if simulation.nworld > 1 else ""
+            contacts = f"{shown.counts.contacts:,} in {shown.counts.rows:,} rows{of_all}"
             rows, of = {"step": shown.took, "contacts": contacts}, ""
         else:
             rows, of = {engine: shown.row}, f" ({simulation.engine})"
         if health.divergence:
-            rows[f"DIVERGED{of}"] = f"{health.divergence}; Backspace: back to the start"
+            rows[f"DIVERGED{of}"] = f"{health.divergence}; reset to start again"
         for number, sentence in enumerate(health.overflow):
             rows[f"WARNING{number or ''}{of}"] = sentence
         return rows

@@ -4,8 +4,8 @@
     python test_viewer.py --compare mjc,mjwarp,comfree    # side by side, from the same start
     python test_viewer.py --backend web                   # a page at http://127.0.0.1:8080
 
-Exit status: 0 window closed, Ctrl-C, SIGTERM, or --nsteps taken; 2 wrong use, or no window can be
-opened here.
+Exit status: 0 window closed, Ctrl-C, SIGTERM, or --nsteps taken; 1 the X server is gone; 2 wrong
+use, or no window can be opened here.
 """
 
 import dataclasses
@@ -75,14 +75,15 @@ class ViewerSettings(RunSettings, ViewSettings):
 
 def main(chosen: ViewerSettings) -> int:
     try:
-        with StopSignals() as signals, chosen.open_display() as display:
+        with StopSignals() as signals:
             signals.waits = True
-            simulations = chosen.make_simulations()
-            signals.waits = False
-            session = Session(simulations, display)
-            start = time.perf_counter()
-            session.run(lambda: signals.received is not None, chosen.nsteps)
-            seconds = time.perf_counter() - start
+            with chosen.open_display() as display:
+                simulations = chosen.make_simulations()
+                signals.waits = False
+                session = Session(simulations, display)
+                start = time.perf_counter()
+                session.run(lambda: signals.received is not None, chosen.nsteps)
+                seconds = time.perf_counter() - start
     except KeyboardInterrupt:
         return 0
     console.print(f"{session.nstep:,} steps in {seconds:.2f} s of watching")

@@ -37,9 +37,11 @@ COMMANDS = [
 ]
 PROGRAMS = [command for command in COMMANDS if "python test_headless.py" in command]
 TARGETS = [command for command in COMMANDS if command.startswith("make")]
-# Run by test_local_viewer.py and test_tunnel.py.
+# Run by test_local_viewer.py, test_test_viewer.py and test_tunnel.py.
 WATCHING = [
-    command for command in COMMANDS if command.startswith(("python local_viewer.py", "ssh -N -L"))
+    command
+    for command in COMMANDS
+    if command.startswith(("python local_viewer.py", "python test_viewer.py", "ssh -N -L"))
 ]
 
 
@@ -83,9 +85,8 @@ def test_make_alone_lists_the_targets_with_a_line_each():
 
 
 def test_the_readme_lists_every_setting_with_its_default():
-    source = (REPOSITORY / "settings.py").read_text() + (
-        REPOSITORY / "test_headless.py"
-    ).read_text()
+    modules = ("run_settings", "view_settings", "test_headless", "test_viewer", "local_viewer")
+    source = "".join((REPOSITORY / f"{module}.py").read_text() for module in modules)
     for variable in re.findall(r'"((?:MJSIM|MJSTREAM|COMFREE|WARP)_[A-Z_]+)"', source):
         assert f"`{variable}`" in README
 
@@ -118,10 +119,15 @@ def test_modules_import_downwards_only():
         "settings",
         "run_settings",
     }
-    streams = {"streaming", "stream_model", "protocol", "broadcast", "viewing"}
+    streams = {"streaming", "stream_model", "protocol", "broadcast", "viewing", "session"}
     above = {
         "engines.py": scripts | streams | {"benchmark"},
-        "streaming.py": scripts | {"engines", "comfree_warp", "broadcast", "viewing", "benchmark"},
+        "streaming.py": scripts
+        | {"engines", "comfree_warp", "broadcast", "viewing", "session", "benchmark"},
+        # A machine that only watches has no Warp.
+        "viewing.py": scripts | {"engines", "session"},
+        "window.py": scripts | {"engines", "session"},
+        "side_by_side.py": scripts | streams | {"engines"},
         "protocol.py": scripts | {"engines", "comfree_warp", "streaming", "stream_model"},
         **{
             str(path.relative_to(REPOSITORY)): scripts | streams | {"engines", "benchmark"}

@@ -105,9 +105,9 @@ class Program:
         )
         assert text in self.output + self.errors, self.errors
 
-    def status(self) -> int:
+    def status(self, seconds: float = TIMEOUT) -> int:
         """Wait for its end; its exit status."""
-        return self._process.wait(TIMEOUT)
+        return self._process.wait(seconds)
 
 
 class ViewerProcess(Program):
