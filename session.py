@@ -307,8 +307,8 @@ class Session:
             rows, of = {engine: shown.row}, f" ({simulation.engine})"
         if health.divergence:
             rows[f"DIVERGED{of}"] = f"{health.divergence}; reset to start again"
-        for number, sentence in enumerate(health.overflow):
-            rows[f"WARNING{number or ''}{of}"] = sentence
+        for number, sentence in enumerate(health.overflow, start=1):
+            rows[f"WARNING {number}{of}"] = sentence
         return rows
 
     def summary(self) -> list[str]:

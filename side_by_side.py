@@ -7,8 +7,6 @@ import mujoco
 import numpy as np
 
 _GAP = 1.15  # of the scene's width: from one state to the next
-# A plane that is so much wider than all else is a floor: there is one for all states.
-_FLOOR = 3.0
 _ASPECT = 4.0 / 3.0  # of the window, for the camera to see all states
 _HIDDEN_GROUP = 3  # the first group of geoms that MuJoCo does not draw unless asked to
 
@@ -34,15 +32,21 @@ class Row:
         self._right = np.sign(right[axis]) * np.eye(3)[axis]
 
         low, high = self._box()
-        width = (high - low)[axis]
-        planes = np.flatnonzero(mjm.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
-        self._floors = {int(plane) for plane in planes if self._is_floor(plane, width)}
-        for plane in set(planes) - self._floors:
-            low, high = self._with_plane(plane, low, high)
+        # Floors are drawn once, and go on as far as the row does.
+        self._floors: dict[int, float] = {}  # plane: its width along the row
+        for plane in np.flatnonzero(mjm.geom_type == mujoco.mjtGeom.mjGEOM_PLANE):
+            reach = self._plane_reach(plane)
+            across = mjds[0].geom_xmat[plane].reshape(3, 3)[axis, 2]
+            if abs(across) < 1e-3 and 2.0 * reach[axis] >= (high - low)[axis]:
+                self._floors[int(plane)] = float(2.0 * reach[axis])
+            elif np.isfinite(reach).all():
+                low = np.minimum(low, mjds[0].geom_xpos[plane] - reach)
+                high = np.maximum(high, mjds[0].geom_xpos[plane] + reach)
         size = high - low
         self._width = size[axis]
         # What stands may fall over, and then must not reach the next state either.
         self._distance = _GAP * max(self._width, size[2])
+        self._length = (len(mjds) - 1) * self._distance
         self._center = 0.5 * (low + high)
         self._above = np.array([0.0, 0.0, 0.5 * size[2] + 0.08 * size.max()])
 
@@ -61,27 +65,19 @@ class Row:
             return mjm.stat.center - 0.5 * mjm.stat.extent, mjm.stat.center + 0.5 * mjm.stat.extent
         return corners.min(axis=0), corners.max(axis=0)
 
-    def _is_floor(self, plane: int, width: float) -> bool:
-        if abs(self._mjds[0].geom_xmat[plane].reshape(3, 3)[:, 2] @ self._right) > 1e-3:
-            return False  # a wall, or a slope, that the next state needs in its own place
+    def _plane_reach(self, plane: int) -> np.ndarray:
+        """How far a plane reaches from its middle along each axis."""
         half = self._mjm.geom_size[plane, :2]
-        return bool((half == 0.0).any() or 2.0 * half.min() > _FLOOR * width)
-
-    def _with_plane(
-        self, plane: int, low: np.ndarray, high: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        half = np.append(self._mjm.geom_size[plane, :2], 0.0)
-        reach = np.abs(self._mjds[0].geom_xmat[plane].reshape(3, 3)) @ half
-        position = self._mjds[0].geom_xpos[plane]
-        return np.minimum(low, position - reach), np.maximum(high, position + reach)
+        if (half == 0.0).any():
+            return np.full(3, np.inf)
+        return np.abs(self._mjds[0].geom_xmat[plane].reshape(3, 3)[:, :2]) @ half
 
     def aim(self, camera: mujoco.MjvCamera, fovy: float) -> None:
         """Let a free camera see the whole row; fovy in degrees."""
-        reach = (len(self._mjds) - 1) * self._distance
-        camera.lookat[:] = self._center + 0.5 * reach * self._right
-        half = 0.5 * (reach + 1.15 * self._distance)
-        distance = half / (_ASPECT * math.tan(math.radians(0.5 * fovy))) + 0.5 * self._width
-        camera.distance = max(camera.distance, distance)
+        camera.lookat[:] = self._center + 0.5 * self._length * self._right
+        half = np.array([0.5 * (self._length + 1.15 * self._distance) / _ASPECT, self._above[2]])
+        nearest = half.max() / math.tan(math.radians(0.5 * fovy))
+        camera.distance = nearest + 0.5 * self._width
 
     def draw(self, scene: mujoco.MjvScene, option: mujoco.MjvOption) -> None:
         """Make the scene hold all states but the first, and all labels."""
@@ -95,18 +91,25 @@ class Row:
                     self._mjm, mjd, option, nobody, mujoco.mjtCatBit.mjCAT_ALL.value, scene
                 )
                 for geom in scene.geoms[before : scene.ngeom]:
-                    self._move(geom, shift)
+                    self._move(geom, number)
                 self._draw_flexes(scene, mjd, shift)
             above = self._center + self._above + shift
             self._add(scene, mujoco.mjtGeom.mjGEOM_LABEL, above, label)
 
-    def _move(self, geom: mujoco.MjvGeom, shift: np.ndarray) -> None:
-        floor = geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.objid in self._floors
+    def _move(self, geom: mujoco.MjvGeom, number: int) -> None:
+        """Move what is drawn of a state to its place in the row, or draw nothing of it."""
+        distance = number * self._distance
         # The vertices of these are kept elsewhere, in the scene of the first state.
         fixed = geom.type in (mujoco.mjtGeom.mjGEOM_FLEX, mujoco.mjtGeom.mjGEOM_SKIN)
-        if floor or fixed:
+        if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.objid in self._floors:
+            # Where it is wider than the way to the next state, it goes on where it ends.
+            width = max(self._floors[geom.objid], self._distance)
+            distance = number * width
+            fixed = (number - 0.5) * width > self._length + 0.5 * self._distance
+        if fixed:
             geom.type, geom.label = mujoco.mjtGeom.mjGEOM_LABEL.value, ""
-        geom.pos[:] += shift
+        else:
+            geom.pos[:] += distance * self._right
 
     def _draw_flexes(self, scene: mujoco.MjvScene, mjd: mujoco.MjData, shift: np.ndarray) -> None:
         """Draw the edges of flexes, whose faces only the first state can have."""

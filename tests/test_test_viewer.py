@@ -13,6 +13,7 @@ from screen import Screen
 from watching import Program, wait_until
 
 import engines
+import viewing
 
 # A body in the middle of the window, drifting: from keyframe 0, which is not qpos0.
 DRIFTING = """
@@ -302,6 +303,18 @@ def test_keys_choose_the_world(screen: Screen, tmp_path: Path) -> None:
         session.press("8", lambda state: state["world"] == 2)
         session.frames(60)
         screen.save("three worlds")
+
+
+def test_no_key_of_ours_means_something_else_to_mujoco(screen: Screen, tmp_path: Path) -> None:
+    names = {"-": "minus", "=": "equal", "Backspace": "BackSpace", "Space": "space"}
+    with watched(screen, tmp_path, nworld=2) as session:
+        before = session.now["drawing"]
+        screen.press("c")  # contact points
+        session.wait(lambda: session.now["drawing"] != before, "MuJoCo's own key is told")
+        before = session.now["drawing"]
+        for key in viewing.KEYS:
+            screen.press(names.get(key.name, key.name))
+            assert all(state["drawing"] == before for state in session.frames(5)), key.name
 
 
 @EVERY_ENGINE

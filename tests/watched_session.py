@@ -27,6 +27,7 @@ class Telling(Window):
             "speed": controls.speed,
             "world": controls.world,
             "rows": dict(status.rows),
+            "drawing": self._drawing(),
         }
         for field in ("time", "qpos", "qvel", "xfrc_applied", "mocap_pos"):
             state[field] = [
@@ -35,6 +36,15 @@ class Telling(Window):
                 for world in range(simulation.nworld)
             ]
         print(json.dumps(state), flush=True)
+
+    def _drawing(self) -> list[int]:
+        """What MuJoCo's own keys change."""
+        option, camera = self._handle.opt, self._handle.cam
+        groups = (option.geomgroup, option.sitegroup, option.jointgroup, option.tendongroup)
+        return [
+            *(int(flag) for flags in (option.flags, *groups) for flag in flags),
+            *(option.label, option.frame, int(camera.type), camera.fixedcamid),
+        ]
 
 
 model, names, nworld = sys.argv[1:]
