@@ -205,8 +205,11 @@ class Simulation(abc.ABC):
         """Copy one field (of `STATE_FIELDS`, shape as in MjData) of one world from the device."""
 
     @abc.abstractmethod
-    def write(self, field: str, values: npt.ArrayLike) -> None:
-        """Set a field of every world: values as in MjData, or with a leading axis of nworld."""
+    def write(self, field: str, values: npt.ArrayLike, world: int | None = None) -> None:
+        """Set a field of every world: values as in MjData, or with a leading axis of nworld.
+
+        With `world`, set that of one world, values as in MjData, and leave the others as they are.
+        """
 
     def set_ctrl(self, ctrl: npt.ArrayLike) -> None:
         """Set the controls, (nu,) or (nworld, nu); control noise is added around them."""
@@ -219,6 +222,10 @@ class Simulation(abc.ABC):
     @abc.abstractmethod
     def health(self) -> Health:
         """Divergence and overflow so far; waits for the device."""
+
+    @abc.abstractmethod
+    def reset(self) -> None:
+        """Put every world back to `initial_data`: on the CPU, the next run repeats the first."""
 
     @abc.abstractmethod
     def synchronize(self) -> None:
@@ -315,17 +322,13 @@ class _MjcSimulation(Simulation):
         self.mjm, self.engine, self.device, self.nworld = mjm, "mjc", "cpu", nworld
         self.sizes = {}
         self._noise = noise
-        self._diverged_step = np.full(nworld, -1)
         # Without this MuJoCo would silently put a diverged world back to its start.
         mjm = copy.copy(mjm)
         mjm.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self._batch = mujoco.batch.Batch(mjm, nworld)
-        mjd = initial_data(mjm)
-        self._start_time = mjd.time
         self._fields = {field: self._batch.bind(field) for field in STATE_FIELDS}
-        for field, values in self._fields.items():
-            values[:] = getattr(mjd, field)
-        self._ctrl = np.tile(mjd.ctrl, (nworld, 1)).astype(np.float32)
+        self._diverged_step = np.empty(nworld, dtype=int)
+        self._ctrl = np.empty((nworld, mjm.nu), dtype=np.float32)
         with wp.ScopedDevice("cpu"):
             self._limits = _ctrl_limits(mjm)
         self._ncon, self._nefc = self._batch.bind("ncon"), self._batch.bind("nefc")
@@ -337,6 +340,17 @@ class _MjcSimulation(Simulation):
             self.rings = recent.choose_rings(mjm, nworld, remember, itemsize=8)
             self._kept = np.zeros((nworld, self.rings.nslots, size))
         self._block = max(1, self._RECORD_BYTES // (8 * nworld * max(1, size + mjm.nu)))
+        self.reset()
+
+    def reset(self) -> None:
+        mjd = initial_data(self.mjm)
+        # This sets what `STATE_FIELDS` leaves out too, such as the solver's warm start.
+        self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        for field in STATE_FIELDS:
+            self.write(field, getattr(mjd, field))
+        self._batch.warning[:] = 0
+        self._start_time, self.nstep = mjd.time, 0
+        self._diverged_step[:] = -1
 
     def step(self, n: int = 1) -> None:
         if self.rings and not self.nstep:
@@ -346,7 +360,7 @@ class _MjcSimulation(Simulation):
         while n > 0:
             block = min(n, self._block)
             control = self._noise_for(block) if self._noise.scale and self.mjm.nu else None
-            with _silent_mujoco_warnings():
+            with silent_mujoco_warnings():
                 states = self._batch.rollout(block, control, record=(self._record,))[self._record]
             self._watch(states[:, :, self._qvel])
             if self.rings:
@@ -388,11 +402,12 @@ class _MjcSimulation(Simulation):
         _check_field(field)
         return np.array(self._fields[field][world])
 
-    def write(self, field: str, values: npt.ArrayLike) -> None:
+    def write(self, field: str, values: npt.ArrayLike, world: int | None = None) -> None:
         _check_field(field)
-        self._fields[field][:] = values
+        chosen = slice(None) if world is None else world
+        self._fields[field][chosen] = values
         if field == "ctrl":
-            self._ctrl[:] = values
+            self._ctrl[chosen] = values
 
     def counts(self) -> Counts:
         return Counts(int(self._ncon.sum()), int(self._nefc.sum()))
@@ -411,7 +426,7 @@ class _MjcSimulation(Simulation):
 
 
 @contextlib.contextmanager
-def _silent_mujoco_warnings() -> Iterator[None]:
+def silent_mujoco_warnings() -> Iterator[None]:
     """Keep MuJoCo from writing a line per warning to stdout and MUJOCO_LOG.TXT: `health` tells."""
     mujoco.set_mju_user_warning(lambda message: None)
     try:
@@ -609,14 +624,24 @@ class _WarpSimulation(Simulation):
             return np.array(self._in_place[field][world])
         return self._fields[field][world : world + 1].numpy()[0]
 
-    def write(self, field: str, values: npt.ArrayLike) -> None:
+    def write(self, field: str, values: npt.ArrayLike, world: int | None = None) -> None:
         _check_field(field)
-        array = self._fields[field]
-        full = np.empty(array.numpy().shape, dtype=np.float32)
-        full[:] = values
-        array.assign(full)
-        if field == "ctrl":
-            self._ctrl.assign(full)
+        chosen = slice(None) if world is None else slice(world, world + 1)
+        # In place, since the captured step knows these arrays.
+        for array in (self._fields[field], *([self._ctrl] if field == "ctrl" else [])):
+            part = array[chosen]
+            full = np.empty(part.numpy().shape, dtype=np.float32)
+            full[:] = values
+            part.assign(full)
+
+    def reset(self) -> None:
+        mjd = initial_data(self.mjm)
+        with wp.ScopedDevice(self._wp_device):
+            _copy_arrays(self._put_data(mjd, self.nworld), self._d)
+            wp.copy(self._ctrl, self._d.ctrl)
+            self._status.zero_()
+            self._diverged_step.fill_(-1)
+        self._start_time, self.nstep = mjd.time, 0
 
     def counts(self) -> Counts:
         return Counts(int(self._d.nacon.numpy()[0]), int(self._d.nefc.numpy().sum()))
@@ -632,6 +657,17 @@ class _WarpSimulation(Simulation):
 
     def synchronize(self) -> None:
         wp.synchronize_device(self._wp_device)
+
+
+def _copy_arrays(source: object, destination: object) -> None:
+    """Copy every array of a dataclass, and of those in it, into the same one of another."""
+    for field in dataclasses.fields(destination):
+        old, new = getattr(destination, field.name), getattr(source, field.name)
+        if isinstance(old, wp.array):
+            if old.size:
+                wp.copy(old, new)
+        elif dataclasses.is_dataclass(old):
+            _copy_arrays(new, old)
 
 
 def _describe_overflow(status: np.ndarray, sizes: dict[str, int], nworld: int) -> tuple[str, ...]:
@@ -670,7 +706,7 @@ def size_buffers(mjm: mujoco.MjModel, nprobe: int = 500) -> dict[str, int]:
     probe.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     mjd = initial_data(probe)
     ncon, nefc = 0, 0
-    with _silent_mujoco_warnings():
+    with silent_mujoco_warnings():
         for _ in range(nprobe):
             mujoco.mj_step(probe, mjd)
             ncon, nefc = max(ncon, mjd.ncon), max(nefc, mjd.nefc)

@@ -5,7 +5,7 @@ import dataclasses
 import click
 
 import settings
-from viewing import BACKENDS, Display, open_display
+from viewing import BACKENDS, Display, Lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,4 +36,13 @@ class ViewSettings:
         Raises:
           SettingError: this machine cannot open a window, or cannot serve the page.
         """
-        return open_display(self.backend, self.http_host, self.http_port)
+        # Only here: a machine without a screen or a browser need not have what these want.
+        if self.backend == "native":
+            from window import Window
+
+            return Window()
+        if self.backend == "web":
+            from web_page import WebPage
+
+            return WebPage(self.http_host, self.http_port)
+        return Lines()

@@ -92,7 +92,8 @@ class Key:
     press: Callable[[Controls], None]
 
 
-# Those of MuJoCo's own viewer where it has them; none that it uses for something else.
+# Those of MuJoCo's own viewer where it has them; none that it uses for something else, as it does
+# the digits up to 5, most letters and most punctuation.
 KEYS = (
     Key(32, "Space", "pause, go on", "pause", Controls.toggle_pause),
     Key(262, "Right", "one step", "step", lambda controls: controls.step(1)),
@@ -102,8 +103,8 @@ KEYS = (
     Key(259, "Backspace", "back to the start", "reset", Controls.reset),
     Key(45, "-", "half the speed", "speed", lambda controls: controls.change_speed(-1)),
     Key(61, "=", "twice the speed", "speed", lambda controls: controls.change_speed(1)),
-    Key(44, ",", "previous world", "world", lambda controls: controls.change_world(-1)),
-    Key(46, ".", "next world", "world", lambda controls: controls.change_world(1)),
+    Key(56, "8", "previous world", "world", lambda controls: controls.change_world(-1)),
+    Key(57, "9", "next world", "world", lambda controls: controls.change_world(1)),
 )
 
 
@@ -159,8 +160,8 @@ class Display(abc.ABC):
     def show(self, status: Status, moved: bool) -> None:
         """Bring what stands beside the picture up to date and, if it `moved`, the picture.
 
-        With `moved`, a window also sets `xfrc_applied` and the mocap poses of the data to what
-        the mouse does there.
+        A window also sets `xfrc_applied` and the mocap poses of the first data to what the mouse
+        does there, moved or not.
         """
 
     @abc.abstractmethod
@@ -207,24 +208,6 @@ class Lines(Display):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def close(self) -> None: ...
-
-
-def open_display(backend: str, http_host: str, http_port: int) -> Display:
-    """The display of that name, one of `BACKENDS`; the web page is served at the address given.
-
-    Raises:
-      SettingError: this machine cannot open a window, or cannot serve the page.
-    """
-    # Only here: a machine without a screen or a browser need not have what these want.
-    if backend == "native":
-        from window import Window
-
-        return Window()
-    if backend == "web":
-        from web_page import WebPage
-
-        return WebPage(http_host, http_port)
-    return Lines()
 
 
 # -------------------------------------------------------------------------- figures of a stream

@@ -2,10 +2,13 @@
 
 import collections
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import warp as wp
+from screen import Screen
 
 import engines
 
@@ -46,3 +49,15 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.skip("no CUDA device on this machine")
     with wp.ScopedDevice(request.param):
         yield request.param
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Iterator[Screen]:
+    for program, package in (("Xvfb", "xvfb"), ("xdotool", "xdotool")):
+        if not shutil.which(program):
+            pytest.skip(f"no {program} on this machine (Debian: apt-get install {package})")
+    folder = tmp_path / "screen"
+    folder.mkdir()
+    screen = Screen(folder)
+    yield screen
+    screen.close()

@@ -88,6 +88,105 @@ def test_controls_can_be_set_for_all_worlds_or_each(engine):
 
 
 @EVERY_ENGINE
+def test_writing_one_world_leaves_the_others_as_they_are(engine):
+    simulation = make(engine=engine, nworld=3)
+    before = [simulation.read("qvel", world) for world in range(3)]
+    simulation.write("qvel", [0, 0, 0, 0, 0, 0, 2.0], world=1)
+    simulation.write("ctrl", [0.75], world=1)
+    simulation.write("xfrc_applied", [[0] * 6, [0, 0, 50, 0, 0, 0], [0] * 6], world=1)
+    for world in (0, 2):
+        np.testing.assert_array_equal(simulation.read("qvel", world), before[world])
+        assert simulation.read("ctrl", world) == pytest.approx(0.2)
+        assert not simulation.read("xfrc_applied", world).any()
+    simulation.step(20)
+    np.testing.assert_array_equal(simulation.read("qpos", 0), simulation.read("qpos", 2))
+    assert simulation.read("qpos", 1)[2] > simulation.read("qpos", 0)[2] + 0.01
+    assert simulation.read("qpos", 1)[7] > simulation.read("qpos", 0)[7] + 0.01
+
+
+@EVERY_ENGINE
+def test_noise_is_added_around_the_controls_written_to_one_world(engine):
+    noise = engines.ControlNoise(scale=0.01, seed=7)
+    simulation = make(engine=engine, nworld=2, noise=noise)
+    simulation.write("ctrl", [0.75], world=1)
+    simulation.step(3)
+    assert simulation.read("ctrl", 0) == pytest.approx(0.2, abs=0.011)
+    assert simulation.read("ctrl", 1) == pytest.approx(0.75, abs=0.011)
+
+
+RESETTING = """
+<mujoco>
+  <option timestep="0.002"/>
+  <worldbody>
+    <geom type="plane" size="2 2 .1"/>
+    <body mocap="true" pos="0 1 .3"><geom type="box" size=".1 .1 .1"/></body>
+    <body pos="0 1 .55"><freejoint/><geom type="box" size=".1 .1 .1" mass="1"/></body>
+    <body pos="1 0 1"><joint name="hinge" axis="0 1 0" damping=".1"/>
+      <geom type="capsule" fromto="0 0 0 .3 0 0" size=".02"/></body>
+  </worldbody>
+  <actuator><position joint="hinge" kp="3" timeconst=".05" ctrlrange="-1 1"/></actuator>
+  <keyframe>
+    <key time="1" qpos="0 1 .52 1 0 0 0 .5" qvel="0 0 0 0 .2 0 .25" act=".1" ctrl=".2"
+      mpos="0 1 .318"/>
+  </keyframe>
+</mujoco>
+"""
+
+
+@EVERY_ENGINE
+def test_a_run_after_a_reset_equals_the_first_one_bit_for_bit(engine):
+    simulation = make(RESETTING, engine=engine, nworld=2, noise=engines.ControlNoise(0.3, 7))
+
+    def run() -> list[np.ndarray]:
+        states = []
+        for n in (0, 1, 30, 100):
+            simulation.step(n)
+            states += [
+                simulation.read(field, world) for field in engines.STATE_FIELDS for world in (0, 1)
+            ]
+        return states
+
+    first = run()
+    counts = simulation.counts()
+    assert counts.contacts > 0
+    simulation.set_ctrl([-0.5])
+    simulation.write("xfrc_applied", np.full((4, 6), 3.0))
+    simulation.write("qfrc_applied", np.full(7, 2.0))
+    simulation.write("mocap_pos", [[0, 1, 0.5]])
+    simulation.step(77)
+    simulation.reset()
+    assert simulation.nstep == 0
+    for before, after in zip(first, run(), strict=True):
+        np.testing.assert_array_equal(after, before)
+    assert simulation.counts() == counts
+
+
+@EVERY_ENGINE
+def test_a_reset_mends_a_diverged_run(engine):
+    simulation = make(EXPLODING, engine=engine)
+    simulation.step(2000)
+    first = simulation.health()
+    assert first.ndiverged == 1
+    simulation.reset()
+    assert simulation.health() == engines.Health(None, 0, ())
+    np.testing.assert_allclose(simulation.read("qpos"), [0.1], rtol=1e-6)
+    simulation.step(2000)
+    assert simulation.health() == first
+
+
+@pytest.mark.parametrize("engine", ["mjwarp", "comfree"])
+def test_a_reset_forgets_overflow_until_it_comes_again(engine):
+    simulation = make(engine=engine, njmax=3, nconmax=2)
+    simulation.step(20)
+    told = simulation.health().overflow
+    assert told
+    simulation.reset()
+    assert simulation.health().overflow == ()
+    simulation.step(20)
+    assert simulation.health().overflow == told
+
+
+@EVERY_ENGINE
 def test_a_field_that_is_none_is_refused(engine):
     with pytest.raises(ValueError, match="'qpoz' is none of time, qpos"):
         make(engine=engine).read("qpoz")

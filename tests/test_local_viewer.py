@@ -3,11 +3,9 @@
 import contextlib
 import pickle
 import re
-import shutil
 import signal
 import socket
 import struct
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from screen import Screen
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 import local_viewer
@@ -338,58 +337,6 @@ def test_without_a_display_it_names_the_backend_without_one(tmp_path: Path) -> N
 # ---------------------------------------------------------------------- the program's window
 
 
-class Screen:
-    """A virtual X screen. Its pixels are a file, in the format of xwd."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "Xvfb_screen0"
-        self._server = subprocess.Popen(
-            ["Xvfb", "-displayfd", "1", "-screen", "0", "1024x768x24", "-fbdir", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.name = f":{self._server.stdout.readline().strip()}"
-
-    def close(self) -> None:
-        self._server.terminate()
-        self._server.wait()
-        self._server.stdout.close()
-
-    def pixels(self) -> np.ndarray:
-        """What is on the screen now, (height, width, 4)."""
-        dump = self._file.read_bytes()
-        header = np.frombuffer(dump, ">u4", 25)
-        height, bytes_per_line = int(header[5]), int(header[12])
-        start = int(header[0] + 12 * header[19])  # after the header and the colour map
-        return np.frombuffer(dump, np.uint8, height * bytes_per_line, start).reshape(height, -1, 4)
-
-    def drawn(self) -> bool:
-        """Whether there is a picture: many shades, where an empty screen has one."""
-        return len(np.unique(self.pixels()[..., 1])) > 50
-
-    def press(self, keys: str) -> None:
-        """Press keys in MuJoCo's window."""
-        window = ["search", "--onlyvisible", "--name", "MuJoCo"]
-        subprocess.run(
-            ["xdotool", *window, "windowfocus", "key", keys],
-            env={"DISPLAY": self.name, "PATH": "/usr/bin:/bin"},
-            check=True,
-            capture_output=True,
-            timeout=30.0,
-        )
-
-
-@pytest.fixture
-def screen(tmp_path: Path) -> Iterator[Screen]:
-    for program, package in (("Xvfb", "xvfb"), ("xdotool", "xdotool")):
-        if not shutil.which(program):
-            pytest.skip(f"no {program} on this machine (Debian: apt-get install {package})")
-    screen = Screen(tmp_path)
-    yield screen
-    screen.close()
-
-
 def test_window_draws_a_moving_scene(screen: Screen, swinging: Path, tmp_path: Path) -> None:
     port = free_port()
     with (
@@ -398,14 +345,8 @@ def test_window_draws_a_moving_scene(screen: Screen, swinging: Path, tmp_path: P
     ):
         viewer.wait_for("connected")
         wait_until(screen.drawn, "there is a picture")
-        before = screen.pixels().astype(int)
-
-        def moved() -> bool:
-            """The capsule, which is large, is elsewhere: more has changed than some digits."""
-            changed = np.abs(screen.pixels().astype(int) - before).max(axis=2) > 30
-            return changed[120:].sum() > 2000
-
-        wait_until(moved, "the capsule is elsewhere")
+        before = screen.pixels()
+        wait_until(lambda: screen.moved_since(before), "the capsule is elsewhere")
 
 
 @pytest.mark.parametrize("way", ["the user closes it", "Ctrl-C"])

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import warp as wp
@@ -37,9 +38,11 @@ COMMANDS = [
 ]
 PROGRAMS = [command for command in COMMANDS if "python test_headless.py" in command]
 TARGETS = [command for command in COMMANDS if command.startswith("make")]
-# Run by test_local_viewer.py and test_tunnel.py.
+# Run by test_local_viewer.py, test_test_viewer.py and test_tunnel.py.
 WATCHING = [
-    command for command in COMMANDS if command.startswith(("python local_viewer.py", "ssh -N -L"))
+    command
+    for command in COMMANDS
+    if command.startswith(("python local_viewer.py", "python test_viewer.py", "ssh -N -L"))
 ]
 
 
@@ -86,9 +89,8 @@ def test_make_alone_lists_the_targets_with_a_line_each():
 
 
 def test_the_readme_lists_every_setting_with_its_default():
-    source = (REPOSITORY / "settings.py").read_text() + (
-        REPOSITORY / "test_headless.py"
-    ).read_text()
+    modules = ("run_settings", "view_settings", "test_headless", "test_viewer", "local_viewer")
+    source = "".join((REPOSITORY / f"{module}.py").read_text() for module in modules)
     for variable in re.findall(r'"((?:MJSIM|MJSTREAM|COMFREE|WARP)_[A-Z_]+)"', source):
         assert f"`{variable}`" in README
 
@@ -116,30 +118,47 @@ def test_the_distribution_holds_the_package_alone(tmp_path):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"comfree_warp"}
 
 
+# From the bottom up. A module imports from layers below its own, never from its own.
+LAYERS = (
+    {"errors"},
+    {"comfree_warp", "protocol", "stop_signals", "settings", "gl", "viewing", "recent"},
+    {"stream_model", "offscreen", "side_by_side"},
+    {"engines", "streaming", "recording", "window", "web_page"},
+    {"broadcast", "display", "view_settings", "replay_settings", "run_settings", "replay"},
+    {"watch", "session", "dump", "video"},
+    {"test_headless", "test_viewer", "local_viewer", "doctor"},
+)
+
+
 def test_modules_import_downwards_only():
-    scripts = {"test_headless", "test_viewer", "local_viewer", "doctor", "display"} | {
-        "settings",
-        "run_settings",
-    }
-    streams = {"streaming", "stream_model", "protocol", "broadcast", "viewing", "recording"}
-    above = {
-        "engines.py": scripts | streams | {"benchmark", "dump"},
-        "recent.py": scripts | streams | {"engines", "comfree_warp", "benchmark", "dump"},
-        "recording.py": scripts | {"engines", "comfree_warp", "streaming", "broadcast", "viewing"},
-        "streaming.py": scripts | {"engines", "comfree_warp", "broadcast", "viewing", "benchmark"},
-        "protocol.py": scripts | {"engines", "comfree_warp", "streaming", "stream_model"},
-        **{
-            str(path.relative_to(REPOSITORY)): scripts | streams | {"engines", "benchmark"}
-            for path in (REPOSITORY / "comfree_warp").glob("*.py")
-        },
-    }
-    for name, forbidden in above.items():
-        for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                modules = [alias.name for alias in node.names]
-                if isinstance(node, ast.ImportFrom):
-                    modules = [node.module or ""]
-                assert not {module.split(".")[0] for module in modules} & forbidden
+    modules = {path.stem for path in REPOSITORY.glob("*.py")} - {"conftest"}
+    assert modules | {"comfree_warp"} == set().union(*LAYERS)
+    for number, layer in enumerate(LAYERS):
+        below = set().union(*LAYERS[:number])
+        for module in layer:
+            for path in sources(module):
+                assert imports(path) & (set().union(*LAYERS) - {module}) <= below, path
+
+
+def sources(module: str) -> list[Path]:
+    package = REPOSITORY / module
+    return list(package.glob("*.py")) if package.is_dir() else [package.with_suffix(".py")]
+
+
+def imports(path: Path) -> set[str]:
+    """The names of the modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_a_machine_that_only_watches_needs_no_warp():
+    code = "import sys, local_viewer; sys.exit('warp' in sys.modules)"
+    assert run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_doctor_reports_what_this_machine_can_do():

@@ -1,4 +1,4 @@
-"""Parts of the viewer's tests: a scene that streams itself, and `local_viewer.py` as a program."""
+"""Parts of the viewers' tests: a scene that streams itself, and the viewers as programs."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mujoco
 
@@ -63,25 +63,23 @@ def streaming_scene(
             thread.join()
 
 
-class ViewerProcess:
-    """`local_viewer.py` as its user runs it. What it prints is in `output` and `errors`."""
+class Program:
+    """A program of Python as its user runs it. What it prints is in `output` and `errors`."""
 
-    def __init__(self, folder: Path, port: int, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, script: str, *arguments: str, **environment: str) -> None:
         self._out, self._err = folder / "stdout.txt", folder / "stderr.txt"
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("MJSTREAM_")
-        }
-        command = [sys.executable, str(REPOSITORY / "local_viewer.py"), "--port", str(port)]
+        ours = ("MJSIM_", "MJSTREAM_", "COMFREE_", "WARP_DEVICE")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         with self._out.open("w") as out, self._err.open("w") as err:
             self._process = subprocess.Popen(
-                [*command, *arguments],
+                [sys.executable, str(REPOSITORY / script), *arguments],
                 stdout=out,
                 stderr=err,
                 env={**inherited, **environment},
                 cwd=folder,
             )
 
-    def __enter__(self) -> "ViewerProcess":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -107,10 +105,17 @@ class ViewerProcess:
         """Wait until it has printed this text, to stdout or to stderr."""
         wait_until(
             lambda: text in self.output + self.errors or self._process.poll() is not None,
-            f"the viewer says {text!r}",
+            f"the program says {text!r}",
         )
         assert text in self.output + self.errors, self.errors
 
-    def status(self) -> int:
+    def status(self, seconds: float = TIMEOUT) -> int:
         """Wait for its end; its exit status."""
-        return self._process.wait(TIMEOUT)
+        return self._process.wait(seconds)
+
+
+class ViewerProcess(Program):
+    """`local_viewer.py` as its user runs it."""
+
+    def __init__(self, folder: Path, port: int, *arguments: str, **environment: str) -> None:
+        super().__init__(folder, "local_viewer.py", "--port", str(port), *arguments, **environment)
