@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-slow doctor bench-engine bench-stream picture lint format lock clean
+.PHONY: help venv run test test-slow doctor bench-engine bench-stream bench-web picture lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench-engine: venv ## print the speed ratios of the engines, with their spread
 bench-stream: venv ## print what streaming costs a simulation, and how late states arrive
 	$(BIN)/python benchmark/stream_cost.py
 
+bench-web: venv ## print what a browser's view costs a simulation, and how often it is brought up to date
+	$(BIN)/python benchmark/web_cost.py
+
 picture: venv ## draw the README's picture (offscreen: MUJOCO_GL=egl or osmesa)
 	MUJOCO_GL=$${MUJOCO_GL:-egl} $(BIN)/python benchmark/picture.py docs/primitives.png
 
@@ -58,5 +61,5 @@ lock: venv ## pin again what pyproject.toml asks for, for every Python it allows
 	  --no-header --no-annotate --no-emit-package comfree-warp --output-file constraints.txt
 
 clean: ## remove .venv, caches and build products (not the Warp kernel cache)
-	rm -rf $(VENV) .tox .pytest_cache .ruff_cache .benchmarks .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .tox .pytest_cache .ruff_cache .benchmarks .hypothesis .artifacts build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

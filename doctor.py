@@ -15,7 +15,11 @@ from pathlib import Path
 import gl
 
 RUN_PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy", "click", "rich")
-EXTRA_PACKAGES = {"view": ("glfw", "PyOpenGL"), "bench": ("pytest", "pytest-benchmark")}
+EXTRA_PACKAGES = {
+    "view": ("glfw", "PyOpenGL"),
+    "web": ("mjviser", "viser"),
+    "bench": ("pytest", "pytest-benchmark"),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Watch:
         self._mjm: mujoco.MjModel | None = None
         self._mjd: mujoco.MjData | None = None
         self._run: object = None
-        self._controls = Controls()
+        self._controls = Controls(offers=["pause"])
         self._meter = Meter()
         self._told = ""
 
@@ -134,7 +134,7 @@ class Watch:
                     return True
                 elif not have_model:
                     raise ProtocolError("the server sent a state before its model")
-                else:
+                elif not self._controls.paused:
                     self._apply(packet, 1 + client.skipped)
                     client.skipped = 0
                     moved = True
@@ -158,15 +158,26 @@ class Watch:
 
     def _apply(self, packet: dict, nframes: int) -> None:
         apply_mjdata(self._mjd, packet.get("state"))
-        sent = packet.get("sent")
-        self._meter.note(self._mjd.time, sent if isinstance(sent, float) else None, nframes)
+        sent, step = packet.get("sent"), packet.get("step")
+        self._meter.note(
+            self._mjd.time,
+            sent if isinstance(sent, float) else None,
+            nframes,
+            step if isinstance(step, int) else None,
+        )
         mujoco.mj_forward(self._mjm, self._mjd)
 
     def _status(self, connected: bool = True) -> Status:
-        rows = self._meter.figures().rows
+        figures = self._meter.figures()
+        rows = {**figures.rows, "contacts": f"{self._mjd.ncon:,}"}
+        plots = {"contacts": float(self._mjd.ncon)}
+        if figures.step_time is not None:
+            plots["wall time per step, ms"] = 1e3 * figures.step_time
         if not connected:
             rows["rate"] = "no connection"
-        return Status({**rows, "contacts": f"{self._mjd.ncon:,}"}, {"contacts": self._mjd.ncon})
+        elif self._controls.paused:
+            rows["rate"] = "paused"
+        return Status(rows, plots, notice="" if connected else self._told)
 
     def _pause(self) -> None:
         """Wait before the next attempt, with the window alive."""
@@ -181,10 +192,10 @@ class Watch:
 
         Parts of it may come from the wire: what could steer a terminal does not get there.
         """
-        if text == self._told:
-            return
-        self._told = text
         shown = "".join(each if each.isprintable() else "?" for each in text[:500])
+        if shown == self._told:
+            return
+        self._told = shown
         print(f"local_viewer.py: {shown}", file=sys.stderr, flush=True)
 
 

@@ -123,11 +123,13 @@ class Status:
       rows: names and values for people, in the order in which they are shown.
       plots: numbers to plot over time, by their names with units.
       position: where in what can be sought in, s.
+      notice: why what is shown does not go on, where that is not as the person wanted it; else "".
     """
 
     rows: Mapping[str, str]
     plots: Mapping[str, float] = dataclasses.field(default_factory=dict)
     position: float = 0.0
+    notice: str = ""
 
 
 class Display(abc.ABC):
@@ -240,12 +242,15 @@ class Figures:
       realtime_factor: simulated seconds per second of wall time.
       delay: how much later the newest state came than the quickest one of this connection, s; or
         None if the server does not say when it sends.
+      step_time: wall time from step to step at the server, waiting included, s; or None if it
+        does not say.
     """
 
     time: float
     frames_per_second: float
     realtime_factor: float
     delay: float | None
+    step_time: float | None = None
 
     @property
     def rows(self) -> dict[str, str]:
@@ -271,10 +276,26 @@ class Meter:
         self._simulated = 0.0
         self._quickest: float | None = None
         self._delay: float | None = None
+        self._last: tuple[float | None, int | None] = (None, None)
+        self._step_time: float | None = None
 
-    def note(self, simulated: float, sent: float | None, nframes: int) -> None:
-        """Take the newest of `nframes` states: its simulated time, and the clock as it was sent."""
+    def note(
+        self, simulated: float, sent: float | None, nframes: int, step: int | None = None
+    ) -> None:
+        """Take the newest of `nframes` states.
+
+        Args:
+          simulated: its time, s.
+          sent: the server's clock as it was sent, s, where it is told.
+          nframes: states that have arrived with it.
+          step: steps taken by then, where it is told.
+        """
         self._simulated = simulated
+        before, steps = self._last
+        if sent is not None and step is not None:
+            if before is not None and steps is not None and step > steps:
+                self._step_time = (sent - before) / (step - steps)
+            self._last = (sent, step)
         self._arrivals.append((time.monotonic(), simulated, nframes))
         if sent is not None:
             took = time.time() - sent
@@ -287,7 +308,7 @@ class Meter:
         while self._arrivals and self._arrivals[0][0] < now - self.WINDOW:
             self._arrivals.popleft()
         if len(self._arrivals) < 2:
-            return Figures(self._simulated, 0.0, 0.0, self._delay)
+            return Figures(self._simulated, 0.0, 0.0, self._delay, self._step_time)
         start, simulated, first = self._arrivals[0]
         frames = sum(nframes for _, _, nframes in self._arrivals) - first
         span = self._arrivals[-1][0] - start
@@ -296,6 +317,7 @@ class Meter:
             frames / span,
             (self._arrivals[-1][1] - simulated) / span,
             self._delay,
+            self._step_time,
         )
 
 
