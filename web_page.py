@@ -98,9 +98,9 @@ class WebPage(Display):
             self._scenes = [
                 self._build_scene(mjm, number, offset) for number, offset in enumerate(offsets)
             ]
-            for text, mjd, offset in zip(labels, self._mjds, offsets, strict=False):
-                top = mjm.stat.center + [0.0, 0.0, 0.6 * mjm.stat.extent]
-                server.scene.add_label(f"/label/{text}", text, position=top + offset)
+            above = mjm.stat.center + np.array([0.0, 0.0, 0.6 * mjm.stat.extent])
+            for text, offset in zip(labels, offsets, strict=False):
+                server.scene.add_label(f"/label/{text}", text, position=above + offset)
             camera.lookat += offsets.mean(axis=0)
             camera.distance += np.linalg.norm(offsets[-1] - offsets[0])
             self._build_tabs(camera)
@@ -120,11 +120,11 @@ class WebPage(Display):
     def _build_tabs(self, camera: mujoco.MjvCamera) -> None:
         """The panel of mjviser, which belongs to the first scene and goes for all of them."""
         first, tabs = self._scenes[0], self._panel.tabs
-        with tabs.add_tab("Show", icon=viser.Icon.EYE):
+        with tabs.add_tab("Show"):
             first.create_overlay_gui()
-        with tabs.add_tab("Groups", icon=viser.Icon.LAYERS_INTERSECT):
+        with tabs.add_tab("Groups"):
             first.create_groups_gui()
-        with tabs.add_tab("Camera", icon=viser.Icon.VIDEO):
+        with tabs.add_tab("Camera"):
             first.create_scene_gui(camera.distance, camera.azimuth, -camera.elevation)
         for scene in self._scenes[1:]:
             scene.mj_model = first.mj_model
@@ -219,7 +219,7 @@ class _Panel:
                 build()
         self.tabs = self._gui.add_tab_group()
         self._plots: dict[str, _Plot] = {}
-        self._tab = self.tabs.add_tab("Plots", icon=viser.Icon.CHART_LINE)
+        self._tab = self.tabs.add_tab("Plots")
 
     def _build_pause(self) -> None:
         controls = self._controls
@@ -235,14 +235,11 @@ class _Panel:
         self._follow.append(follow)
 
     def _build_step(self) -> None:
-        controls = self._controls
-        if "seek" not in controls.offers:
-            button = self._gui.add_button("One step", icon=viser.Icon.PLAYER_TRACK_NEXT)
-            button.on_click(lambda event: controls.step())
-            return
-        counts = {"back": -1, "on": 1}
-        buttons = self._gui.add_button_group("One step", list(counts))
-        buttons.on_click(lambda event: controls.step(counts[event.target.value]))
+        button = self._gui.add_button("One step", icon=viser.Icon.PLAYER_TRACK_NEXT)
+        button.on_click(lambda event: self._controls.step())
+        if "seek" in self._controls.offers:
+            button = self._gui.add_button("One step back", icon=viser.Icon.PLAYER_TRACK_PREV)
+            button.on_click(lambda event: self._controls.step(-1))
 
     def _build_reset(self) -> None:
         button = self._gui.add_button("Back to the start", icon=viser.Icon.PLAYER_SKIP_BACK)
@@ -406,8 +403,12 @@ class _Branch:
         return lambda name, *values, **options: call(self._root + name, *values, **options)
 
     def add_batched_meshes_trimesh(self, name: str, mesh: Any, **options: Any) -> Any:
-        """Bodies: from afar with fewer triangles, of which trimesh gives a capsule 4,096."""
-        if len(mesh.faces) > FACES:
+        """Bodies: from afar with fewer triangles, of which trimesh gives a capsule 4,096.
+
+        Not those of several colours, whose borders that would move.
+        """
+        colours = mesh.visual.vertex_colors if mesh.visual.kind == "vertex" else ()
+        if len(mesh.faces) > FACES and len(np.unique(colours, axis=0)) == 1:
             options["lod"] = ((0.5 * self._extent, FACES / len(mesh.faces)),)
         return self._scene.add_batched_meshes_trimesh(self._root + name, mesh, **options)
 
@@ -420,8 +421,8 @@ class _Branch:
         options |= {
             "cell_size": cell,
             "section_size": 10.0 * cell,
-            "cell_color": (96, 104, 116),
-            "section_color": (140, 150, 164),
+            "cell_color": (76, 83, 94),
+            "section_color": (104, 113, 126),
             "fade_distance": 15.0 * self._extent,
             "plane_color": (60, 66, 76),
             "plane_opacity": 1.0,
@@ -480,8 +481,7 @@ def _check_address(host: str, port: int) -> bool:
         except OSError as error:
             raise _port_error(host, port, error.strerror or str(error)) from error
     return any(
-        not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
-        for *_, address in found
+        not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback for *_, address in found
     )
 
 
