@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run view web video test test-slow doctor bench-engine bench-stream gallery lint format lock clean
+.PHONY: help venv run view web video test test-slow doctor bench-engine bench-stream bench-web gallery lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-engine: venv ## print the speed ratios of the engines, with their spread
 
 bench-stream: venv ## print what streaming costs a simulation, and how late states arrive
 	$(BIN)/python benchmark/stream_cost.py
+
+bench-web: venv ## print what a browser's view costs a simulation, and how often it is brought up to date
+	$(BIN)/python benchmark/web_cost.py
 
 gallery: venv ## draw the README's pictures, one per model (offscreen)
 	$(BIN)/python benchmark/gallery.py docs

@@ -17,6 +17,7 @@ import gl
 RUN_PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy", "click", "rich")
 EXTRA_PACKAGES = {
     "view": ("glfw", "PyOpenGL"),
+    "web": ("mjviser", "viser"),
     "record": ("mcap", "protobuf"),
     "video": ("imageio-ffmpeg",),
     "bench": ("pytest", "pytest-benchmark"),

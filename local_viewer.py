@@ -14,212 +14,32 @@ import contextlib
 import dataclasses
 import os
 import sys
-import time
 from collections.abc import Iterator
 
-import click
-import mujoco
 from rich.console import Console
 from rich.progress import track
 
 import settings
 from errors import SettingError
-from recording import Recording, RecordingError, RunsRecorder
+from recording import Recording, RecordingError
 from replay import Replay
 from replay_settings import ReplaySettings
 from stop_signals import StopSignals
-from streaming import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
 from video import check_video_path, frame_times, frames, write_video
 from view_settings import ViewSettings
-from viewing import Controls, Display, Meter, Status, same_model
-
-# What MuJoCo makes of a model or a state that is well-formed and still more than it can take.
-MUJOCO_ERRORS = (mujoco.FatalError, mujoco.UnexpectedError, RuntimeError, MemoryError)
-
-LOOK_SECONDS = 0.02  # how often to look whether the window was closed while nothing arrives
+from watch import Watch, WatchSettings, printable
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewerSettings(ViewSettings, ReplaySettings):
-    """Whom to watch, and how.
+class ViewerSettings(ReplaySettings, ViewSettings, WatchSettings):
+    """Whom to watch or what to replay, and where to show it.
 
     MJSTREAM_TOKEN has no flag, since other users of a machine can read a command line.
     """
 
-    host: str = settings.setting(
-        "127.0.0.1", "--host", "MJSTREAM_HOST", "Address of the server, or of the tunnel to it."
-    )
-    port: int = settings.setting(
-        7000, "--port", "MJSTREAM_PORT", "Port of it.", type=click.IntRange(1, 65535)
-    )
-    retry_delay: float = settings.setting(
-        2.0,
-        "--retry-delay",
-        "MJSTREAM_RETRY_DELAY",
-        "Seconds between two attempts to connect.",
-        type=click.FloatRange(min=0.0),
-    )
-    once: bool = settings.setting(
-        False,
-        "--once",
-        "MJSTREAM_ONCE",
-        "End with the stream, or the recording, instead of waiting there.",
-        is_flag=True,
-    )
-    record: str | None = settings.setting(
-        None,
-        "--record",
-        "MJSTREAM_RECORD",
-        "Record what is shown to a file (MCAP), which must not exist; the next run to FILE-2.",
-        metavar="FILE",
-    )
-
 
 def say(text: str) -> None:
-    """Say it on stderr, without what could steer a terminal: parts may come from elsewhere."""
-    shown = "".join(each if each.isprintable() else "?" for each in text[:500])
-    print(f"local_viewer.py: {shown}", file=sys.stderr, flush=True)
-
-
-class Watch:
-    """Follows a server from connection to connection and shows what it sends.
-
-    Args:
-      chosen: whom to watch.
-      display: where to show it.
-      signals: what ends it, beside the user of the display.
-      token: the secret to answer with if the server asks for one.
-    """
-
-    def __init__(
-        self,
-        chosen: ViewerSettings,
-        display: Display,
-        signals: StopSignals,
-        token: str | None = None,
-    ) -> None:
-        self._chosen, self._display, self._signals = chosen, display, signals
-        self._token = token
-        self._mjm: mujoco.MjModel | None = None
-        self._mjd: mujoco.MjData | None = None
-        self._run: object = None
-        self._controls = Controls()
-        self._meter = Meter()
-        self._told = ""
-        self._recorder: RunsRecorder | None = None
-        if chosen.record:
-            server = {"server": f"{chosen.host}:{chosen.port}"}
-            self._recorder = RunsRecorder(chosen.record, server, self._tell)
-
-    @property
-    def _over(self) -> bool:
-        return self._signals.received is not None or self._display.closed
-
-    def follow(self) -> None:
-        """Connect, show, and again, until the user or (with `once`) the end of a stream says so."""
-        try:
-            self._follow()
-        finally:
-            if self._recorder:
-                self._recorder.close()
-
-    def _follow(self) -> None:
-        ended = False
-        while not self._over and not (ended and self._chosen.once):
-            try:
-                with self._connect() as client:
-                    self._meter = Meter()
-                    ended = self._show_stream(client)
-                    reason = "the run has ended"
-            except (OSError, ProtocolError, *MUJOCO_ERRORS) as error:
-                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            if not self._over and not (ended and self._chosen.once):
-                self._tell(f"{reason}; trying every {self._chosen.retry_delay:g} s")
-                self._pause()
-
-    def _connect(self) -> StreamClient:
-        chosen, signals = self._chosen, self._signals
-        signals.waits = True
-        try:
-            return StreamClient.connect(chosen.host, chosen.port, self._token)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConnectionError(f"no server at {chosen.host}:{chosen.port}: {reason}") from None
-        finally:
-            signals.waits = False
-
-    def _show_stream(self, client: StreamClient) -> bool:
-        """Show a connection; True when the server has closed the stream, False on user's wish."""
-        have_model = False
-        while not self._over:
-            try:
-                packets = client.drain(LOOK_SECONDS)
-            except ConnectionError as error:
-                hint = "" if have_model else ", before a model came: is MJSTREAM_TOKEN the same?"
-                raise ConnectionError(f"{error}{hint}") from None
-            moved = False
-            for packet in packets:
-                if packet["kind"] in MODEL_KINDS:
-                    self._load(packet)
-                    have_model = True
-                elif packet["kind"] == "close":
-                    if not have_model:
-                        raise ConnectionError("the server takes no more viewers")
-                    return True
-                elif not have_model:
-                    raise ProtocolError("the server sent a state before its model")
-                else:
-                    self._apply(packet, 1 + client.skipped)
-                    client.skipped = 0
-                    moved = True
-            if have_model:
-                self._display.show(self._status(), moved)
-        return False
-
-    def _load(self, packet: dict) -> None:
-        mjm = load_model(packet)
-        same_run = packet.get("run") is not None and packet["run"] == self._run
-        opening = "the same run goes on" if same_run else "a new run" if self._mjm else "connected"
-        name = mjm.names.partition(b"\0")[0].decode(errors="replace")
-        self._tell(f"{opening}: {name or 'a model'}, {mjm.nbody} bodies")
-        self._run = packet.get("run")
-        if self._recorder and not same_run:
-            self._recorder.begin(packet)
-        if self._mjm is not None and same_model(self._mjm, mjm):
-            return  # what shows it stays, camera and all
-        mjd = mujoco.MjData(mjm)
-        mujoco.mj_forward(mjm, mjd)
-        self._mjm, self._mjd = mjm, mjd
-        self._display.load(mjm, [mjd], self._controls)
-
-    def _apply(self, packet: dict, nframes: int) -> None:
-        apply_mjdata(self._mjd, packet.get("state"))
-        if self._recorder:
-            step = packet.get("step")
-            self._recorder.write(self._mjd, step if isinstance(step, int) else 0)
-        sent = packet.get("sent")
-        self._meter.note(self._mjd.time, sent if isinstance(sent, float) else None, nframes)
-        mujoco.mj_forward(self._mjm, self._mjd)
-
-    def _status(self, connected: bool = True) -> Status:
-        rows = self._meter.figures().rows
-        if not connected:
-            rows["rate"] = "no connection"
-        return Status({**rows, "contacts": f"{self._mjd.ncon:,}"}, {"contacts": self._mjd.ncon})
-
-    def _pause(self) -> None:
-        """Wait before the next attempt, with the window alive."""
-        until = time.monotonic() + self._chosen.retry_delay
-        while not self._over and time.monotonic() < until:
-            if self._mjd is not None:
-                self._display.show(self._status(connected=False), moved=False)
-            time.sleep(min(LOOK_SECONDS, self._chosen.retry_delay))
-
-    def _tell(self, text: str) -> None:
-        """Say it once: a server that is away for an hour is one line."""
-        if text != self._told:
-            self._told = text
-            say(text)
+    print(f"local_viewer.py: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def watch(chosen: ViewerSettings) -> None:

@@ -124,11 +124,13 @@ class Status:
       rows: names and values for people, in the order in which they are shown.
       plots: numbers to plot over time, by their names with units.
       position: where in what can be sought in, s.
+      notice: why what is shown does not go on, where that is not as the person wanted it; else "".
     """
 
     rows: Mapping[str, str]
     plots: Mapping[str, float] = dataclasses.field(default_factory=dict)
     position: float = 0.0
+    notice: str = ""
 
 
 class Display(abc.ABC):

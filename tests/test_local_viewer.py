@@ -7,19 +7,20 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
 from screen import Screen
-from watching import ViewerProcess, free_port, streaming_scene, wait_until
+from watching import ViewerProcess, Witness, free_port, streaming_scene, wait_until
 
-import local_viewer
 import viewing
 from recording import Recording
+from stop_signals import StopSignals
 from streaming import encode_packet, pack_mjdata
+from watch import Watch, WatchSettings
 
 SWINGING = """
 <mujoco model="swinging">
@@ -62,51 +63,18 @@ def falling(tmp_path: Path) -> Path:
 # ----------------------------------------------------------------- the viewer behind its display
 
 
-class Recorder(viewing.Display):
-    """Shows nothing and remembers everything."""
-
-    def __init__(self) -> None:
-        self.models: list[int] = []  # bodies of each
-        self.statuses: list[viewing.Status] = []
-        self.positions: list[np.ndarray] = []
-        self.times: list[float] = []
-        self.hung_up = False
-
-    @property
-    def closed(self) -> bool:
-        return self.hung_up
-
-    def load(
-        self,
-        mjm: mujoco.MjModel,
-        mjds: Sequence[mujoco.MjData],
-        controls: viewing.Controls,
-        labels: Sequence[str] = (),
-    ) -> None:
-        self.models.append(mjm.nbody)
-        (self.mjd,) = mjds
-
-    def show(self, status: viewing.Status, moved: bool) -> None:
-        if moved:
-            self.statuses.append(status)
-            self.positions.append(self.mjd.qpos.copy())
-            self.times.append(self.mjd.time)
-
-    def close(self) -> None: ...
-
-
 @contextlib.contextmanager
-def watching(port: int, token: str | None = None) -> Iterator[Recorder]:
+def watching(port: int, token: str | None = None) -> Iterator[Witness]:
     """A viewer in a thread of this process."""
-    recorder = Recorder()
-    chosen = local_viewer.ViewerSettings(port=port, retry_delay=0.05)
-    watch = local_viewer.Watch(chosen, recorder, local_viewer.StopSignals(), token)
+    witness = Witness()
+    chosen = WatchSettings(port=port, retry_delay=0.05)
+    watch = Watch(chosen, witness, StopSignals(), token)
     thread = threading.Thread(target=watch.follow)
     thread.start()
     try:
-        yield recorder
+        yield witness
     finally:
-        recorder.hung_up = True
+        witness.hung_up = True
         thread.join()
 
 
@@ -144,33 +112,33 @@ def test_shows_the_newest_of_what_has_arrived() -> None:
     for number in range(100):
         mjd.time, mjd.qpos[0] = number, 0.01 * number
         stream += encode_packet({"kind": "state", "state": pack_mjdata(mjd)})
-    with answering(stream) as port, watching(port) as recorder:
-        wait_until(lambda: recorder.times and recorder.times[-1] == 99.0, "the last shows")
-    assert recorder.positions[-1] == pytest.approx(0.99)
-    assert len(recorder.statuses) < 50
+    with answering(stream) as port, watching(port) as witness:
+        wait_until(lambda: witness.times and witness.times[-1] == 99.0, "the last shows")
+    assert witness.positions[-1] == pytest.approx(0.99)
+    assert len(witness.times) < 50
 
 
 def test_figures_tell_rate_and_delay(swinging: Path) -> None:
     port = free_port()
-    with streaming_scene(swinging, port, hz=50.0), watching(port) as recorder:
-        wait_until(lambda: len(recorder.statuses) > 120, "two seconds of it are shown")
-    rate, realtime = re.findall(r"[0-9.]+", recorder.statuses[-1].rows["rate"])
+    with streaming_scene(swinging, port, hz=50.0), watching(port) as witness:
+        wait_until(lambda: len(witness.times) > 120, "two seconds of it are shown")
+    rate, realtime = re.findall(r"[0-9.]+", witness.statuses[-1].rows["rate"])
     assert float(rate) == pytest.approx(50.0, rel=0.3)
     assert float(realtime) == pytest.approx(1.0, rel=0.3)
-    assert 0 <= int(recorder.statuses[-1].rows["delay"].removesuffix(" ms")) < 1000
+    assert 0 <= int(witness.statuses[-1].rows["delay"].removesuffix(" ms")) < 1000
 
 
 def test_delay_is_unknown_where_the_server_does_not_say_when_it_sends() -> None:
-    with answering(swinging_packets("one", 1.0)) as port, watching(port) as recorder:
-        wait_until(lambda: recorder.statuses, "the state is shown")
-    assert recorder.statuses[-1].rows["delay"] == "unknown"
+    with answering(swinging_packets("one", 1.0)) as port, watching(port) as witness:
+        wait_until(lambda: witness.times, "the state is shown")
+    assert witness.statuses[-1].rows["delay"] == "unknown"
 
 
 def test_tells_a_dropped_connection_from_a_new_run(capfd: pytest.CaptureFixture[str]) -> None:
     runs = ("one", "one", "two")
     streams = [swinging_packets(run, number) for number, run in enumerate(runs)]
-    with answering(*streams) as port, watching(port) as recorder:
-        wait_until(lambda: len(recorder.statuses) == 3, "all three connections are shown")
+    with answering(*streams) as port, watching(port) as witness:
+        wait_until(lambda: len(witness.times) == 3, "all three connections are shown")
     said = [line for line in capfd.readouterr().err.splitlines() if "2 bodies" in line]
     assert [line.split(": ")[1] for line in said] == [
         "connected",
@@ -181,13 +149,13 @@ def test_tells_a_dropped_connection_from_a_new_run(capfd: pytest.CaptureFixture[
 
 def test_shows_the_next_run_with_another_model(swinging: Path, falling: Path) -> None:
     port = free_port()
-    with watching(port) as recorder:
+    with watching(port) as witness:
         for path, number in ((swinging, 1), (falling, 2)):
             with streaming_scene(path, port):
-                wait_until(lambda number=number: len(recorder.models) == number, "it is shown")
-                shown = len(recorder.statuses)
-                wait_until(lambda shown=shown: len(recorder.statuses) > shown, "it moves")
-    assert recorder.models == [2, 3]
+                wait_until(lambda number=number: len(witness.models) == number, "it is shown")
+                shown = len(witness.times)
+                wait_until(lambda shown=shown: len(witness.times) > shown, "it moves")
+    assert witness.models == [2, 3]
 
 
 def test_a_server_that_is_away_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
@@ -243,9 +211,9 @@ def test_survives_what_is_no_stream_and_says_why(
     case: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sent, said = MALFORMED[case]
-    with answering(sent, swinging_packets("one", 7.0)) as port, watching(port) as recorder:
+    with answering(sent, swinging_packets("one", 7.0)) as port, watching(port) as witness:
         wait_until(
-            lambda: recorder.times and recorder.times[-1] == 7.0,
+            lambda: witness.times and witness.times[-1] == 7.0,
             "the connection after the bad one is shown",
         )
     errors = capfd.readouterr().err
@@ -253,31 +221,80 @@ def test_survives_what_is_no_stream_and_says_why(
     assert all(len(line) < 600 and line.isprintable() for line in errors.splitlines())
 
 
+def test_pause_holds_the_picture_while_the_stream_goes_on(swinging: Path) -> None:
+    port = free_port()
+    with streaming_scene(swinging, port), watching(port) as witness:
+        wait_until(lambda: len(witness.times) > 10, "it moves")
+        witness.controls.toggle_pause()
+        wait_until(lambda: witness.statuses[-1].rows["rate"] == "paused", "it pauses")
+        held, shown = len(witness.times), len(witness.statuses)
+        wait_until(lambda: len(witness.statuses) > shown + 20, "it is still shown")
+        assert len(witness.times) <= held + 1
+        before = witness.times[-1]
+        witness.controls.toggle_pause()
+        wait_until(lambda: len(witness.times) > held + 10, "it goes on")
+    assert witness.times[held + 5] > before + 0.2  # at the newest state, not where it was held
+
+
+def test_tells_what_runs_and_what_a_step_takes(swinging: Path) -> None:
+    port = free_port()
+    about = {"engine": "mjc\x1b[2J", "device": "cpu", "oddity": 7}
+    with streaming_scene(swinging, port, about=about), watching(port) as witness:
+        wait_until(lambda: witness.times, "a state is shown")
+    rows = witness.statuses[-1].rows
+    assert rows["engine"] == "mjc?[2J on cpu"
+    assert "step" not in rows  # which this server does not say
+    assert rows["contacts"] == "0"
+
+
+def test_a_world_that_one_viewer_chooses_is_shown_to_all(swinging: Path) -> None:
+    port = free_port()
+    with (
+        streaming_scene(swinging, port, nworld=3, world=1),
+        watching(port) as one,
+        watching(port) as other,
+    ):
+        for witness in (one, other):
+            wait_until(lambda each=witness: "world 1" in shown_world(each), "world 1")
+            assert witness.controls.world == 1
+        one.controls.change_world(1)
+        for witness in (one, other):
+            wait_until(lambda each=witness: "world 2" in shown_world(each), "world 2")
+            wait_until(lambda each=witness: each.controls.world == 2, "its controls say so")
+        other.controls.change_world(1)
+        for witness in (one, other):
+            wait_until(lambda each=witness: "world 0" in shown_world(each), "world 0")
+
+
+def shown_world(witness: Witness) -> str:
+    return f"world {witness.statuses[-1].rows['world']}" if witness.statuses else ""
+
+
 def test_a_run_of_the_same_model_moves_where_the_last_one_was_shown(swinging: Path) -> None:
     port = free_port()
-    with watching(port) as recorder:
+    with watching(port) as witness:
         for _ in range(2):
             with streaming_scene(swinging, port):
-                shown = len(recorder.statuses)
-                wait_until(lambda: recorder.times and 0.1 < recorder.times[-1] < 0.5, "a new run")
-                wait_until(lambda shown=shown: len(recorder.statuses) > shown + 60, "it goes on")
-    assert recorder.models == [2]
+                shown = len(witness.times)
+                wait_until(lambda: witness.times and 0.1 < witness.times[-1] < 0.5, "a new run")
+                wait_until(lambda shown=shown: len(witness.times) > shown + 60, "it goes on")
+    assert witness.models == [2]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_shows_a_diverged_state(value: float) -> None:
     stream = XML + _state(qpos=np.array([value]), time=1.0) + _state(time=2.0)
-    with answering(stream) as port, watching(port) as recorder:
-        wait_until(lambda: recorder.times and recorder.times[-1] == 2.0, "it is shown")
+    with answering(stream) as port, watching(port) as witness:
+        wait_until(lambda: witness.times and witness.times[-1] == 2.0, "it is shown")
 
 
 def test_answers_the_challenge_with_the_token(swinging: Path) -> None:
     port = free_port()
     with (
         streaming_scene(swinging, port, token="open sesame"),
-        watching(port, token="open sesame") as recorder,
+        watching(port, token="open sesame") as witness,
     ):
-        wait_until(lambda: recorder.statuses, "a state is shown")
+        wait_until(lambda: witness.times, "a state is shown")
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
@@ -287,7 +304,7 @@ def test_says_that_the_token_is_not_right(
     port, said = free_port(), ""
     with (
         streaming_scene(swinging, port, token="open sesame"),
-        watching(port, token=token) as recorder,
+        watching(port, token=token) as witness,
     ):
 
         def told() -> bool:
@@ -296,7 +313,7 @@ def test_says_that_the_token_is_not_right(
             return "MJSTREAM_TOKEN" in said
 
         wait_until(told, "the viewer names MJSTREAM_TOKEN")
-    assert recorder.models == []
+    assert witness.models == []
 
 
 # --------------------------------------------------------------------- the program, no window

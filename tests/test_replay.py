@@ -4,15 +4,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import mujoco
 import pytest
 from recordings import SWINGING, record_swinging
-from watching import ViewerProcess, wait_until
+from watching import ViewerProcess, Witness, wait_until
 
-import viewing
 from engines import REPOSITORY
 from recording import Recording
 from replay import Cursor, Replay
@@ -71,37 +69,6 @@ def test_a_cursor_stays_at_both_ends(cursor: Cursor) -> None:
 
 
 # -------------------------------------------------------------------------------- the replay
-
-
-class Witness(viewing.Display):
-    """Shows nothing, remembers everything, and lets a test ask through its controls."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-        self.statuses: list[viewing.Status] = []
-        self.controls = viewing.Controls()
-        self.hung_up = False
-
-    @property
-    def closed(self) -> bool:
-        return self.hung_up
-
-    def load(
-        self,
-        mjm: mujoco.MjModel,
-        mjds: Sequence[mujoco.MjData],
-        controls: viewing.Controls,
-        labels: Sequence[str] = (),
-    ) -> None:
-        self.controls = controls
-        (self._mjd,) = mjds
-
-    def show(self, status: viewing.Status, moved: bool) -> None:
-        self.statuses.append(status)
-        if moved:
-            self.times.append(self._mjd.time)
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import mujoco
+import numpy as np
 
+import viewing
 from engines import REPOSITORY
 from streaming import StreamServer
 
@@ -51,7 +53,7 @@ def streaming_scene(
                 continue
             mujoco.mj_step(mjm, mjd)
             step += 1
-            stream.send_state(mjd, step)
+            stream.send_state(mjd, step, world=stream.world)
 
     with StreamServer(str(model_path), port=port, **server) as stream:
         thread = threading.Thread(target=run, args=(stream,))
@@ -61,6 +63,50 @@ def streaming_scene(
         finally:
             stop.set()
             thread.join()
+
+
+class Witness(viewing.Display):
+    """A display that shows nothing and remembers everything; a test asks through its controls.
+
+    Attributes:
+      models: bodies of each model that was loaded.
+      statuses: each that was shown.
+      times: simulated time whenever the picture moved, s.
+      positions: qpos then.
+      controls: of the model that was loaded last.
+      hung_up: set it to end the showing.
+    """
+
+    def __init__(self) -> None:
+        self.models: list[int] = []
+        self.statuses: list[viewing.Status] = []
+        self.times: list[float] = []
+        self.positions: list[np.ndarray] = []
+        self.controls = viewing.Controls()
+        self.hung_up = False
+
+    @property
+    def closed(self) -> bool:
+        return self.hung_up
+
+    def load(
+        self,
+        mjm: mujoco.MjModel,
+        mjds: Sequence[mujoco.MjData],
+        controls: viewing.Controls,
+        labels: Sequence[str] = (),
+    ) -> None:
+        self.models.append(mjm.nbody)
+        self.controls = controls
+        (self._mjd,) = mjds
+
+    def show(self, status: viewing.Status, moved: bool) -> None:
+        self.statuses.append(status)
+        if moved:
+            self.positions.append(self._mjd.qpos.copy())
+            self.times.append(self._mjd.time)
+
+    def close(self) -> None: ...
 
 
 class Program:

@@ -1,0 +1,218 @@
+"""What a browser's view costs a simulation, and how often it is brought up to date.
+
+    python benchmark/web_cost.py
+
+test_headless.py runs the 125 bodies of primitives.xml on MuJoCo C and streams them to
+local_viewer.py --backend web, each a process of its own, as in life. The page is looked at by
+nobody, by a client that reads what a browser reads and draws nothing, and by a headless Chromium,
+which here draws with the CPU. Short runs of each take turns, so that a machine that drifts hits
+all alike; a ratio is a median over rounds with its quartiles.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+import viser
+from ratios import median_and_spread
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+
+from browsing import Browser  # noqa: E402
+from watching import free_port, wait_until  # noqa: E402
+
+MODEL = "benchmark/test_data/primitives.xml"
+BODIES = b"/bodies/"
+CAMERA = {
+    "type": "ViewerCameraMessage",
+    "wxyz": (1.0, 0.0, 0.0, 0.0),
+    "position": (2.0, 0.0, 1.0),
+    "fov": 1.0,
+    "near": 0.01,
+    "far": 1000.0,
+    "image_height": 600,
+    "image_width": 800,
+    "look_at": (0.0, 0.0, 0.0),
+    "up_direction": (0.0, 0.0, 1.0),
+}
+# Counts in the page: batches of poses that reached it, and frames that it drew.
+COUNTER = """
+window.updates = 0;
+window.Worker = class extends window.Worker {
+  constructor(...given) {
+    super(...given);
+    this.addEventListener('message', event => {
+      const messages = event.data.messages ?? [];
+      const poses = messages.filter(each => each.updates?.batched_positions);
+      if (poses.some(each => each.name === (window.first ??= each.name))) window.updates++;
+    });
+  }
+};
+"""
+COUNTS = "return [window.updates, window.__viserTestpoints?.rendererInfo.render.frame ?? 0]"
+
+
+@contextlib.contextmanager
+def program(*command: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A program of the repository, ended by SIGINT if it has not ended itself."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=REPOSITORY,
+        env=os.environ | variables,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+class Reader:
+    """A browser but for the drawing: it takes all that is sent, and counts the updates."""
+
+    def __init__(self, port: int) -> None:
+        self.updates = 0
+        self._socket = connect(
+            f"ws://127.0.0.1:{port}",
+            subprotocols=[f"viser-v{viser.__version__}"],
+            max_size=None,
+            compression=None,
+        )
+        self._socket.send(msgspec.msgpack.encode(CAMERA))
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        import zstandard
+
+        first = None
+        with contextlib.suppress(ConnectionClosed):
+            for packet in self._socket:
+                size = int.from_bytes(packet[8:16], "little")
+                inner = zstandard.ZstdDecompressor().decompress(packet[16 : 16 + size])
+                for message in msgspec.msgpack.decode(inner)["messages"]:
+                    if "batched_positions" in message.get("updates", {}):
+                        first = first or message["name"]
+                        self.updates += message["name"] == first
+
+    def close(self) -> None:
+        self._socket.close()
+        self._thread.join()
+
+
+def run_once(nsteps: int, paced: bool, audience: str, browser: Browser) -> dict[str, float]:
+    """Steps per second of one run, and updates and frames per second where somebody looks."""
+    stream, http = free_port(), free_port()
+    with contextlib.ExitStack() as stack:
+        summary = stack.enter_context(tempfile.NamedTemporaryFile())
+        viewer = ["--backend", "none" if audience == "no page" else "web"]
+        stack.enter_context(
+            program(
+                *("local_viewer.py", "--port", str(stream), "--retry-delay", "0.1"),
+                *(*viewer, "--http-port", str(http)),
+            )
+        )
+        simulation = stack.enter_context(
+            program(
+                *("test_headless.py", "--engine", "mjc", "--model", MODEL),
+                *("--port", str(stream), "--nsteps", str(nsteps), "--json", summary.name),
+                "--realtime" if paced else "--no-realtime",
+            )
+        )
+        counts, start = None, time.monotonic()
+        if audience == "client":
+            wait_until(lambda: _answers(http), "the page is served")
+            reader = stack.enter_context(contextlib.closing(Reader(http)))
+            wait_until(lambda: reader.updates, "an update arrives")
+            counts = lambda: [reader.updates, 0]  # noqa: E731
+        elif audience == "Chromium":
+            wait_until(lambda: _answers(http), "the page is served")
+            browser.open(http)
+            counts = lambda: browser.driver.execute_script(COUNTS)  # noqa: E731
+            wait_until(lambda: counts()[0], "an update arrives")
+        before, start = counts() if counts else [0, 0], time.monotonic()
+        after, end = before, start
+        while simulation.poll() is None:
+            time.sleep(0.5)
+            if counts and simulation.poll() is None:
+                after, end = counts(), time.monotonic()
+        result = {"steps": json.loads(Path(summary.name).read_text())["steps_per_second"]}
+        if end > start:
+            result["updates"] = (after[0] - before[0]) / (end - start)
+            result["frames"] = (after[1] - before[1]) / (end - start)
+    if audience == "Chromium":
+        browser.driver.get("about:blank")
+    return result
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        import socket
+
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+        return True
+    return False
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.option("--rounds", default=8, type=click.IntRange(min=2), show_default=True)
+@click.option("--nsteps", default=3000, type=click.IntRange(min=1), help="Steps in a round.")
+def main(rounds: int, nsteps: int) -> None:
+    console = Console(width=120)
+    console.print(
+        f"{rounds} interleaved rounds of {nsteps} steps of {MODEL} on "
+        f"{len(os.sched_getaffinity(0))} CPU cores of {platform.processor() or platform.machine()}"
+        f": median (quartiles); mjviser on viser {viser.__version__}"
+    )
+    audiences = ["no page", "page, nobody", "client", "Chromium"]
+    with tempfile.TemporaryDirectory() as folder:
+        browser = Browser(Path(folder))
+        browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": COUNTER})
+        for paced in (True, False):
+            runs: dict[str, list[dict[str, float]]] = {name: [] for name in audiences}
+            for turn in range(rounds):
+                for name in audiences[turn % 4 :] + audiences[: turn % 4]:
+                    runs[name].append(run_once(nsteps, paced, name, browser))
+            table = Table(
+                "looked at by, paced" if paced else "looked at by, unpaced",
+                "steps/s, over those with no page",
+                "updates/s",
+                "frames drawn/s",
+                box=MARKDOWN,
+            )
+            for name in audiences:
+                pairs = zip(runs[name], runs["no page"], strict=True)
+                row = [
+                    median_and_spread([one["steps"] / other["steps"] for one, other in pairs], 3)
+                ]
+                for what in ("updates", "frames"):
+                    values = [run[what] for run in runs[name] if run.get(what)]
+                    row.append(median_and_spread(values, 1) if len(values) > 1 else "")
+                table.add_row(name, *row)
+            console.print(table)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
