@@ -12,6 +12,7 @@ import numpy as np
 
 from broadcast import FRAME_SECONDS, MAX_LAG
 from engines import Counts, Health, Simulation, silent_mujoco_warnings
+from recording import Recorder
 from viewing import Controls, Display, Status
 
 MAX_PIECE = 2 * FRAME_SECONDS  # s of stepping between two pictures, where the engine is slow
@@ -141,17 +142,26 @@ class Session:
     Args:
       simulations: what is stepped; of several, each is shown with the name of its engine.
       display: where to show them.
+      recorders: what records each simulation as it is shown; or none.
+      diverged: told of a simulation that has diverged; what it returns is shown.
 
     Attributes:
       controls: what the person who watches asks for.
       nstep: steps taken, through all resets.
     """
 
-    def __init__(self, simulations: Sequence[Simulation], display: Display) -> None:
+    def __init__(
+        self,
+        simulations: Sequence[Simulation],
+        display: Display,
+        recorders: Sequence[Recorder] = (),
+        diverged: Callable[[Simulation], str] = lambda simulation: "",
+    ) -> None:
         # A copy, since MuJoCo's window has switches for its options, of which no engine knows.
         mjm = copy.copy(simulations[0].mjm)
         self._shown = [_Shown(simulation, mjm) for simulation in simulations]
-        self._display = display
+        self._display, self._recorders, self._diverged = display, recorders, diverged
+        self._notice = ""
         self._mjds = [shown.mjd for shown in self._shown]
         nworld = simulations[0].nworld
         worlds = ("world",) if nworld > 1 else ()
@@ -217,6 +227,7 @@ class Session:
         self._take_world()
         if self._halted:
             self._halted = self.controls.paused = False
+            self._notice = ""
 
     def _step(self, n: int) -> bool:
         if not n:
@@ -224,8 +235,10 @@ class Session:
         for shown in self._shown:
             shown.step(n)
         self.nstep += n
-        if not self._halted and any(shown.health.divergence for shown in self._shown):
+        diverged = [shown.simulation for shown in self._shown if shown.health.divergence]
+        if diverged and not self._halted:
             self._halted = self.controls.paused = True
+            self._notice = "; ".join(filter(None, map(self._diverged, diverged)))
         return True
 
     @property
@@ -244,6 +257,8 @@ class Session:
         """Bring the MjData of each simulation up to date. All that is shown passes here."""
         for shown in self._shown:
             shown.read(self._world)
+        for shown, recorder in zip(self._shown, self._recorders, strict=False):
+            recorder.write(shown.mjd, shown.simulation.nstep)
 
     def _take_world(self) -> None:
         """Begin to show a world, or the same one from its start, with what pushes it."""
@@ -286,7 +301,7 @@ class Session:
             of = f" of {shown.simulation.engine}" if len(self._shown) > 1 else ""
             plots[f"step time{of}, ms"] = 1e3 * shown.step_seconds
             plots[f"contacts{of}"] = shown.counts.contacts
-        return Status(rows, plots)
+        return Status(rows, plots, notice=self._notice)
 
     def _describe_speed(self) -> str:
         wanted = f"{fractions.Fraction(self._speed)}x"

@@ -8,14 +8,19 @@ Exit status: 0 window closed, Ctrl-C, SIGTERM, or --nsteps taken; 1 the X server
 use, or no window can be opened here.
 """
 
+import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
+import dump
 import engines
 import settings
 from display import CompilationDisplay, console
+from recording import Recorder, check_path, missing_packages
 from run_settings import EngineType, RunSettings
 from session import Session
 from stop_signals import StopSignals
@@ -55,6 +60,35 @@ class ViewerSettings(RunSettings, ViewSettings):
         "Engines to show side by side, from the same start, instead of one; mjc is on the CPU.",
         type=EnginesType(),
     )
+    record: str | None = settings.setting(
+        None,
+        "--record",
+        "MJSIM_RECORD",
+        "Record what is shown to a file (MCAP), which must not exist; one for each engine.",
+        metavar="FILE",
+    )
+    dump: bool = settings.setting(
+        True,
+        "--dump/--no-dump",
+        "MJSIM_DUMP",
+        "When a world diverges, keep the last second before it as a recording.",
+    )
+
+    @property
+    def runs(self) -> "list[ViewerSettings]":
+        """The settings of each engine's run."""
+        if self.compare is None:
+            return [self]
+        record = Path(self.record) if self.record else None
+        return [
+            dataclasses.replace(
+                self,
+                engine=name,
+                device="cpu" if name == "mjc" else self.device,
+                record=record and str(record.with_stem(f"{record.stem}-{name}")),
+            )
+            for name in self.compare
+        ]
 
     def make_simulations(self) -> list[engines.Simulation]:
         """Build the simulation, or one for each engine to compare.
@@ -62,33 +96,57 @@ class ViewerSettings(RunSettings, ViewSettings):
         Raises:
           engines.SettingError: a setting cannot be used on this machine or with this model.
         """
-        runs = [
-            dataclasses.replace(self, engine=name, device="cpu" if name == "mjc" else self.device)
-            for name in self.compare or ()
-        ]
+        remember = dump.SECONDS if self.dump and not missing_packages() else 0.0
         simulations = []
-        for run in runs or [self]:
+        for run in self.runs:
             with CompilationDisplay() as compilation:
-                simulations.append(run.make_simulation(progress=compilation.update))
+                simulations.append(run.make_simulation(compilation.update, remember))
         return simulations
+
+    @contextlib.contextmanager
+    def make_recorders(self, simulations: list[engines.Simulation]) -> Iterator[list[Recorder]]:
+        """What records each of the simulations, if they are to be."""
+        with contextlib.ExitStack() as stack:
+            yield [
+                stack.enter_context(run.make_recorder(run.record, simulation, say))
+                for run, simulation in zip(self.runs, simulations, strict=True)
+                if run.record
+            ]
+
+    def keep_dump(self, simulation: engines.Simulation) -> str:
+        """Keep what led to a divergence; a sentence on where it is, said on stderr as well."""
+        run = next(run for run in self.runs if run.engine == simulation.engine)
+        kept = dump.write_divergence(run, simulation) if self.dump else ""
+        say(f"{simulation.engine}: {simulation.health().divergence}{kept and '; '}{kept}")
+        return kept
+
+
+def say(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def main(chosen: ViewerSettings) -> int:
+    for run in chosen.runs:
+        if run.record:
+            check_path(run.record)
     try:
         with StopSignals() as signals:
             signals.waits = True
             with chosen.open_display() as display:
                 simulations = chosen.make_simulations()
                 signals.waits = False
-                session = Session(simulations, display)
-                start = time.perf_counter()
-                session.run(lambda: signals.received is not None, chosen.nsteps)
-                seconds = time.perf_counter() - start
+                with chosen.make_recorders(simulations) as recorders:
+                    session = Session(simulations, display, recorders, chosen.keep_dump)
+                    start = time.perf_counter()
+                    session.run(lambda: signals.received is not None, chosen.nsteps)
+                    seconds = time.perf_counter() - start
     except KeyboardInterrupt:
         return 0
-    console.print(f"{session.nstep:,} steps in {seconds:.2f} s of watching")
+    say(f"{session.nstep:,} steps in {seconds:.2f} s of watching")
     for line in session.summary():
-        console.print(line, soft_wrap=True)
+        say(line)
+    for recorder in recorders:
+        say(f"recorded: {recorder.nstates:,} states in {recorder.path}")
     return 0
 
 
