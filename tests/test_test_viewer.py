@@ -113,7 +113,7 @@ def test_windows_open_and_close_again_and_again(
     screen: Screen, swinging: Path, tmp_path: Path
 ) -> None:
     """Closed by the user at any moment, no window leaves a crash at exit."""
-    for number in range(5):
+    for number in range(3):
         with viewer(
             tmp_path, "--engine=mjc", "--model", str(swinging), DISPLAY=screen.name
         ) as program:
@@ -386,7 +386,6 @@ def test_engines_are_shown_side_by_side(screen: Screen, tmp_path: Path) -> None:
         columns = np.flatnonzero(red.sum(axis=0) > 5)
         groups = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
         assert len([group for group in groups if len(group) > 10]) == 3
-        (nsteps,) = {state["nstep"] for state in session.frames(1)}
-        assert nsteps > 0
         times = np.array(session.now["time"])
+        assert times[0] > 1.0
         np.testing.assert_allclose(times, times[0], rtol=1e-5)
