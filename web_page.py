@@ -34,6 +34,8 @@ except ImportError as error:
 
 PANEL_PERIOD = 0.25  # s: how often the rows change
 PLOT_SECONDS = 30.0  # how far back a plot goes
+SHARE = 0.3  # of the caller's time that drawing may take, at most; it makes for fewer updates
+SLACK = 0.1  # s: how much of that time may be saved up
 FIELD_OF_VIEW = 60.0  # degrees: where the slider of mjviser stands at first
 FACES = 500  # triangles of a body that is not near
 FAR = 1e6  # m: beyond it, browsers cannot draw
@@ -43,8 +45,9 @@ HANDS_OFF = 1.0  # s: the seek slider stays where its user moved it that long
 class WebPage(Display):
     """A page that any number of browsers may look at. All of them share its panel.
 
-    The picture goes out as often as `show` is called; a browser that does not keep up gets the
-    newest poses next, and those between are skipped.
+    The picture goes out as often as `show` is called, or as a part of the caller's time allows: a
+    scene of hundreds of bodies takes milliseconds. A browser that does not keep up gets the newest
+    poses next, and those between are skipped.
 
     Args:
       http_host: address to serve at.
@@ -71,6 +74,7 @@ class WebPage(Display):
         self._stale = threading.Event()  # the picture is older than the data
         self._mjds: list[mujoco.MjData] = []
         self._notice = ""
+        self._due = 0.0
         _report(http_host, http_port, strangers)
 
     @property
@@ -100,9 +104,11 @@ class WebPage(Display):
             ]
             above = mjm.stat.center + np.array([0.0, 0.0, 0.6 * mjm.stat.extent])
             for text, offset in zip(labels, offsets, strict=False):
-                server.scene.add_label(f"/label/{text}", text, position=above + offset)
+                server.scene.add_label(
+                    f"/label/{text}", text, position=above + offset, anchor="bottom-center"
+                )
             camera.lookat += offsets.mean(axis=0)
-            camera.distance += np.linalg.norm(offsets[-1] - offsets[0])
+            camera.distance += 0.5 * np.linalg.norm(offsets[-1] - offsets[0])
             self._build_tabs(camera)
             self._aim(camera)
         self._stale.set()
@@ -161,8 +167,9 @@ class WebPage(Display):
         notice = status.notice
         if self._stale.is_set():
             if all(_drawable(mjd) for mjd in self._mjds):
-                self._stale.clear()
-                self._draw()
+                if time.monotonic() >= self._due:
+                    self._stale.clear()
+                    self._draw()
             else:
                 notice = notice or "diverged: this is the last state that can be drawn"
         with server.atomic():
@@ -173,13 +180,15 @@ class WebPage(Display):
         self._notice = notice
 
     def _draw(self) -> None:
-        first = self._scenes[0]
+        first, start = self._scenes[0], time.thread_time()
         with self._server.atomic():
             for scene, mjd in zip(self._scenes, self._mjds, strict=True):
                 if scene is not first:
                     scene.camera_tracking_enabled = first.camera_tracking_enabled
                     scene.show_convex_hull = first.show_convex_hull  # brings the groups with it
                 scene.update_from_mjdata(mjd)
+        now, took = time.monotonic(), time.thread_time() - start
+        self._due = max(self._due, now - SLACK) + took / SHARE
 
     def _greet(self, client: viser.ClientHandle) -> None:
         self._stale.set()  # while nobody looked, nothing was drawn

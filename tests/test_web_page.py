@@ -349,7 +349,6 @@ def test_a_browser_that_has_stopped_reading_costs_no_memory() -> None:
     mjd = mujoco.MjData(mjm)
     page = WebPage("127.0.0.1", port)
     page.load(mjm, [mjd], viewing.Controls())
-    ViewerCameraMessage, viser  # noqa: B018
     hello = {
         "type": "ViewerCameraMessage",
         "wxyz": (1.0, 0.0, 0.0, 0.0),
