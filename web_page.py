@@ -34,7 +34,7 @@ except ImportError as error:
 
 PANEL_PERIOD = 0.25  # s: how often the rows change
 PLOT_SECONDS = 30.0  # how far back a plot goes
-SHARE = 0.3  # of the caller's time that drawing may take, at most; it makes for fewer updates
+SHARE = 0.4  # of the caller's time that drawing may take, at most; it makes for fewer updates
 SLACK = 0.1  # s: how much of that time may be saved up
 FIELD_OF_VIEW = 60.0  # degrees: where the slider of mjviser stands at first
 FACES = 500  # triangles of a body that is not near

@@ -70,6 +70,8 @@ class Recorder(viewing.Display):
         self.statuses: list[viewing.Status] = []
         self.positions: list[np.ndarray] = []
         self.times: list[float] = []
+        self.rates: list[str] = []
+        self.notice = ""
         self.hung_up = False
 
     @property
@@ -84,9 +86,12 @@ class Recorder(viewing.Display):
         labels: Sequence[str] = (),
     ) -> None:
         self.models.append(mjm.nbody)
+        self.controls = controls
         (self.mjd,) = mjds
 
     def show(self, status: viewing.Status, moved: bool) -> None:
+        self.rates.append(status.rows["rate"])
+        self.notice = status.notice
         if moved:
             self.statuses.append(status)
             self.positions.append(self.mjd.qpos.copy())
@@ -158,6 +163,30 @@ def test_figures_tell_rate_and_delay(swinging: Path) -> None:
     assert float(rate) == pytest.approx(50.0, rel=0.3)
     assert float(realtime) == pytest.approx(1.0, rel=0.3)
     assert 0 <= int(recorder.statuses[-1].rows["delay"].removesuffix(" ms")) < 1000
+
+
+def test_pause_holds_the_picture_while_the_stream_goes_on(swinging: Path) -> None:
+    port = free_port()
+    with streaming_scene(swinging, port) as stream, watching(port) as recorder:
+        wait_until(lambda: recorder.statuses, "a state is shown")
+        recorder.controls.toggle_pause()
+        wait_until(lambda: recorder.rates[-1] == "paused", "it says that it is paused")
+        held, sent = len(recorder.times), stream.counters.frames_sent
+        wait_until(lambda: stream.counters.frames_sent > sent + 30, "the stream goes on")
+        assert len(recorder.times) == held
+        recorder.controls.toggle_pause()
+        wait_until(lambda: len(recorder.times) > held, "the picture goes on")
+    assert recorder.times[-1] > recorder.times[held - 1] + 0.3
+
+
+def test_the_end_of_a_run_is_a_notice(swinging: Path) -> None:
+    port = free_port()
+    with watching(port) as recorder:
+        with streaming_scene(swinging, port):
+            wait_until(lambda: recorder.statuses, "a state is shown")
+            assert recorder.statuses[-1].notice == ""
+        wait_until(lambda: recorder.notice, "a notice is given")
+        assert "trying every 0.05 s" in recorder.notice
 
 
 def test_delay_is_unknown_where_the_server_does_not_say_when_it_sends() -> None:
