@@ -498,7 +498,8 @@ def _places(
     middle, half = mjm.geom_aabb[solid, :3], mjm.geom_aabb[solid, 3:]
     turned = np.einsum("i,gij->gj", right, axes)  # the direction, in each geom's frame
     along = mjds[0].geom_xpos[solid] @ right + (turned * middle).sum(axis=1)
-    reach = (np.abs(turned) * half).sum(axis=1)
+    fixed = mjm.body_weldid[mjm.geom_bodyid[solid]] == 0  # what is not may yet turn
+    reach = np.where(fixed, (np.abs(turned) * half).sum(axis=1), mjm.geom_rbound[solid])
     width = np.ptp([*(along - reach), *(along + reach)]) if solid.any() else mjm.stat.extent
     return np.arange(len(mjds))[:, None] * 1.2 * width * right
 
