@@ -34,6 +34,8 @@ except ImportError as error:
 
 PANEL_PERIOD = 0.25  # s: how often the rows change
 PLOT_SECONDS = 30.0  # how far back a plot goes
+SHARE = 0.4  # of the caller's time that drawing may take, at most; it makes for fewer updates
+SLACK = 0.1  # s: how much of that time may be saved up
 FIELD_OF_VIEW = 60.0  # degrees: where the slider of mjviser stands at first
 FACES = 500  # triangles of a body that is not near
 FAR = 1e6  # m: beyond it, browsers cannot draw
@@ -43,8 +45,9 @@ HANDS_OFF = 1.0  # s: the seek slider stays where its user moved it that long
 class WebPage(Display):
     """A page that any number of browsers may look at. All of them share its panel.
 
-    The picture goes out as often as `show` is called; a browser that does not keep up gets the
-    newest poses next, and those between are skipped.
+    The picture goes out as often as `show` is called, or as a part of the caller's time allows: a
+    scene of hundreds of bodies takes milliseconds. A browser that does not keep up gets the newest
+    poses next, and those between are skipped.
 
     Args:
       http_host: address to serve at.
@@ -68,9 +71,11 @@ class WebPage(Display):
         self._server.on_client_connect(self._greet)
         self._panel: _Panel | None = None
         self._scenes: list[ViserMujocoScene] = []
+        self._flexes: list[list[_Flex]] = []
         self._stale = threading.Event()  # the picture is older than the data
         self._mjds: list[mujoco.MjData] = []
         self._notice = ""
+        self._due = 0.0
         _report(http_host, http_port, strangers)
 
     @property
@@ -98,11 +103,17 @@ class WebPage(Display):
             self._scenes = [
                 self._build_scene(mjm, number, offset) for number, offset in enumerate(offsets)
             ]
+            self._flexes = [
+                [_Flex(scene, number) for number in range(mjm.nflex) if mjm.flex_dim[number] > 1]
+                for scene in self._scenes
+            ]
             above = mjm.stat.center + np.array([0.0, 0.0, 0.6 * mjm.stat.extent])
             for text, offset in zip(labels, offsets, strict=False):
-                server.scene.add_label(f"/label/{text}", text, position=above + offset)
+                server.scene.add_label(
+                    f"/label/{text}", text, position=above + offset, anchor="bottom-center"
+                )
             camera.lookat += offsets.mean(axis=0)
-            camera.distance += np.linalg.norm(offsets[-1] - offsets[0])
+            camera.distance += 0.5 * np.linalg.norm(offsets[-1] - offsets[0])
             self._build_tabs(camera)
             self._aim(camera)
         self._stale.set()
@@ -161,8 +172,9 @@ class WebPage(Display):
         notice = status.notice
         if self._stale.is_set():
             if all(_drawable(mjd) for mjd in self._mjds):
-                self._stale.clear()
-                self._draw()
+                if time.monotonic() >= self._due:
+                    self._stale.clear()
+                    self._draw()
             else:
                 notice = notice or "diverged: this is the last state that can be drawn"
         with server.atomic():
@@ -173,13 +185,17 @@ class WebPage(Display):
         self._notice = notice
 
     def _draw(self) -> None:
-        first = self._scenes[0]
+        first, start = self._scenes[0], time.thread_time()
         with self._server.atomic():
-            for scene, mjd in zip(self._scenes, self._mjds, strict=True):
+            for scene, flexes, mjd in zip(self._scenes, self._flexes, self._mjds, strict=True):
                 if scene is not first:
                     scene.camera_tracking_enabled = first.camera_tracking_enabled
                     scene.show_convex_hull = first.show_convex_hull  # brings the groups with it
                 scene.update_from_mjdata(mjd)
+                for flex in flexes:
+                    flex.draw(mjd)
+        now, took = time.monotonic(), time.thread_time() - start
+        self._due = max(self._due, now - SLACK) + took / SHARE
 
     def _greet(self, client: viser.ClientHandle) -> None:
         self._stale.set()  # while nobody looked, nothing was drawn
@@ -432,6 +448,34 @@ class _Branch:
             self._scene.add_grid(self._root + name, **options)
 
 
+class _Flex:
+    """A cloth or a soft body, which mjviser does not draw: its outer triangles."""
+
+    def __init__(self, scene: ViserMujocoScene, number: int) -> None:
+        mjm, self._frame = scene.mj_model, scene.fixed_bodies_frame
+        start, count = mjm.flex_vertadr[number], mjm.flex_vertnum[number]
+        self._vertices = slice(start, start + count)
+        if mjm.flex_dim[number] == 2:
+            start, count = mjm.flex_elemdataadr[number], mjm.flex_elemnum[number]
+            corners = mjm.flex_elem[start : start + 3 * count]
+        else:
+            start, count = mjm.flex_shelldataadr[number], mjm.flex_shellnum[number]
+            corners = mjm.flex_shell[start : start + 3 * count]
+        material = mjm.flex_matid[number]
+        rgba = mjm.flex_rgba[number] if material < 0 else mjm.mat_rgba[material]
+        self._handle = scene.server.scene.add_mesh_simple(
+            f"/flex{number}",
+            scene.mj_data.flexvert_xpos[self._vertices],
+            corners.reshape(-1, 3),
+            color=tuple(rgba[:3]),
+            side="double",
+        )
+
+    def draw(self, mjd: mujoco.MjData) -> None:
+        self._handle.vertices = mjd.flexvert_xpos[self._vertices]
+        self._handle.position = self._frame.position  # moves where the camera tracks a body
+
+
 def _light(scene: viser.SceneApi) -> None:
     """Two lamps over the shoulders and a sky, none of which casts shadows, for the same reason."""
     scene.configure_default_lights(enabled=False)
@@ -450,8 +494,12 @@ def _places(
     azimuth = np.deg2rad(camera.azimuth)
     right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
     solid = mjm.geom_type != mujoco.mjtGeom.mjGEOM_PLANE
-    along = mjds[0].geom_xpos[solid] @ right
-    reach = mjm.geom_rbound[solid]
+    axes = mjds[0].geom_xmat[solid].reshape(-1, 3, 3)
+    middle, half = mjm.geom_aabb[solid, :3], mjm.geom_aabb[solid, 3:]
+    turned = np.einsum("i,gij->gj", right, axes)  # the direction, in each geom's frame
+    along = mjds[0].geom_xpos[solid] @ right + (turned * middle).sum(axis=1)
+    fixed = mjm.body_weldid[mjm.geom_bodyid[solid]] == 0  # what is not may yet turn
+    reach = np.where(fixed, (np.abs(turned) * half).sum(axis=1), mjm.geom_rbound[solid])
     width = np.ptp([*(along - reach), *(along + reach)]) if solid.any() else mjm.stat.extent
     return np.arange(len(mjds))[:, None] * 1.2 * width * right
 

@@ -128,6 +128,16 @@ def test_figures_tell_rate_and_delay(swinging: Path) -> None:
     assert 0 <= int(witness.statuses[-1].rows["delay"].removesuffix(" ms")) < 1000
 
 
+def test_the_end_of_a_run_is_a_notice(swinging: Path) -> None:
+    port = free_port()
+    with watching(port) as witness:
+        with streaming_scene(swinging, port):
+            wait_until(lambda: witness.statuses, "a state is shown")
+            assert witness.statuses[-1].notice == ""
+        wait_until(lambda: witness.statuses[-1].notice, "a notice is given")
+        assert "trying every 0.05 s" in witness.statuses[-1].notice
+
+
 def test_delay_is_unknown_where_the_server_does_not_say_when_it_sends() -> None:
     with answering(swinging_packets("one", 1.0)) as port, watching(port) as witness:
         wait_until(lambda: witness.times, "the state is shown")

@@ -278,6 +278,30 @@ def test_several_states_stand_side_by_side_under_their_labels(page: Page) -> Non
     page.until(two, "two capsules stand apart")
 
 
+def test_a_cloth_is_shown_where_it_is(page: Page) -> None:
+    page.mjm = mujoco.MjModel.from_xml_string("""
+      <mujoco>
+        <statistic center="0 0 .5" extent="1"/>
+        <worldbody>
+          <geom type="plane" size="3 3 .1"/>
+          <flexcomp type="grid" count="5 5 1" spacing=".1 .1 .1" pos="0 0 .5" dim="2" mass="1"
+                    name="cloth" radius=".01" rgba=".9 .1 .1 1"/>
+        </worldbody>
+      </mujoco>""")
+    page.load(viewing.Controls(["pause"]), 0.0)
+    page.until(lambda: page.browser.centre("red"), "the cloth is shown")
+    _, before = page.browser.centre("red")
+    mujoco.mj_step(page.mjm, page.mjds[0], 120)
+    mujoco.mj_forward(page.mjm, page.mjds[0])
+    page.show()
+
+    def fallen() -> bool:
+        place = page.browser.centre("red")
+        return place is not None and place[1] > before + 20
+
+    page.until(fallen, "it has fallen")
+
+
 def test_a_state_that_is_not_finite_leaves_the_last_picture_and_says_so(page: Page) -> None:
     page.load(viewing.Controls(["pause"]), 0.5)
     page.until(lambda: page.browser.centre("red"), "the capsule is shown")
@@ -349,7 +373,6 @@ def test_a_browser_that_has_stopped_reading_costs_no_memory() -> None:
     mjd = mujoco.MjData(mjm)
     page = WebPage("127.0.0.1", port)
     page.load(mjm, [mjd], viewing.Controls())
-
     hello = {
         "type": "ViewerCameraMessage",
         "wxyz": (1.0, 0.0, 0.0, 0.0),
