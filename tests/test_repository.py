@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import warp as wp
+from recordings import record_swinging
 
 import engines
+import gl
 from engines import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -22,10 +24,12 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def run(command: list[str], **variables: str) -> subprocess.CompletedProcess:
+def run(
+    command: list[str], folder: Path = REPOSITORY, **variables: str
+) -> subprocess.CompletedProcess:
     return subprocess.run(
         command,
-        cwd=REPOSITORY,
+        cwd=folder,
         env=os.environ | variables,
         capture_output=True,
         text=True,
@@ -38,17 +42,21 @@ COMMANDS = [
 ]
 PROGRAMS = [command for command in COMMANDS if "python test_headless.py" in command]
 TARGETS = [command for command in COMMANDS if command.startswith("make")]
-# Run by test_local_viewer.py, test_test_viewer.py and test_tunnel.py.
+REPLAYS = [command for command in COMMANDS if "--replay" in command]
+# Run by test_local_viewer.py, test_test_viewer.py, test_web_page.py and test_tunnel.py.
 WATCHING = [
     command
     for command in COMMANDS
     if command.startswith(("python local_viewer.py", "python test_viewer.py", "ssh -N -L"))
+    and command not in REPLAYS
 ]
 
 
 def test_every_command_of_the_readme_is_known_here():
-    assert [each for each in COMMANDS if each and each not in PROGRAMS + TARGETS + WATCHING] == []
+    known = PROGRAMS + TARGETS + WATCHING + REPLAYS
+    assert [each for each in COMMANDS if each and each not in known] == []
     assert len(PROGRAMS) >= 3
+    assert len(REPLAYS) >= 3
 
 
 @pytest.mark.engine
@@ -65,6 +73,18 @@ def test_the_readmes_programs_run(command, tmp_path):
         variables[name] = value
     words[0] = sys.executable
     done = run([*words, "--nsteps=2", "--port=0"], **variables)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", REPLAYS)
+def test_the_readmes_replays_run(command, tmp_path):
+    """Without the window and the page, which other tests open."""
+    if "--video" in command and not any(gl.probe(way).renderer for way in ("EGL", "OSMesa")):
+        pytest.skip("neither EGL nor OSMesa works on this machine")
+    record_swinging(tmp_path / "run.mcap", 0.5)
+    words = shlex.split(command)
+    words[:2] = [sys.executable, str(REPOSITORY / words[1])]
+    done = run([*words, "--backend=none", "--size=160x120"], tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -88,17 +108,21 @@ def test_make_alone_lists_the_targets_with_a_line_each():
         assert re.search(rf"^  {target} +\S", listed, re.MULTILINE)
 
 
-def test_the_readme_lists_every_setting_with_its_default():
-    modules = ("run_settings", "view_settings", "test_headless", "test_viewer", "local_viewer")
-    source = "".join((REPOSITORY / f"{module}.py").read_text() for module in modules)
-    for variable in re.findall(r'"((?:MJSIM|MJSTREAM|COMFREE|WARP)_[A-Z_]+)"', source):
-        assert f"`{variable}`" in README
+@pytest.mark.parametrize("script", ["test_headless.py", "test_viewer.py", "local_viewer.py"])
+def test_the_readme_lists_every_setting(script):
+    variables = re.findall(r"env var:\s+([A-Z_]+)", run([sys.executable, script, "--help"]).stdout)
+    assert len(variables) > 10
+    assert [each for each in variables if f"`{each}`" not in README] == []
 
 
-def test_the_readme_lists_every_model():
+def test_the_readme_lists_and_shows_every_model():
     for path in (REPOSITORY / "benchmark" / "test_data").rglob("*.xml"):
         if path.name != "humanoid_body.xml":  # a part of the humanoids
-            assert f"`{path.relative_to(REPOSITORY / 'benchmark' / 'test_data')}`" in README
+            name = str(path.relative_to(REPOSITORY / "benchmark" / "test_data"))
+            assert f"`{name}`" in README
+            picture = f"docs/gallery/{name.removesuffix('.xml').replace('/', '-')}.png"
+            assert f"({picture})" in README
+            assert (REPOSITORY / picture).is_file()
 
 
 def test_pytest_never_collects_the_programs():
