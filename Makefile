@@ -66,10 +66,12 @@ format: venv ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: venv ## pin again what pyproject.toml asks for, for every Python it allows
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
-	  --no-header --no-annotate --no-emit-package comfree-warp --output-file constraints.txt
+# Not in .venv, which cannot be made while the pins do not go with pyproject.toml.
+lock: ## pin again what pyproject.toml asks for, for every Python it allows
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --upgrade --no-header --no-annotate --no-emit-package comfree-warp --output-file constraints.txt
 
 clean: ## remove .venv, caches and build products (not the Warp kernel cache)
 	rm -rf $(VENV) .artifacts .tox .pytest_cache .ruff_cache .benchmarks .hypothesis build dist *.egg-info
