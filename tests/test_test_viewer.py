@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 import pytest
 from screen import Screen
@@ -14,6 +15,7 @@ from watching import Program, wait_until
 
 import engines
 import viewing
+from recording import Recording
 
 # A body in the middle of the window, drifting: from keyframe 0, which is not qpos0.
 DRIFTING = """
@@ -41,6 +43,17 @@ SWINGING = """
     <body pos="0 0 1.6">
       <joint type="hinge" axis="0 1 0" damping="0"/>
       <geom type="capsule" fromto="0 0 0 1.2 0 0" size=".15" rgba=".9 .2 .1 1"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+STIFF = """
+<mujoco model="stiff">
+  <option timestep="0.01"/>
+  <worldbody>
+    <body>
+      <joint type="slide" axis="0 0 1" stiffness="50000"/>
+      <geom size=".1" mass="1"/>
     </body>
   </worldbody>
 </mujoco>
@@ -81,6 +94,40 @@ def test_a_window_shows_a_moving_scene_and_ends_with_status_0(
     assert f"{engine} on cpu: " in program.errors
     assert "no world diverged" in program.errors
     assert "Traceback" not in program.errors
+
+
+def test_it_records_what_it_shows(swinging: Path, tmp_path: Path) -> None:
+    arguments = ("--engine=mjc", "--model", str(swinging), "--backend=none", "--record=run.mcap")
+    with viewer(tmp_path, *arguments, "--nsteps=200") as program:
+        assert program.status() == 0
+    with Recording(tmp_path / "run.mcap") as recording:
+        states = list(recording.states())
+        assert recording.complete
+    assert f"recorded: {len(states):,} states in run.mcap" in program.errors
+    assert (states[0].step, states[-1].step) == (0, 200)
+    mjm = mujoco.MjModel.from_xml_string(SWINGING)
+    mjd = mujoco.MjData(mjm)
+    for step in range(1, 201):
+        mujoco.mj_step(mjm, mjd)
+        for recorded in states:
+            if recorded.step == step:
+                assert recorded.state["qpos"] == mjd.qpos
+
+
+def test_what_diverges_in_view_is_kept(tmp_path: Path) -> None:
+    """A spring that is too stiff for its timestep; the person may go on to look at it."""
+    path = tmp_path / "stiff.xml"
+    path.write_text(STIFF)
+    arguments = ("--engine=mjc", "--model", str(path), "--backend=none")
+    with viewer(tmp_path, *arguments) as program:
+        program.wait_for("the last second before it is in")
+        program.send_signal(signal.SIGINT)
+        assert program.status() == 0
+    (dump,) = tmp_path.glob("diverged-stiff-mjc-world0-*.mcap")
+    assert "mjc: world 0 diverged at step" in program.errors
+    assert dump.name in program.errors
+    with Recording(dump) as recording:
+        assert abs(list(recording.states())[-1].state["qvel"]) > engines.VELOCITY_LIMIT
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
