@@ -295,7 +295,7 @@ class Session:
         rows["time"] = f"{self._mjds[0].time:.3f} s"
         rows["speed"] = self._describe_speed()
         if self.controls.nworld > 1:
-            rows["world"] = f"{self._world + 1} of {self.controls.nworld}"
+            rows["world"] = f"{self._world} of 0 to {self.controls.nworld - 1}"
         for shown in self._shown:
             rows |= self._describe(shown)
             of = f" of {shown.simulation.engine}" if len(self._shown) > 1 else ""

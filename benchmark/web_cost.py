@@ -133,6 +133,16 @@ def run_once(nsteps: int, paced: bool, audience: str, browser: Browser) -> dict[
                 *(*viewer, "--http-port", str(http)),
             )
         )
+        counts = None
+        if audience in ("client", "Chromium"):
+            wait_until(lambda: _answers(http), "the page is served")
+        # There before the run, so that it is not slowed by a browser that starts.
+        if audience == "client":
+            reader = stack.enter_context(contextlib.closing(Reader(http)))
+            counts = lambda: [reader.updates, 0]  # noqa: E731
+        elif audience == "Chromium":
+            browser.open(http)
+            counts = lambda: browser.driver.execute_script(COUNTS)  # noqa: E731
         simulation = stack.enter_context(
             program(
                 *("test_headless.py", "--engine", "mjc", "--model", MODEL),
@@ -140,16 +150,7 @@ def run_once(nsteps: int, paced: bool, audience: str, browser: Browser) -> dict[
                 "--realtime" if paced else "--no-realtime",
             )
         )
-        counts, start = None, time.monotonic()
-        if audience == "client":
-            wait_until(lambda: _answers(http), "the page is served")
-            reader = stack.enter_context(contextlib.closing(Reader(http)))
-            wait_until(lambda: reader.updates, "an update arrives")
-            counts = lambda: [reader.updates, 0]  # noqa: E731
-        elif audience == "Chromium":
-            wait_until(lambda: _answers(http), "the page is served")
-            browser.open(http)
-            counts = lambda: browser.driver.execute_script(COUNTS)  # noqa: E731
+        if counts:
             wait_until(lambda: counts()[0], "an update arrives")
         before, start = counts() if counts else [0, 0], time.monotonic()
         after, end = before, start

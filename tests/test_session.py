@@ -197,7 +197,10 @@ def test_each_world_can_be_shown() -> None:
         *wait(1),
     )
     assert [qpos[0] for qpos in script.qpos[1:]] == [0, 1, 2, 0, 0]
-    assert [status.rows["world"] for status in script.statuses[2:4]] == ["2 of 3", "3 of 3"]
+    assert [status.rows["world"] for status in script.statuses[2:4]] == [
+        "1 of 0 to 2",
+        "2 of 0 to 2",
+    ]
 
 
 def test_one_world_has_nothing_to_choose_from() -> None:

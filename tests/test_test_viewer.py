@@ -344,7 +344,9 @@ def test_the_speed_is_that_of_simulated_time(screen: Screen, tmp_path: Path) -> 
 def test_keys_choose_the_world(screen: Screen, tmp_path: Path) -> None:
     with watched(screen, tmp_path, nworld=3) as session:
         session.press("9", lambda state: state["world"] == 1)
-        session.wait(lambda: session.now["rows"]["world"] == "2 of 3", "the second world shows")
+        session.wait(
+            lambda: session.now["rows"]["world"] == "1 of 0 to 2", "the second world shows"
+        )
         session.press("9", lambda state: state["world"] == 2)
         session.press("9", lambda state: state["world"] == 0)
         session.press("8", lambda state: state["world"] == 2)

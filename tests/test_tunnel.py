@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -92,6 +93,6 @@ def test_viewer_through_an_ssh_tunnel(ssh_port: int, tmp_path: Path) -> None:
     finally:
         tunnel.terminate()
         tunnel.wait()
-    times = [float(line.partition(" s")[0]) for line in viewer.output.splitlines()]
+    times = [float(re.search(r"time ([0-9.]+) s", line)[1]) for line in viewer.output.splitlines()]
     assert times == sorted(set(times)), "simulated time goes on"
     assert "connected: humanoid" in viewer.errors
