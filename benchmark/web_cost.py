@@ -141,7 +141,7 @@ def run_once(nsteps: int, paced: bool, audience: str, browser: Browser) -> dict[
             reader = stack.enter_context(contextlib.closing(Reader(http)))
             counts = lambda: [reader.updates, 0]  # noqa: E731
         elif audience == "Chromium":
-            browser.open(http)
+            browser.driver.get(f"http://127.0.0.1:{http}")
             counts = lambda: browser.driver.execute_script(COUNTS)  # noqa: E731
         simulation = stack.enter_context(
             program(
