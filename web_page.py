@@ -25,7 +25,9 @@ from errors import SettingError
 from viewing import SPEEDS, Controls, Display, Status
 
 try:
+    import trimesh
     import viser
+    import viser.transforms as vtf
     from mjviser import ViserMujocoScene
 except ImportError as error:
     raise SettingError(
@@ -71,7 +73,7 @@ class WebPage(Display):
         self._server.on_client_connect(self._greet)
         self._panel: _Panel | None = None
         self._scenes: list[ViserMujocoScene] = []
-        self._flexes: list[list[_Flex]] = []
+        self._parts: list[list[_Solids | _Flex]] = []  # of each scene, that mjviser does not draw
         self._stale = threading.Event()  # the picture is older than the data
         self._mjds: list[mujoco.MjData] = []
         self._notice = ""
@@ -103,8 +105,11 @@ class WebPage(Display):
             self._scenes = [
                 self._build_scene(mjm, number, offset) for number, offset in enumerate(offsets)
             ]
-            self._flexes = [
-                [_Flex(scene, number) for number in range(mjm.nflex) if mjm.flex_dim[number] > 1]
+            self._parts = [
+                [
+                    *_solids(mjm, scene),
+                    *(_Flex(scene, i) for i in range(mjm.nflex) if mjm.flex_dim[i] > 1),
+                ]
                 for scene in self._scenes
             ]
             above = mjm.stat.center + np.array([0.0, 0.0, 0.6 * mjm.stat.extent])
@@ -121,9 +126,8 @@ class WebPage(Display):
     def _build_scene(
         self, mjm: mujoco.MjModel, number: int, offset: np.ndarray
     ) -> ViserMujocoScene:
-        # A copy, because mjviser sets colours and widths of the model that it is given.
         stage: Any = _Stage(self._server, number, offset, mjm.stat.extent)
-        scene = ViserMujocoScene(stage, copy.copy(mjm), num_envs=1)
+        scene = ViserMujocoScene(stage, _without(mjm, _solid_geoms(mjm)), num_envs=1)
         scene.camera_tracking_enabled = False
         scene.set_refresh_handler(self._stale.set)
         return scene
@@ -170,15 +174,16 @@ class WebPage(Display):
         if panel is None or not server.get_clients():
             return
         notice = status.notice
-        if self._stale.is_set():
-            if all(_drawable(mjd) for mjd in self._mjds):
-                if time.monotonic() >= self._due:
-                    self._stale.clear()
-                    self._draw()
-            else:
-                notice = notice or "diverged: this is the last state that can be drawn"
         with server.atomic():
+            if self._stale.is_set():
+                if all(_drawable(mjd) for mjd in self._mjds):
+                    if time.monotonic() >= self._due:
+                        self._stale.clear()
+                        self._draw()
+                else:
+                    notice = notice or "diverged: this is the last state that can be drawn"
             panel.update(status, notice)
+        server.flush()  # else viser waits for more, a 60th of a second each time
         if notice and notice != self._notice:
             for client in server.get_clients().values():
                 client.add_notification("MuJoCo", notice, auto_close_seconds=10.0, color="orange")
@@ -186,14 +191,13 @@ class WebPage(Display):
 
     def _draw(self) -> None:
         first, start = self._scenes[0], time.thread_time()
-        with self._server.atomic():
-            for scene, flexes, mjd in zip(self._scenes, self._flexes, self._mjds, strict=True):
-                if scene is not first:
-                    scene.camera_tracking_enabled = first.camera_tracking_enabled
-                    scene.show_convex_hull = first.show_convex_hull  # brings the groups with it
-                scene.update_from_mjdata(mjd)
-                for flex in flexes:
-                    flex.draw(mjd)
+        for scene, parts, mjd in zip(self._scenes, self._parts, self._mjds, strict=True):
+            if scene is not first:
+                scene.camera_tracking_enabled = first.camera_tracking_enabled
+                scene.show_convex_hull = first.show_convex_hull  # brings the groups with it
+            scene.update_from_mjdata(mjd)
+            for part in parts:
+                part.draw(mjd)
         now, took = time.monotonic(), time.thread_time() - start
         self._due = max(self._due, now - SLACK) + took / SHARE
 
@@ -446,6 +450,111 @@ class _Branch:
         }
         if self._ground:
             self._scene.add_grid(self._root + name, **options)
+
+
+_SHAPES = {
+    "sphere": trimesh.creation.icosphere(subdivisions=2, radius=1.0),
+    "cylinder": trimesh.creation.cylinder(radius=1.0, height=2.0, sections=24),
+    "box": trimesh.creation.box(extents=(2.0, 2.0, 2.0)),
+}
+# What makes up a geom: shapes, and by how much of its half length each is shifted along its axis.
+_PARTS = {
+    mujoco.mjtGeom.mjGEOM_SPHERE: (("sphere", 0.0),),
+    mujoco.mjtGeom.mjGEOM_ELLIPSOID: (("sphere", 0.0),),
+    mujoco.mjtGeom.mjGEOM_CAPSULE: (("cylinder", 0.0), ("sphere", 1.0), ("sphere", -1.0)),
+    mujoco.mjtGeom.mjGEOM_CYLINDER: (("cylinder", 0.0),),
+    mujoco.mjtGeom.mjGEOM_BOX: (("box", 0.0),),
+}
+
+
+def _solid_geoms(mjm: mujoco.MjModel) -> np.ndarray:
+    """The geoms that `_Solids` draws: shapes of `_PARTS` in one opaque colour, which move."""
+    material = mjm.geom_matid
+    plain = material < 0
+    if mjm.nmat:
+        plain |= (mjm.mat_texid[material] < 0).all(axis=1) & (mjm.mat_rgba[material, 3] == 1.0)
+    plain &= mjm.geom_rgba[:, 3] == 1.0
+    body = mjm.geom_bodyid
+    moving = (mjm.body_weldid[body] > 0) | (mjm.body_mocapid[mjm.body_rootid[body]] >= 0)
+    return np.flatnonzero(plain & moving & np.isin(mjm.geom_type, [int(kind) for kind in _PARTS]))
+
+
+def _without(mjm: mujoco.MjModel, geoms: np.ndarray) -> mujoco.MjModel:
+    """A copy, since mjviser sets colours and widths in it, in which these geoms are not seen."""
+    mjm = copy.copy(mjm)
+    mjm.geom_rgba[geoms, 3] = 0.0
+    return mjm
+
+
+class _Solids:
+    """Shapes of one kind and one geom group, as one node of the page.
+
+    mjviser makes a node of every body that looks like no other, and each of them costs the server
+    80 us an update and the browser a call to its graphics. The 125 bodies of primitives.xml were
+    121 nodes and 10 ms; they are three nodes and 1 ms.
+    """
+
+    def __init__(
+        self, scene: ViserMujocoScene, mjm: mujoco.MjModel, shape: str, group: int
+    ) -> None:
+        self._scene, self._group = scene, group
+        parts = [
+            (geom, shift)
+            for geom in _solid_geoms(mjm)
+            if mjm.geom_group[geom] == group
+            for part, shift in _PARTS[mujoco.mjtGeom(mjm.geom_type[geom])]
+            if part == shape
+        ]
+        self._geoms = np.array([geom for geom, _ in parts])
+        sizes = mjm.geom_size[self._geoms]
+        kinds = mjm.geom_type[self._geoms]
+        self._shifts = np.array([shift for _, shift in parts]) * sizes[:, 1]
+        scales = sizes.copy()
+        for kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER):
+            chosen = kinds == kind
+            scales[chosen] = sizes[chosen][:, [0, 0, 1]]
+        if shape == "sphere":
+            ball = kinds != mujoco.mjtGeom.mjGEOM_ELLIPSOID
+            scales[ball] = sizes[ball][:, [0, 0, 0]]
+        material = mjm.geom_matid[self._geoms]
+        rgba = mjm.geom_rgba[self._geoms].copy()
+        if mjm.nmat:
+            rgba[material >= 0] = mjm.mat_rgba[material[material >= 0]]
+        mesh = _SHAPES[shape]
+        self._handle = scene.server.scene.add_batched_meshes_simple(
+            f"/solids/{shape}{group}",
+            mesh.vertices,
+            mesh.faces,
+            batched_wxyzs=np.tile([1.0, 0.0, 0.0, 0.0], (len(parts), 1)),
+            batched_positions=np.zeros((len(parts), 3)),
+            batched_scales=scales,
+            batched_colors=(255 * np.clip(rgba[:, :3], 0.0, 1.0)).astype(np.uint8),
+            lod="off",
+            flat_shading=shape != "sphere",
+            cast_shadow=False,
+            receive_shadow=False,
+        )
+
+    def draw(self, mjd: mujoco.MjData) -> None:
+        visible = self._group < 6 and self._scene.geom_groups_visible[self._group]
+        self._handle.visible = visible
+        if visible:
+            turns = mjd.geom_xmat[self._geoms].reshape(-1, 3, 3)
+            places = mjd.geom_xpos[self._geoms] + self._shifts[:, None] * turns[:, :, 2]
+            # The frame of what is fixed moves where the camera tracks a body.
+            self._handle.batched_positions = places + self._scene.fixed_bodies_frame.position
+            self._handle.batched_wxyzs = vtf.SO3.from_matrix(turns).wxyz
+
+
+def _solids(mjm: mujoco.MjModel, scene: ViserMujocoScene) -> list[_Solids]:
+    """All of a model's, a node for each shape and geom group."""
+    geoms = _solid_geoms(mjm)
+    nodes = {
+        (shape, int(mjm.geom_group[geom]))
+        for geom in geoms
+        for shape, _ in _PARTS[mujoco.mjtGeom(mjm.geom_type[geom])]
+    }
+    return [_Solids(scene, mjm, *node) for node in sorted(nodes)]
 
 
 class _Flex:
