@@ -528,7 +528,7 @@ class _Solids:
             batched_wxyzs=np.tile([1.0, 0.0, 0.0, 0.0], (len(parts), 1)),
             batched_positions=np.zeros((len(parts), 3)),
             batched_scales=scales,
-            batched_colors=(255 * np.clip(rgba[:, :3], 0.0, 1.0)).astype(np.uint8),
+            batched_colors=_linear(rgba[:, :3]),
             lod="off",
             flat_shading=shape != "sphere",
             cast_shadow=False,
@@ -544,6 +544,16 @@ class _Solids:
             # The frame of what is fixed moves where the camera tracks a body.
             self._handle.batched_positions = places + self._scene.fixed_bodies_frame.position
             self._handle.batched_wxyzs = vtf.SO3.from_matrix(turns).wxyz
+
+
+def _linear(rgb: np.ndarray) -> np.ndarray:
+    """Colours of instances, (n, 3) uint8: viser takes them as light, and not as sRGB.
+
+    IEC 61966-2-1.
+    """
+    rgb = np.clip(rgb, 0.0, 1.0)
+    light = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return np.rint(255.0 * light).astype(np.uint8)
 
 
 def _solids(mjm: mujoco.MjModel, scene: ViserMujocoScene) -> list[_Solids]:
