@@ -3,6 +3,7 @@
 import collections
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import engines
 
 def pytest_configure(config: pytest.Config) -> None:
     engines.warp_device("cpu")
+    # In the background of a shell SIGINT is ignored, which programs that tests start would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
