@@ -71,14 +71,19 @@ def frames(
     camera = make_camera(mjm, view)
     cursor = Cursor(recording)
     cursor.seek(float(times[0]))
-    with Offscreen(mjm, *size) as offscreen:
-        for number, at in enumerate(times):
-            if cursor.forward(float(at)) or number == 0:
-                problem = show_state(mjm, mjd, cursor.state)
-                if problem and number == 0:
-                    raise RecordingError(problem)
-                picture = offscreen.render(mjd, camera)
-            yield picture
+    if problem := show_state(mjm, mjd, cursor.state):
+        raise RecordingError(problem)
+    offscreen = Offscreen(mjm, *size)
+
+    def render() -> Iterator[np.ndarray]:
+        with offscreen:
+            picture = offscreen.render(mjd, camera)
+            for at in times:
+                if cursor.forward(float(at)) and not show_state(mjm, mjd, cursor.state):
+                    picture = offscreen.render(mjd, camera)
+                yield picture
+
+    return render()  # a generator of its own, so that errors come before the first picture
 
 
 def write_video(

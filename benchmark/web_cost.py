@@ -36,22 +36,10 @@ from websockets.sync.client import connect
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-from browsing import Browser  # noqa: E402
+from browsing import HELLO, Browser  # noqa: E402
 from watching import free_port, wait_until  # noqa: E402
 
 MODEL = "benchmark/test_data/primitives.xml"
-CAMERA = {
-    "type": "ViewerCameraMessage",
-    "wxyz": (1.0, 0.0, 0.0, 0.0),
-    "position": (2.0, 0.0, 1.0),
-    "fov": 1.0,
-    "near": 0.01,
-    "far": 1000.0,
-    "image_height": 600,
-    "image_width": 800,
-    "look_at": (0.0, 0.0, 0.0),
-    "up_direction": (0.0, 0.0, 1.0),
-}
 # Counts in the page: poses that reached it of the body that moved most often, since a body at rest
 # is not sent; and frames that it drew.
 COUNTER = """
@@ -103,7 +91,7 @@ class Reader:
             max_size=None,
             compression=None,
         )
-        self._socket.send(msgspec.msgpack.encode(CAMERA))
+        self._socket.send(msgspec.msgpack.encode(HELLO))
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
 

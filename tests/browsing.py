@@ -34,6 +34,21 @@ FLAGS = (
 SIZE = (900, 600)
 
 
+# What a browser says first: from where it looks.
+HELLO = {
+    "type": "ViewerCameraMessage",
+    "wxyz": (1.0, 0.0, 0.0, 0.0),
+    "position": (2.0, 0.0, 1.0),
+    "fov": 1.0,
+    "near": 0.01,
+    "far": 1000.0,
+    "image_height": 600,
+    "image_width": 800,
+    "look_at": (0.0, 0.0, 0.0),
+    "up_direction": (0.0, 0.0, 1.0),
+}
+
+
 class Browser:
     """A browser with one page.
 

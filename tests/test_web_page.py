@@ -10,7 +10,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from browsing import Browser, centre, settled
+from browsing import HELLO, Browser, centre, settled
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 import viewing
@@ -374,25 +374,13 @@ def test_a_browser_that_has_stopped_reading_costs_no_memory() -> None:
     mjd = mujoco.MjData(mjm)
     page = WebPage("127.0.0.1", port)
     page.load(mjm, [mjd], viewing.Controls())
-    hello = {
-        "type": "ViewerCameraMessage",
-        "wxyz": (1.0, 0.0, 0.0, 0.0),
-        "position": (2.0, 0.0, 1.0),
-        "fov": 1.0,
-        "near": 0.01,
-        "far": 1000.0,
-        "image_height": 600,
-        "image_width": 800,
-        "look_at": (0.0, 0.0, 0.0),
-        "up_direction": (0.0, 0.0, 1.0),
-    }
     with connect(
         f"ws://127.0.0.1:{port}",
         subprotocols=[f"viser-v{viser.__version__}"],
         max_queue=1,
         compression=None,
     ) as silent:
-        silent.send(msgspec.msgpack.encode(hello))
+        silent.send(msgspec.msgpack.encode(HELLO))
         wait_until(lambda: page._server.get_clients(), "the page knows of it")
         sizes = []
         for number in range(6000):
