@@ -340,12 +340,12 @@ class RunsRecorder:
         self._number = 0
         self._recorder: Recorder | None = None
 
-    def begin(self, model: Packet) -> None:
-        """Close the file of one run, and begin that of the next."""
+    def begin(self, model: Packet, about: Mapping[str, str]) -> None:
+        """Close the file of one run, and begin that of the next, with more to say of it."""
         self.close()
         path = self._next_path()
         try:
-            self._recorder = Recorder(path, model, self._about, self._report)
+            self._recorder = Recorder(path, model, {**about, **self._about}, self._report)
         except SettingError as error:
             self._report(f"warning: the run is not recorded: {error.problem}")
         else:

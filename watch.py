@@ -166,9 +166,9 @@ class Watch:
         name = mjm.names.partition(b"\0")[0].decode(errors="replace")
         self._tell(f"{opening}: {name or 'a model'}, {mjm.nbody} bodies")
         self._run = packet.get("run")
-        if self._recorder and not same_run:
-            self._recorder.begin(packet)
         self._about, self._awaited = _about(packet), None
+        if self._recorder and not same_run:
+            self._recorder.begin(packet, self._about)
         nworld = _nworld(packet)
         same = self._mjm is not None and same_model(self._mjm, mjm)
         if same and nworld == self._controls.nworld:

@@ -101,7 +101,8 @@ def swinging_packets(run: str, time: float) -> bytes:
     mjm = mujoco.MjModel.from_xml_string(SWINGING)
     mjd = mujoco.MjData(mjm)
     mjd.time = time
-    model = {"kind": "xml", "xml": SWINGING, "assets": {}, "run": run}
+    about = {"engine": "mjc", "device": "cpu"}
+    model = {"kind": "xml", "xml": SWINGING, "assets": {}, "run": run, "about": about}
     return encode_packet(model) + encode_packet({"kind": "state", "state": pack_mjdata(mjd)})
 
 
@@ -439,6 +440,7 @@ def test_records_what_it_shows_run_by_run(tmp_path: Path) -> None:
         with Recording(tmp_path / f"{name}.mcap") as run:
             assert run.complete
             assert run.about["server"] == f"127.0.0.1:{port}"
+            assert run.about["engine"] == "mjc"
             assert run.model().nbody == 2
             recorded = [each.state["time"] for each in run.states()]
         np.testing.assert_array_equal(recorded, times)
