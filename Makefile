@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-slow doctor bench-engine bench-stream picture lint format lock clean
+.PHONY: help venv run test test-slow doctor bench-engine bench-stream fidelity picture lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench-engine: venv ## print the speed ratios of the engines, with their spread
 
 bench-stream: venv ## print what streaming costs a simulation, and how late states arrive
 	$(BIN)/python benchmark/stream_cost.py
+
+fidelity: venv ## compare the engines with known physics, on small scenes over many timesteps
+	$(BIN)/python benchmark/fidelity.py
 
 picture: venv ## draw the README's picture (offscreen: MUJOCO_GL=egl or osmesa)
 	MUJOCO_GL=$${MUJOCO_GL:-egl} $(BIN)/python benchmark/picture.py docs/primitives.png

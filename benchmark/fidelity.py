@@ -144,9 +144,18 @@ class StoppedError(Exception):
 
 
 def record(
-    scene: Scene, simulation: engines.Simulation, stopped: Callable[[], bool] = lambda: False
+    scene: Scene,
+    simulation: engines.Simulation,
+    stopped: Callable[[], bool] = lambda: False,
+    survival: float = 0.0,
 ) -> Recording:
     """Start a simulation as the scene says, and run and sample it for the scene's duration.
+
+    Args:
+      scene: what to do.
+      simulation: at its start.
+      stopped: asked between samples.
+      survival: s that a run lasts at least; beyond the scene's duration only its health counts.
 
     Raises:
       StoppedError: `stopped` returned true.
@@ -184,8 +193,10 @@ def record(
         contacts.append(counts.contacts / nworld)
         rows.append(counts.rows / nworld)
     steps = simulation.nstep
-    if frame == nblock:
-        simulation.step(max(0, round(SURVIVAL / timestep) - steps))
+    while moving.any() and simulation.nstep * timestep < survival:
+        if stopped():
+            raise StoppedError
+        simulation.step(block)
     return Recording(
         trajectory,
         steps,
@@ -423,11 +434,7 @@ class Sweep:
         scene = run.scene
         if mjm is None:
             mjm = scene.model(run.timestep, self.integrator)
-        with CompilationDisplay() as display:
-            simulation = run.contender.make_simulation(
-                mjm, self.device, run.nworld, scene.nconmax, scene.njmax, display.update
-            )
-        recording = record(scene, simulation, self._stopped)
+        recording = record(scene, self._make_simulation(run, mjm), self._stopped, SURVIVAL)
         quantities = measure(scene, mjm, recording.trajectory)
         newton = {}
         if any(quantity.reference is None for quantity in quantities) and not recording.invalid:
@@ -437,6 +444,19 @@ class Sweep:
         self.document["rows"] += rows
         self.document["stability"] = stability(self.document["rows"])
         return rows
+
+    def _make_simulation(self, run: Run, mjm: mujoco.MjModel) -> engines.Simulation:
+        """Compile, which may take minutes and never looks for signals."""
+        if self._signals:
+            self._signals.waits = True
+        try:
+            with CompilationDisplay() as display:
+                return run.contender.make_simulation(
+                    mjm, self.device, run.nworld, run.scene.nconmax, run.scene.njmax, display.update
+                )
+        finally:
+            if self._signals:
+                self._signals.waits = False
 
     def run_all(
         self, runs: list[Run], keep: Callable[[Row], None], show: Callable[[Run, list[Row]], None]
@@ -452,9 +472,7 @@ class Sweep:
         with StopSignals() as self._signals:
             for run in runs:
                 try:
-                    self._signals.waits = True
                     rows = self.run(run)
-                    self._signals.waits = False
                 except (StoppedError, KeyboardInterrupt):
                     break
                 keep(self.document)

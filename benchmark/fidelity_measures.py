@@ -33,7 +33,11 @@ class Trajectory:
 
     def since(self, time: float) -> "Trajectory":
         """The frames from that time on."""
-        kept = self.time >= time - 1e-9
+        return self.between(time, np.inf)
+
+    def between(self, first: float, last: float) -> "Trajectory":
+        """The frames from one time to another, both included."""
+        kept = (self.time >= first - 1e-9) & (self.time <= last + 1e-9)
         return Trajectory(self.time[kept], self.qpos[kept], self.qvel[kept])
 
 
@@ -189,11 +193,6 @@ def joint_position(mjm: mujoco.MjModel, trajectory: Trajectory, joint: str) -> n
     return trajectory.qpos[:, 0, mjm.joint(joint).qposadr[0]]
 
 
-def joint_velocity(mjm: mujoco.MjModel, trajectory: Trajectory, joint: str) -> np.ndarray:
-    """Of a hinge or slide in world 0, (nframe,) rad/s or m/s."""
-    return trajectory.qvel[:, 0, mjm.joint(joint).dofadr[0]]
-
-
 def distance_travelled(path: np.ndarray) -> float:
     """From the first to the last of (nframe, 3) positions, in the plane, m."""
     return float(np.linalg.norm(path[-1, :2] - path[0, :2]))
@@ -202,6 +201,13 @@ def distance_travelled(path: np.ndarray) -> float:
 def mean_velocity(time: np.ndarray, position: np.ndarray) -> float:
     """Slope between the ends of a curve: per second."""
     return float((position[-1] - position[0]) / (time[-1] - time[0]))
+
+
+def mean_acceleration(time: np.ndarray, position: np.ndarray) -> float:
+    """Of the parabola that fits a curve best: per second squared."""
+    if not np.isfinite(position).all():
+        return np.nan
+    return float(2 * np.polyfit(time - time[0], position, 2)[0])
 
 
 def stopping_time(time: np.ndarray, speed: np.ndarray, settled: float = 0.0) -> float:

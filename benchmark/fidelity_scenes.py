@@ -122,17 +122,22 @@ def pyramid(base: int) -> list[tuple[float, float]]:
 def measure_boxes(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
     """Rigid boxes at rest do not sink and do not move.
 
-    Standing: every box is within half an edge of where it was put.
+    They stand while every box is less than half an edge to the side of where it was put, and above
+    half its height. Penetration is that of the last second in which they stood.
     """
-    depths = MM * measures.penetrations(mjm, trajectory.since(trajectory.time[-1] - 1.0))
     paths = [measures.positions(mjm, trajectory, body)[:, 0] for body in measures.free_bodies(mjm)]
-    drifts = [MM * measures.distance_travelled(path) for path in paths]
-    standing = all(np.linalg.norm(path[-1] - path[0]) < EDGE / 2 for path in paths)
+    places = np.array(paths)  # (nbox, nframe, 3)
+    aside = np.linalg.norm(places[:, :, :2] - places[:, :1, :2], axis=2)
+    standing = ((aside < EDGE / 2) & (places[:, :, 2] > places[:, :1, 2] / 2)).all(axis=0)
+    fallen = np.flatnonzero(~standing)
+    last = fallen[0] - 1 if fallen.size else len(standing) - 1
+    stood = trajectory.time[last]
+    depths = MM * measures.penetrations(mjm, trajectory.between(stood - 1.0, stood))
     return [
-        Quantity("penetration, mean over the last second", "mm", depths.mean(), headline=True),
-        Quantity("penetration, largest in the last second", "mm", depths.max()),
-        Quantity("drift sideways, mean over boxes", "mm", float(np.mean(drifts)), headline=True),
-        Quantity("stands at the end", "", float(standing), reference=1.0),
+        Quantity("stood for", "s", stood, trajectory.time[-1], headline=True),
+        Quantity("penetration, mean while standing", "mm", depths.mean(), headline=True),
+        Quantity("penetration, largest while standing", "mm", depths.max()),
+        Quantity("drift sideways, mean over boxes", "mm", MM * float(aside[:, -1].mean())),
     ]
 
 
@@ -349,16 +354,17 @@ def measure_incline(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantit
             found.append(Quantity("creep speed", "mm/s", creep, 0.0, variant, headline=True))
         else:
             late = trajectory.since(trajectory.time[-1] / 2)
-            speed = measures.velocities(mjm, late, body)[:, 0, :3] @ downhill
+            along = measures.positions(mjm, late, body)[:, 0] @ downhill
             exact = GRAVITY * (math.sin(angle) - INCLINE_FRICTION * math.cos(angle))
             found.append(
                 Quantity(
                     "sliding acceleration",
                     "m/s^2",
-                    measures.mean_velocity(late.time, speed),
+                    measures.mean_acceleration(late.time, along),
                     exact,
                     variant,
                     relative=True,
+                    headline=True,
                 )
             )
     return found
@@ -627,8 +633,9 @@ def measure_constraints(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Qua
     hinge = np.degrees(measures.joint_position(mjm, trajectory, "hinge")) - 45
     settled = trajectory.time >= late.time[0]
     creep = measures.mean_velocity(late.time, measures.joint_position(mjm, late, "holds"))
-    half = trajectory.since(trajectory.time[-1] / 2)
-    fall = measures.mean_velocity(half.time, measures.joint_velocity(mjm, half, "slips"))
+    fall = measures.mean_acceleration(
+        trajectory.time, measures.joint_position(mjm, trajectory, "slips")
+    )
     return [
         Quantity("connect: largest gap, swinging", "mm", connect.max(), headline=True),
         Quantity("weld: gap under load", "mm", weld.mean(), headline=True),
