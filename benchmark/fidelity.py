@@ -266,6 +266,7 @@ def definition(run: Run, mjm: mujoco.MjModel, integrator: str, device: str) -> R
         "duration": scene.duration,
         "sample": scene.sample,
         "nworld": run.nworld,
+        "nworld_full": scene.nworld,
         "nconmax": scene.nconmax,
         "njmax": scene.njmax,
         "model_hash": hashlib.sha256(scene.xml().encode()).hexdigest()[:16],
@@ -412,6 +413,9 @@ class Sweep:
             "machine": describe_machine(device),
             "level": level,
             "integrator": integrator,
+            "survival": SURVIVAL,
+            "runaway": RUNAWAY,
+            "scenes": {scene.name: scene.about for scene in SCENES},
             "ended": None,
             "skipped": [dataclasses.asdict(skip) for skip in skips],
             "stability": [],
@@ -490,22 +494,27 @@ class Sweep:
 
 
 def headlines(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
-    """The worst variant of each headline quantity, by scene and quantity; the first invalid one."""
+    """The worst variant of each headline quantity, by scene and quantity."""
     worst: dict[tuple[str, str], Row] = {}
     for row in rows:
         if row["headline"]:
             key = (row["scene"], row["quantity"])
             before = worst.get(key)
-            if before is None or (row["error"] or 0.0) > (before["error"] or 0.0):
+            if before is None or _rank(row) > _rank(before):
                 worst[key] = row
     return worst
+
+
+def _rank(row: Row) -> float:
+    """The error to rank by: a missing one is worse than any."""
+    return math.inf if row["error"] is None else row["error"]
 
 
 def _cell(row: Row | None) -> str:
     if row is None:
         return ""
     if row["error"] is None:
-        return "invalid"
+        return "invalid" if row["invalid"] else "none"
     if row["error_kind"] == "relative":
         return f"{100 * row['error']:.3g} %"
     return f"{row['error']:.3g} {row['unit']}".rstrip()
@@ -513,7 +522,9 @@ def _cell(row: Row | None) -> str:
 
 def show_run(console: Console, run: Run, rows: list[Row]) -> None:
     """A line per run: the headlines and the cost."""
-    told = ", ".join(f"{quantity} {_cell(row)}" for (_, quantity), row in headlines(rows).items())
+    told = "errors: " + ", ".join(
+        f"{quantity} {_cell(row)}" for (_, quantity), row in headlines(rows).items()
+    )
     if rows[0]["invalid"]:
         told = f"INVALID: {rows[0]['invalid']}"
     console.print(
@@ -549,15 +560,26 @@ def summary_table(rows: list[Row]) -> Table:
     return table
 
 
-def show_skips(console: Console, skips: list[Skip]) -> None:
-    """What the level leaves out: a line per scene, contender and reason."""
-    groups: dict[tuple[str, str, str], list[float]] = {}
+def show_plan(console: Console, runs: list[Run], skips: list[Skip]) -> None:
+    """What the level leaves out: a line for all scenes with the same reason."""
+    for scene, nworld in {run.scene.name: run.nworld for run in runs}.items():
+        if nworld < BY_NAME[scene].nworld:
+            console.print(
+                f"left out: {BY_NAME[scene].nworld - nworld} of {BY_NAME[scene].nworld} starts of "
+                f"{scene}: all take too long: --level full",
+                highlight=False,
+            )
+    places: dict[tuple[str, str], dict[tuple[str, float], None]] = {}
     for skip in skips:
-        groups.setdefault((skip.scene, skip.contender, skip.reason), []).append(skip.timestep)
-    for (scene, contender, reason), timesteps in groups.items():
-        listed = ", ".join(f"{timestep:g}" for timestep in timesteps)
+        places.setdefault((skip.reason, skip.scene), {})[skip.contender, skip.timestep] = None
+    scenes: dict[tuple[str, tuple], list[str]] = {}
+    for (reason, scene), where in places.items():
+        scenes.setdefault((reason, tuple(where)), []).append(scene)
+    for (reason, where), names in scenes.items():
+        contenders = ", ".join(dict.fromkeys(contender for contender, _ in where))
+        timesteps = ", ".join(dict.fromkeys(f"{timestep:g}" for _, timestep in where))
         console.print(
-            f"left out: {scene} on {contender} at h = {listed} s: {reason}",
+            f"left out: {'; '.join(names)} on {contenders} at h = {timesteps} s: {reason}",
             soft_wrap=True,
             highlight=False,
             markup=False,
@@ -637,7 +659,7 @@ def main(
         runs, skips = make_plan(
             parse_scenes(words), contending.parse_all(names), level, parse_timesteps(sweep)
         )
-        show_skips(console, skips)
+        show_plan(console, runs, skips)
         work = Sweep(integrator, device, level, skips)
         ended_by = work.run_all(
             runs,
