@@ -7,6 +7,15 @@
 Every engine gets the same model, start, controls and integrator, and is measured with the same
 ruler (fidelity_measures.py). The scenes are in fidelity_scenes.py. The results are written after
 every run: Ctrl-C, or a crash, keeps what was done.
+
+The JSON file has `rows`, one per contender, scene, timestep, quantity and variant. A row holds what
+was measured (`value`, `reference`, `reference_kind`, `error`, `error_kind`, `unit`), what it cost
+(`cost`: s of wall time per simulated second, all `nworld` worlds together), why it must not rank
+(`invalid`, with `error` null; or null), its whole definition, and with what it was made. Quantities
+with `headline` true are what scenes are ranked by: the least error of their worst variant. Rows of
+the same `series` may be compared over time. Beside the rows: `stability`, the largest timestep that
+survives per scene and contender; `skipped`, what the level left out; `ended`, "complete", a signal's
+name, or null after a crash.
 """
 
 import dataclasses
@@ -15,6 +24,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -281,6 +291,12 @@ def definition(run: Run, mjm: mujoco.MjModel, integrator: str, device: str) -> R
     }
 
 
+def series_of(described: Row) -> str:
+    """The same for what may be compared over time, whatever its contender is called."""
+    decisive = {name: value for name, value in described.items() if name != "contender"}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def make_rows(
     described: Row,
     quantities: list[Quantity],
@@ -288,7 +304,7 @@ def make_rows(
     recording: Recording,
     provenance: Row,
 ) -> list[Row]:
-    """A row per quantity of a run; `series` is the same for what may be compared over time."""
+    """A row per quantity of a run."""
     rows = []
     timed = recording.steps * described["timestep"]
     peak = np.abs(recording.trajectory.qvel)
@@ -298,7 +314,6 @@ def make_rows(
         if reference is None:
             kind, reference = NEWTON, newton.get((quantity.name, quantity.variant), math.nan)
         named = {"quantity": quantity.name, "variant": quantity.variant, "unit": quantity.unit}
-        series = json.dumps({**described, **named}, sort_keys=True)
         with np.errstate(all="ignore"):
             error = _finite(np.float64(quantity.error(reference)))
         rows.append(
@@ -318,7 +333,7 @@ def make_rows(
                 "rows": recording.rows,
                 "peak_speed": peak,
                 "invalid": recording.invalid,
-                "series": hashlib.sha256(series.encode()).hexdigest()[:16],
+                "series": series_of({**described, **named}),
                 **provenance,
             }
         )
@@ -391,7 +406,7 @@ def describe_provenance() -> Row:
             name: metadata.version(name) for name in ("mujoco", "mujoco-warp", "warp-lang", "numpy")
         },
         "commit": _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -75,10 +75,14 @@ class Scene:
 
 
 def mjcf(
-    worldbody: str, option: str = "", more: str = "", default: str = "", cone: str = "pyramidal"
+    worldbody: str,
+    cone: str = "pyramidal",
+    gravity: float = GRAVITY,
+    default: str = "",
+    more: str = "",
 ) -> str:
     return f"""<mujoco>
-  <option cone="{cone}" gravity="0 0 -{GRAVITY}" {option}/>
+  <option cone="{cone}" gravity="0 0 {-gravity}"/>
   <default>{default}</default>
   <worldbody>
     {worldbody}
@@ -446,7 +450,7 @@ def collision_xml() -> str:
             f'<body name="body{i}" pos="{0.6 * math.cos(angle):.4f} {0.6 * math.sin(angle):.4f} '
             f'{0.02 * i:g}"><freejoint/><geom {shape} mass="{mass}"/></body>'
         )
-    return mjcf("\n    ".join(bodies)).replace(f"0 0 -{GRAVITY}", "0 0 0")
+    return mjcf("\n    ".join(bodies), gravity=0.0)
 
 
 def collision_start(mjm: mujoco.MjModel, nworld: int) -> State:
@@ -519,7 +523,7 @@ def measure_chain(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]
 
 def tumbling_xml() -> str:
     body = '<body name="body"><freejoint/><geom type="box" size="0.05 0.1 0.15" mass="2"/></body>'
-    return mjcf(body).replace(f"0 0 -{GRAVITY}", "0 0 0")
+    return mjcf(body, gravity=0.0)
 
 
 def tumbling_start(mjm: mujoco.MjModel, nworld: int) -> State:

@@ -346,7 +346,7 @@ def test_a_run_whose_buffers_overflowed_is_invalid():
     scene = dataclasses.replace(BY_NAME["resting box"], njmax=3)
     rows = run(scene, 0.01, "comfree")
     assert all(row["error"] is None for row in rows)
-    assert "njmax=3, needed at least 16" in rows[0]["invalid"]
+    assert "njmax=3, needed at least" in rows[0]["invalid"]
 
 
 # ------------------------------------------------------------------------- all three engines
@@ -483,6 +483,20 @@ def test_a_contender_says_all_its_options():
     plain, soft = contenders.parse_all("comfree,comfree k=0.1")
     assert plain.options == {"stiffness": 0.2, "damping": 0.001}
     assert (soft.name, soft.options) == ("comfree k=0.1", {"stiffness": 0.1, "damping": 0.001})
+
+
+def test_a_series_goes_by_what_a_contender_is_and_not_by_its_name():
+    quick = dataclasses.replace(BY_NAME["pendulum chain"], duration=0.1)
+    named = contenders.Contender("the same by another name", MJC.engine, MJC.options)
+    other = contenders.Contender("mjc", MJC.engine, {"stiffness": 0.1})
+    mjm = quick.model(0.01, "implicitfast")
+
+    def series(contender: contenders.Contender) -> str:
+        return fidelity.series_of(
+            fidelity.definition(Run(quick, contender, 0.01, 1), mjm, "implicitfast", "cpu")
+        )
+
+    assert series(MJC) == series(named) != series(other)
 
 
 def test_a_changed_definition_starts_a_new_series():
