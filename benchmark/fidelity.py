@@ -11,14 +11,15 @@ every run: Ctrl-C, or a crash, keeps what was done.
 The JSON file has `rows`, one per contender, scene, timestep, quantity and variant. A row holds what
 was measured (`value`, `reference`, `reference_kind`, `error`, `error_kind`, `unit`), what it cost
 (`cost`: s of wall time per simulated second, all `nworld` worlds together), why it must not rank
-(`invalid`, with `error` null; or null), its whole definition, and with what it was made. Quantities
-with `headline` true are what scenes are ranked by: the least error of their worst variant. Rows of
-the same `series` may be compared over time. Beside the rows: `stability`, the largest timestep that
-survives per scene and contender; `skipped`, what the level left out; `ended`, "complete", a signal's
-name, or null after a crash.
+(`invalid`, with `error` null; or null), its whole definition, and with what it was made. Scenes are
+ranked by the quantities with `headline` true, by the error of their worst variant. Rows of the same
+`series` may be compared over time. Beside the rows: `stability`, the largest timestep that survives
+per scene and contender; `skipped`, what the level left out; `ended`, which is "complete", the name
+of a signal, or null after a crash.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -642,6 +643,14 @@ def default_path() -> str:
     return str(RESULTS / time.strftime("fidelity-%Y%m%d-%H%M%S.json"))
 
 
+def keep_results(console: Console, path: str, document: Row) -> None:
+    """Write the results; a full disk does not end the sweep, since the next run tries again."""
+    try:
+        write_json(path, document)
+    except OSError as error:
+        console.print(f"warning: {path} is not up to date: {error}", soft_wrap=True, markup=False)
+
+
 @click.command(help=__doc__.split("\n\n")[0])
 @click.option("--contenders", "names", default=contending.DEFAULT, show_default=True)
 @click.option("--device", default="cpu", envvar="WARP_DEVICE", show_default=True)
@@ -678,7 +687,7 @@ def main(
         work = Sweep(integrator, device, level, skips)
         ended_by = work.run_all(
             runs,
-            keep=lambda document: write_json(path, document),
+            keep=functools.partial(keep_results, console, path),
             show=lambda run, rows: show_run(console, run, rows),
         )
     except SettingError as error:

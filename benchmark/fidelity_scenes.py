@@ -82,7 +82,7 @@ def mjcf(
     more: str = "",
 ) -> str:
     return f"""<mujoco>
-  <option cone="{cone}" gravity="0 0 {-gravity}"/>
+  <option cone="{cone}" gravity="0 0 -{gravity:g}"/>
   <default>{default}</default>
   <worldbody>
     {worldbody}
