@@ -114,12 +114,12 @@ def _contact_depths(mjm: mujoco.MjModel, mjd: mujoco.MjData) -> np.ndarray:
 
 
 def penetrations(mjm: mujoco.MjModel, trajectory: Trajectory, world: int = 0) -> np.ndarray:
-    """Depths of all contacts in all frames, m; [0] if nothing touched, NaN where a frame is."""
+    """Depths of all contacts in all frames, m; NaN where a frame is, and if nothing touched."""
     frames = measure_states(
         mjm, trajectory.qpos[:, world], trajectory.qvel[:, world], _contact_depths
     )
     depths = np.concatenate(frames)
-    return depths if depths.size else np.zeros(1)
+    return depths if depths.size else np.array([np.nan])
 
 
 @dataclasses.dataclass(frozen=True)

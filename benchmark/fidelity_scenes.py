@@ -126,13 +126,16 @@ def pyramid(base: int) -> list[tuple[float, float]]:
 def measure_boxes(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
     """Rigid boxes at rest do not sink and do not move.
 
-    They stand while every box is less than half an edge to the side of where it was put, and above
-    half its height. Penetration is that of the last second in which they stood.
+    They stand while every box is less than half an edge to the side of where it was put, less than
+    that above, and higher than half its height. Penetration is that of the last second in which
+    they stood. A box that hops may never be caught in the floor, so its height is told too.
     """
     paths = [measures.positions(mjm, trajectory, body)[:, 0] for body in measures.free_bodies(mjm)]
     places = np.array(paths)  # (nbox, nframe, 3)
     aside = np.linalg.norm(places[:, :, :2] - places[:, :1, :2], axis=2)
-    standing = ((aside < EDGE / 2) & (places[:, :, 2] > places[:, :1, 2] / 2)).all(axis=0)
+    height, start = places[:, :, 2], places[:, :1, 2]
+    rise = height - start
+    standing = ((aside < EDGE / 2) & (rise < EDGE / 2) & (height > start / 2)).all(axis=0)
     fallen = np.flatnonzero(~standing)
     last = fallen[0] - 1 if fallen.size else len(standing) - 1
     stood = trajectory.time[last]
@@ -142,6 +145,7 @@ def measure_boxes(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]
         Quantity("penetration, mean while standing", "mm", depths.mean(), headline=True),
         Quantity("penetration, largest while standing", "mm", depths.max()),
         Quantity("drift sideways, mean over boxes", "mm", MM * float(aside[:, -1].mean())),
+        Quantity("hop above the start, largest", "mm", MM * float(np.maximum(rise, 0).max())),
     ]
 
 
@@ -304,7 +308,7 @@ def measure_sliding(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantit
 
     A pyramidal cone holds |f_x| + |f_y| <= mu f_n and is weaker between its axes, by up to 1/sqrt 2
     at 45 degrees (MuJoCo, "Computation", friction cones): that error is in the model, not in the
-    solver.
+    solver. A box that slides does not leave the floor.
     """
     found = []
     for mu in FRICTIONS:
@@ -321,6 +325,10 @@ def measure_sliding(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantit
                     headline=True,
                 )
             )
+        rise = np.maximum(path[:, :, 2] - path[0, :, 2], 0.0)
+        found.append(
+            Quantity("hop above the floor, largest", "mm", MM * float(rise.max()), 0.0, f"mu={mu}")
+        )
     return found
 
 

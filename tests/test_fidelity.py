@@ -61,10 +61,15 @@ def test_penetration_is_measured_by_mujocos_own_collision():
     np.testing.assert_allclose(depths, 0.003, atol=1e-12)
 
 
-def test_nothing_penetrates_where_nothing_touches():
+def test_a_box_in_the_air_has_no_penetration_rather_than_a_perfect_one():
     mjm, trajectory = synthetic("resting box")
-    trajectory.qpos[:, 0, 2] += 0.003
-    assert fidelity_measures.penetrations(mjm, trajectory) == [0.0]
+    trajectory.qpos[1:, 0, 2] += 0.003
+    found = by_name(fidelity_scenes.measure_boxes(mjm, trajectory))
+    assert math.isnan(found["penetration, mean while standing"].value)
+    assert found["hop above the start, largest"].value == pytest.approx(3.0)
+    trajectory.qpos[50:, 0, 2] += 0.06
+    found = by_name(fidelity_scenes.measure_boxes(mjm, trajectory))
+    assert found["stood for"].value == pytest.approx(0.98)
 
 
 def test_boxes_that_sink_and_stay_are_measured_and_stand():
@@ -74,6 +79,7 @@ def test_boxes_that_sink_and_stay_are_measured_and_stand():
     assert found["stood for"].value == found["stood for"].reference == 3.0
     assert found["penetration, mean while standing"].value == pytest.approx(2.0)
     assert found["drift sideways, mean over boxes"].value == 0.0
+    assert found["hop above the start, largest"].value == 0.0
 
 
 def test_a_stack_that_falls_is_measured_while_it_stood():
@@ -96,9 +102,13 @@ def test_stopping_distance_is_compared_with_coulombs(factor):
         direction = start["qvel"][:, 6 * i : 6 * i + 2] / 2.0
         qpos[1, :, 7 * i : 7 * i + 2] += factor * direction * 2.0**2 / (2 * mu * GRAVITY)
     trajectory = Trajectory(np.array([0.0, 2.0]), qpos, np.zeros((2, nworld, mjm.nv)))
-    found = fidelity_scenes.measure_sliding(mjm, trajectory)
+    qpos[1, 2, 2] += 0.005
+    found = by_name(fidelity_scenes.measure_sliding(mjm, trajectory))
+    assert found.pop("hop above the floor, largest mu=0.2").value == pytest.approx(5.0)
+    assert found.pop("hop above the floor, largest mu=0.4").value == 0.0
+    assert found.pop("hop above the floor, largest mu=0.8").value == 0.0
     assert len(found) == 12
-    for each in found:
+    for each in found.values():
         assert each.error(each.reference) == pytest.approx(factor - 1, abs=1e-9)
 
 
