@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run view web video test test-slow doctor bench-engine bench-stream bench-web gallery lint format lock clean
+.PHONY: help venv run view web video test test-slow doctor bench-engine bench-stream bench-web fidelity gallery lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-web: venv ## print what a browser's view costs a simulation, and how often
 
 gallery: venv ## draw the README's pictures, one per model (offscreen)
 	$(BIN)/python benchmark/gallery.py docs
+
+fidelity: venv ## compare the engines with known physics, on small scenes over many timesteps
+	$(BIN)/python benchmark/fidelity.py
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .
