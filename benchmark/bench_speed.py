@@ -23,7 +23,7 @@ from benchmark.speed_scenes import HUMANOID, SCENES, Scene, model_hash
 from benchmark.stream_cost import AUDIENCES, RECORDED, WARM_UP, audience_times
 from errors import SettingError
 
-STREAM_STEPS = 5000
+STREAM_STEPS = 3000
 STREAM_SCENE = "humanoid on mjc, watched"
 PARAMS = ("scene", "nworld", "device", "contender")
 CLOCK = RecordedClock()
@@ -182,7 +182,7 @@ def test_stream(
         "warm_up": WARM_UP,
         "hz": 60.0,
         "model": HUMANOID,
-        "model_hash": model_hash(Scene("humanoid", HUMANOID)),
+        "model_hash": model_hash(engines.load_model(HUMANOID)),
         "versions": versions(),
     }
     row = {

@@ -278,7 +278,7 @@ def define(scene: Scene, start: Start, entry: Entry, nworld: int, nsteps: int) -
         "shake": scene.shake,
         "seed": SEED,
         "model": "generated" if scene.generated else scene.model,
-        "model_hash": model_hash(scene),
+        "model_hash": model_hash(mjm),
         "model_options": {
             "timestep": opt.timestep,
             "integrator": _name(mujoco.mjtIntegrator, opt.integrator),
