@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[str, Mapping[str, float]]] = {
 }
 SHORT = {"k": "stiffness", "d": "damping"}
 DEFAULT = "mjc,mjwarp,comfree"
+NO_NOISE = engines.ControlNoise()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Contender:
         mjm: mujoco.MjModel,
         device: str,
         nworld: int,
-        nconmax: int,
-        njmax: int,
+        nconmax: int | None = None,
+        njmax: int | None = None,
+        noise: engines.ControlNoise = NO_NOISE,
         progress: engines.Progress | None = None,
     ) -> engines.Simulation:
         """Build the worlds, compiled and ready to step."""
@@ -57,6 +59,7 @@ class Contender:
             nworld,
             nconmax,
             njmax,
+            noise=noise,
             progress=progress,
             **self.options,
         )
