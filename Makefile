@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SPEED := $(BIN)/python -m pytest -q -c benchmark/pytest.ini benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run view web video test test-slow doctor bench-engine bench-stream bench-web gallery lint format lock clean
+.PHONY: help venv run view web video test test-slow doctor bench bench-quick bench-cuda bench-compare bench-engine bench-stream bench-web fidelity gallery lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,18 @@ test-slow: venv ## run the tests that take a minute or more
 doctor: venv ## report what this machine can do, and what would mend each lack
 	$(BIN)/python doctor.py
 
+bench: venv ## measure the speed of the engines, to benchmark/results/ (8 minutes)
+	$(SPEED) --level standard
+
+bench-quick: venv ## the same, a one-minute cut
+	$(SPEED) --level quick
+
+bench-cuda: venv ## the same on every CUDA device, up to 8,192 worlds
+	$(SPEED) --level cuda
+
+bench-compare: venv ## hold the newest run against the one before it, or NEW=FILE against OLD=FILE
+	$(BIN)/python benchmark/compare.py $(OLD) $(NEW)
+
 bench-engine: venv ## print the speed ratios of the engines, with their spread
 	$(BIN)/python benchmark/ratios.py
 
@@ -57,6 +70,9 @@ bench-web: venv ## print what a browser's view costs a simulation, and how often
 
 gallery: venv ## draw the README's pictures, one per model (offscreen)
 	$(BIN)/python benchmark/gallery.py docs
+
+fidelity: venv ## compare the engines with known physics, on small scenes over many timesteps
+	$(BIN)/python benchmark/fidelity.py
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .

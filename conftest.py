@@ -1,3 +1,3 @@
-"""test_headless.py and test_viewer.py are programs: pytest must not import them."""
+"""What pytest must not import: programs, and the speed suite, which has a pytest.ini of its own."""
 
-collect_ignore = ["test_headless.py", "test_viewer.py"]
+collect_ignore = ["test_headless.py", "test_viewer.py", "benchmark"]

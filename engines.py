@@ -62,6 +62,22 @@ class Counts:
 
 
 @dataclasses.dataclass(frozen=True)
+class WorldCounts:
+    """What the last step had to do, world by world.
+
+    Attributes:
+      contacts: (nworld,) int.
+      rows: constraint rows, (nworld,) int.
+      iterations: of the solver, in the island that needed most, (nworld,) int; None where the
+        engine does not iterate.
+    """
+
+    contacts: np.ndarray
+    rows: np.ndarray
+    iterations: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Divergence:
     """The first sign of a diverged world: a velocity that is NaN or beyond `VELOCITY_LIMIT`.
 
@@ -205,6 +221,10 @@ class Simulation(abc.ABC):
         """Copy one field (of `STATE_FIELDS`, shape as in MjData) of one world from the device."""
 
     @abc.abstractmethod
+    def read_all(self, field: str) -> np.ndarray:
+        """Copy one field of all worlds: as `read`, with a leading axis of nworld."""
+
+    @abc.abstractmethod
     def write(self, field: str, values: npt.ArrayLike, world: int | None = None) -> None:
         """Set a field of every world: values as in MjData, or with a leading axis of nworld.
 
@@ -218,6 +238,10 @@ class Simulation(abc.ABC):
     @abc.abstractmethod
     def counts(self) -> Counts:
         """Contacts and rows of the last step; waits for the device."""
+
+    @abc.abstractmethod
+    def world_counts(self) -> WorldCounts:
+        """The same world by world, and the solver's iterations; waits for the device."""
 
     @abc.abstractmethod
     def health(self) -> Health:
@@ -317,6 +341,7 @@ class _MjcSimulation(Simulation):
     """
 
     _RECORD_BYTES = 16 << 20  # states kept per call, to find the step at which one diverged
+    _DRAW_AHEAD = 256  # steps of noise drawn at once, since a draw costs as much as some steps
 
     def __init__(self, mjm: mujoco.MjModel, nworld: int, noise: ControlNoise, remember: float):
         self.mjm, self.engine, self.device, self.nworld = mjm, "mjc", "cpu", nworld
@@ -332,6 +357,8 @@ class _MjcSimulation(Simulation):
         with wp.ScopedDevice("cpu"):
             self._limits = _ctrl_limits(mjm)
         self._ncon, self._nefc = self._batch.bind("ncon"), self._batch.bind("nefc")
+        self._niter, self._nisland = (self._batch.bind(it) for it in ("solver_niter", "nisland"))
+        self._drawn, self._drawn_from = np.empty((nworld, 0, mjm.nu), dtype=np.float32), 0
         # What the rollout records: velocities, or states with them.
         self._record, self._qvel, size = "qvel", slice(None), mjm.nv
         if remember:
@@ -382,8 +409,16 @@ class _MjcSimulation(Simulation):
         self._diverged_step[new] = self.nstep + 1 + bad[new].argmax(axis=1)
 
     def _noise_for(self, block: int) -> np.ndarray:
+        """Controls of the next steps, (nworld, block, nu)."""
+        start = self.nstep - self._drawn_from
+        if not 0 <= start <= self._drawn.shape[1] - block:
+            self._drawn = self._draw(max(block, min(self._DRAW_AHEAD, self._block)))
+            self._drawn_from, start = self.nstep, 0
+        return np.ascontiguousarray(self._drawn[:, start : start + block])
+
+    def _draw(self, nsteps: int) -> np.ndarray:
         with wp.ScopedDevice("cpu"):
-            out = wp.empty((self.nworld, block, self.mjm.nu), dtype=float)
+            out = wp.empty((self.nworld, nsteps, self.mjm.nu), dtype=float)
             wp.launch(
                 _noise_block,
                 dim=out.shape,
@@ -402,15 +437,27 @@ class _MjcSimulation(Simulation):
         _check_field(field)
         return np.array(self._fields[field][world])
 
+    def read_all(self, field: str) -> np.ndarray:
+        _check_field(field)
+        return np.array(self._fields[field])
+
     def write(self, field: str, values: npt.ArrayLike, world: int | None = None) -> None:
         _check_field(field)
         chosen = slice(None) if world is None else world
         self._fields[field][chosen] = values
         if field == "ctrl":
             self._ctrl[chosen] = values
+            self._drawn = self._drawn[:, :0]  # it was drawn around others
 
     def counts(self) -> Counts:
         return Counts(int(self._ncon.sum()), int(self._nefc.sum()))
+
+    def world_counts(self) -> WorldCounts:
+        island = np.arange(self._niter.shape[1])
+        # Beyond the islands that there are, the array holds what other steps left.
+        used = island < np.maximum(self._nisland, 1)[:, None]
+        iterations = np.where(used, self._niter, 0).max(axis=1)
+        return WorldCounts(self._ncon.copy(), self._nefc.copy(), iterations)
 
     def health(self) -> Health:
         full = [int(mujoco.mjtWarning.mjWARN_CONTACTFULL), int(mujoco.mjtWarning.mjWARN_CNSTRFULL)]
@@ -624,6 +671,12 @@ class _WarpSimulation(Simulation):
             return np.array(self._in_place[field][world])
         return self._fields[field][world : world + 1].numpy()[0]
 
+    def read_all(self, field: str) -> np.ndarray:
+        _check_field(field)
+        if field in self._in_place:
+            return np.array(self._in_place[field])
+        return self._fields[field].numpy()
+
     def write(self, field: str, values: npt.ArrayLike, world: int | None = None) -> None:
         _check_field(field)
         chosen = slice(None) if world is None else slice(world, world + 1)
@@ -645,6 +698,16 @@ class _WarpSimulation(Simulation):
 
     def counts(self) -> Counts:
         return Counts(int(self._d.nacon.numpy()[0]), int(self._d.nefc.numpy().sum()))
+
+    def world_counts(self) -> WorldCounts:
+        d = self._d
+        ncon = min(int(d.nacon.numpy()[0]), d.naconmax)
+        contacts = np.bincount(d.contact.worldid.numpy()[:ncon], minlength=self.nworld)
+        iterations = None if self.engine == "comfree" else d.solver_niter.numpy()
+        # Copies, since on the CPU the arrays are those that the next step writes.
+        return WorldCounts(
+            contacts, d.nefc.numpy().copy(), None if iterations is None else iterations.copy()
+        )
 
     def health(self) -> Health:
         status = self._status.numpy()

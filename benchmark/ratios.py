@@ -8,13 +8,11 @@ machine that drifts hits all alike; each is compiled, captured and settled befor
 """
 
 import dataclasses
+import math
 import os
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import click
@@ -31,110 +29,43 @@ import comfree_warp as cfwarp
 import display
 import engines
 import test_headless
+from benchmark.contenders import DEFAULT, parse_all
+from benchmark.measuring import interleaved_times, median_and_quartiles, round_ratios
+from benchmark.speed import Entry, Points, measure_group
+from benchmark.speed_scenes import BY_NAME, HUMANOID, Scene
 from stop_signals import StopSignals
 
-
-@dataclasses.dataclass(frozen=True)
-class Scene:
-    """A model and the state that every round starts from.
-
-    Attributes:
-      model: path, relative to the repository.
-      settle: steps of MuJoCo C from the model's initial state to that state.
-    """
-
-    model: str
-    settle: int
-
-
 SHIPPED = Path(mujoco_warp.__file__).parent / "test_data"
-HUMANOID = "benchmark/test_data/humanoid/humanoid.xml"
-SCENES = {
-    "primitives, settled": Scene("benchmark/test_data/primitives.xml", 2500),
-    "mujoco_warp's primitives, settled": Scene(str(SHIPPED / "primitives.xml"), 2500),
-    "humanoid, standing": Scene(HUMANOID, 0),
-    "humanoid, fallen": Scene(HUMANOID, 2500),
-    "hand holding a cube": Scene("benchmark/test_data/hand/env_hand_cube.xml", 0),
-}
-
-Competitors = dict[str, Callable[[], None]]
-
-
-def interleaved_times(
-    competitors: Competitors, rounds: int, prepare: Competitors | None = None
-) -> dict[str, list[float]]:
-    """Seconds of each competitor in each round; all take their turn in every round.
-
-    What `prepare` holds for a competitor runs before its turn, off the clock.
-    """
-    times: dict[str, list[float]] = {name: [] for name in competitors}
-    for _ in range(rounds):
-        for name, run in competitors.items():
-            if prepare:
-                prepare[name]()
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def median_and_spread(values: list[float], digits: int = 2) -> str:
-    """Median, and the quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def round_ratios(times: dict[str, list[float]], slow: str, fast: str) -> list[float]:
-    """Time of `slow` over time of `fast`, round by round."""
-    return [one / other for one, other in zip(times[slow], times[fast], strict=True)]
-
-
-class Start:
-    """Puts a simulation into the state that every round of a scene starts from."""
-
-    def __init__(self, scene: Scene):
-        self.mjm = engines.load_model(scene.model)
-        source = engines.make_simulation(self.mjm, "mjc")
-        source.step(scene.settle)
-        self.state = {field: source.read(field) for field in ("qpos", "qvel", "act", "ctrl")}
-
-    def restore(self, simulation: engines.Simulation) -> None:
-        for field, values in self.state.items():
-            simulation.write(field, values)
-        simulation.synchronize()
-
-
-def advance(simulation: engines.Simulation, nsteps: int) -> None:
-    simulation.step(nsteps)
-    simulation.synchronize()
+COMPARED = (
+    BY_NAME["primitives, settled"],
+    dataclasses.replace(
+        BY_NAME["primitives, settled"],
+        name="mujoco_warp's primitives, settled",
+        model=str(SHIPPED / "primitives.xml"),
+    ),
+    *(BY_NAME[name] for name in ("humanoid, standing", "humanoid, fallen", "hand holding a cube")),
+)
 
 
 def compare_engines(scene: Scene, device: str, nworld: int, rounds: int, nsteps: int) -> list[str]:
     """A row of the table: the ratios, the contacts, and what makes the row invalid, if anything."""
-    start = Start(scene)
-    simulations = {
-        engine: engines.make_simulation(
-            start.mjm, engine, "cpu" if engine == "mjc" else device, nworld
-        )
-        for engine in engines.ENGINES
-    }
-    run = {name: partial(advance, each, nsteps) for name, each in simulations.items()}
-    prepare = {name: partial(start.restore, each) for name, each in simulations.items()}
-    interleaved_times(run, 2, prepare)  # warm up
-    times = interleaved_times(run, rounds, prepare)
-    contacts = ", ".join(
-        f"{name} {each.counts().contacts / nworld:.0f}" for name, each in simulations.items()
-    )
+    scene = dataclasses.replace(scene, steps=nsteps * nworld)
+    contenders = parse_all(DEFAULT)
+    entries = [Entry(contender, contender.device(device)) for contender in contenders]
+    found = measure_group(scene, nworld, entries, rounds, Points(math.inf))
+    measured = {entry.contender.name: found[entry.name] for entry in entries}
+    fast = measured["comfree"]
+    contacts = [f"{name} {it.row['contacts']['mean']:.0f}" for name, it in measured.items()]
     sick = [
-        f"INVALID: {name} {health.divergence or health.overflow}"
-        for name, each in simulations.items()
-        if (health := each.health()).ndiverged or health.overflow
+        f"INVALID: {name} {it.row['invalid']}" for name, it in measured.items() if it.row["invalid"]
     ]
     return [
-        f"{1e6 * statistics.median(times['comfree']) / nsteps:,.0f}",
-        median_and_spread(round_ratios(times, "mjwarp", "comfree")),
-        median_and_spread(round_ratios(times, "mjc", "comfree")),
-        "; ".join([contacts, *sick]),
+        f"{1e6 * fast.row['time_per_step']['median']:,.0f}",
+        *(
+            median_and_quartiles(round_ratios(measured[slow].times, fast.times))
+            for slow in ("mjwarp", "mjc")
+        ),
+        "; ".join([", ".join(contacts), *sick]),
     ]
 
 
@@ -190,7 +121,8 @@ def compare_loops(device: str, rounds: int, nsteps: int) -> Table:
         ("headless", "bare", "test_headless.py / bare captured step"),
         ("copying", "headless", "get_data_into every step / test_headless.py"),
     ):
-        table.add_row(text, median_and_spread(round_ratios(times, slow, fast)))
+        ratios = round_ratios(times[slow], times[fast])
+        table.add_row(text, median_and_quartiles(ratios))
     return table
 
 
@@ -210,8 +142,8 @@ def main(device: str, nworld: int, rounds: int, nsteps: int, cores: int) -> None
     )
     columns = ("comfree, us/step", "mjwarp / comfree", "mjc / comfree", "contacts per world")
     table = Table(f"{nworld} world(s) on {device}", *columns, box=MARKDOWN)
-    for name, scene in SCENES.items():
-        table.add_row(name, *compare_engines(scene, device, nworld, rounds, nsteps))
+    for scene in COMPARED:
+        table.add_row(scene.name, *compare_engines(scene, device, nworld, rounds, nsteps))
     console.print(table)
     console.print(compare_loops(device, rounds, 20 * nsteps))
 

@@ -15,6 +15,7 @@ import selectors
 import socket
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -22,7 +23,6 @@ from pathlib import Path
 
 import click
 import mujoco
-from ratios import HUMANOID, median_and_spread
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
@@ -32,10 +32,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import display
 import engines
 import test_headless
-from broadcast import Broadcast
+from benchmark.measuring import median_and_quartiles, turns
+from benchmark.speed_scenes import HUMANOID
+from broadcast import Broadcast, RecordedSimulation
+from recording import Recorder
 from stop_signals import StopSignals
 from streaming import StreamClient, StreamServer, apply_mjdata, load_model
 
+WARM_UP = 2  # rounds
+RECORDED = "none, recorded"
 AUDIENCES = {"none": 0, "one viewer": 1, "eight viewers": 8, "one that has stopped reading": -1}
 
 
@@ -152,35 +157,52 @@ def run_times(
     return wall, time.thread_time() - start
 
 
-def throughput(rounds: int, nsteps: int) -> Table:
-    """Steps per second with each audience, over that with none in the same round.
-
-    By the clock, which is what counts, and by the CPU time of the simulating thread, which says
-    more on a machine that has other things to do.
-    """
-    simulation = engines.make_simulation(engines.load_model(HUMANOID), "mjc")
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in AUDIENCES}
-    names = list(AUDIENCES)
+@contextlib.contextmanager
+def audiences(simulation: engines.Simulation) -> Iterator[dict[str, Broadcast]]:
+    """By name, what steps the simulation for each audience, unpaced; and what records it too."""
     with contextlib.ExitStack() as stack:
         broadcasts = {}
         for name, viewers in AUDIENCES.items():
             crowd = stack.enter_context(contextlib.closing(Crowd()))
             server = stack.enter_context(crowd.watching(viewers))
             broadcasts[name] = Broadcast(simulation, server, realtime=False)
-        for turn in range(-2, rounds):
-            for name in names[turn % 4 :] + names[: turn % 4]:
+            if name == "none":
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                model = {"kind": "model_path", "path": str(engines.find_file(HUMANOID))}
+                recorder = stack.enter_context(Recorder(f"{folder}/run.mcap", model, about={}))
+                recorded = RecordedSimulation(simulation, recorder, world=0, hz=60.0)
+                broadcasts[RECORDED] = Broadcast(recorded, server, realtime=False)
+        yield broadcasts
+
+
+def audience_times(rounds: int, nsteps: int) -> dict[str, list[tuple[float, float]]]:
+    """What `run_times` tells for each audience, in rounds that take turns."""
+    simulation = engines.make_simulation(engines.load_model(HUMANOID), "mjc")
+    times: dict[str, list[tuple[float, float]]] = {}
+    with audiences(simulation) as broadcasts:
+        for order in turns(list(broadcasts), WARM_UP + rounds):
+            for name in order:
                 took = run_times(simulation, broadcasts[name], nsteps)
-                if turn >= 0:  # those before are to warm up
-                    times[name].append(took)
+                times.setdefault(name, []).append(took)
+    return {name: all_rounds[WARM_UP:] for name, all_rounds in times.items()}
+
+
+def throughput(rounds: int, nsteps: int) -> Table:
+    """Steps per second with each audience, over that with none in the same round.
+
+    By the clock, which is what counts, and by the CPU time of the simulating thread, which says
+    more on a machine that has other things to do.
+    """
+    times = audience_times(rounds, nsteps)
     table = Table(
         "watched by", "throughput, over that with none", "by CPU time", "at least", box=MARKDOWN
     )
-    for name in AUDIENCES:
+    for name in times:
         ratios = [
-            median_and_spread([one[i] / other[i] for one, other in zip(*pair, strict=True)], 3)
+            median_and_quartiles([one[i] / other[i] for one, other in zip(*pair, strict=True)], 3)
             for i, pair in enumerate([(times["none"], times[name])] * 2)
         ]
-        table.add_row(name, *ratios, "" if name == "none" else "0.97")
+        table.add_row(name, *ratios, "0.97" if AUDIENCES.get(name) else "")
     return table
 
 

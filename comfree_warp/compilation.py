@@ -43,7 +43,8 @@ Progress = Callable[[int, int, str], None]
 def _recorded_launches(found: dict[tuple[wp.Module, int | None], None]) -> Iterator[None]:
     """Within this context a launch is noted in `found` as (module, block_dim), and not executed.
 
-    It replaces functions of the `warp` module, so no other thread may launch meanwhile.
+    Nor is a sort by segments, since the kernels that would have made the segments did not run. It
+    replaces functions of the `warp` module, so no other thread may launch meanwhile.
     """
 
     def launch(kernel, dim, *args, block_dim=None, **kwargs):
@@ -59,20 +60,24 @@ def _recorded_launches(found: dict[tuple[wp.Module, int | None], None]) -> Itera
             if branch is not None:
                 branch(**kwargs)
 
+    def segmented_sort_pairs(*args, **kwargs):
+        pass
+
     recorders = {
-        "launch": launch,
-        "launch_tiled": launch,
-        "capture_while": capture_while,
-        "capture_if": capture_if,
+        (wp, "launch"): launch,
+        (wp, "launch_tiled"): launch,
+        (wp, "capture_while"): capture_while,
+        (wp, "capture_if"): capture_if,
+        (wp.utils, "segmented_sort_pairs"): segmented_sort_pairs,
     }
-    originals = {name: getattr(wp, name) for name in recorders}
+    originals = {(module, name): getattr(module, name) for module, name in recorders}
     try:
-        for name, recorder in recorders.items():
-            setattr(wp, name, recorder)
+        for (module, name), recorder in recorders.items():
+            setattr(module, name, recorder)
         yield
     finally:
-        for name, original in originals.items():
-            setattr(wp, name, original)
+        for (module, name), original in originals.items():
+            setattr(module, name, original)
 
 
 def _in_cache(module: wp.Module, device: wp.Device, block_dim: int | None) -> bool:

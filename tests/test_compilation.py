@@ -3,8 +3,13 @@
 import subprocess
 import sys
 
+import mujoco
+import mujoco_warp
 import pytest
+import warp as wp
 
+import comfree_warp as cfwarp
+from comfree_warp.compilation import compile_kernels
 from engines import REPOSITORY
 
 pytestmark = pytest.mark.engine
@@ -47,3 +52,19 @@ def test_every_kernel_of_a_step_is_compiled_beforehand(tmp_path):
         check=True,
         timeout=300,
     )
+
+
+def test_a_rehearsal_sorts_nothing_by_segments_that_were_never_made(monkeypatch):
+    def sort(*args):
+        raise AssertionError("sorted in a rehearsal")
+
+    monkeypatch.setattr(wp.utils, "segmented_sort_pairs", sort)
+    mjm = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><geom type='plane' size='1 1 1'/>"
+        "<body><freejoint/><geom size='.1'/></body></worldbody></mujoco>"
+    )
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm)
+    m.opt.broadphase = mujoco_warp.BroadphaseType.SAP_SEGMENTED
+    with pytest.raises(AssertionError, match="sorted"):
+        cfwarp.step(m, d)
+    compile_kernels(lambda: cfwarp.step(m, d), wp.get_device("cpu"))

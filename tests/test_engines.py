@@ -227,6 +227,40 @@ def test_overflow_is_told_with_the_count_needed_and_nothing_is_printed(engine, c
     assert captured.out == captured.err == ""
 
 
+@EVERY_ENGINE
+def test_all_worlds_are_read_and_counted_at_once(engine):
+    simulation = make(engine=engine, nworld=2)
+    lifted = np.stack([simulation.read("qpos")] * 2)
+    lifted[1, 2] += 1.0
+    simulation.write("qpos", lifted)
+    simulation.step(5)
+    every = simulation.read_all("qpos")
+    np.testing.assert_array_equal(every, [simulation.read("qpos", world) for world in (0, 1)])
+    counts, sums = simulation.world_counts(), simulation.counts()
+    assert counts.contacts.tolist() == [4, 0]
+    assert counts.contacts.sum() == sums.contacts
+    assert counts.rows.sum() == sums.rows
+    if engine == "comfree":
+        assert counts.iterations is None
+    else:
+        assert counts.iterations[0] >= 1
+
+
+@EVERY_ENGINE
+def test_new_controls_count_from_the_next_step_on(engine):
+    noisy, same, without = (make(engine=engine, noise=engines.ControlNoise(0.1)) for _ in range(3))
+    for simulation in (noisy, same, without):
+        simulation.step(3)
+        if simulation is not without:
+            simulation.set_ctrl([-0.5])
+    noisy.step(3)
+    for _ in range(3):
+        same.step()
+    without.step(3)
+    np.testing.assert_array_equal(noisy.read("qpos"), same.read("qpos"))
+    assert noisy.read("qpos")[-1] < without.read("qpos")[-1]
+
+
 def test_buffers_are_sized_from_the_model_when_not_given():
     sizes = engines.size_buffers(mujoco.MjModel.from_xml_string(BOX))
     assert sizes["nconmax"] >= 8

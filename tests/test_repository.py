@@ -130,7 +130,7 @@ def test_pytest_never_collects_the_programs():
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "."]
     )
     assert "tests/test_io.py" in done.stdout
-    assert not re.search(r"^test_(headless|viewer)\.py", done.stdout, re.MULTILINE)
+    assert not re.search(r"^(test_(headless|viewer)\.py|benchmark/)", done.stdout, re.MULTILINE)
 
 
 def test_the_distribution_holds_the_package_alone(tmp_path):

@@ -1,0 +1,100 @@
+"""The suite's options, its closing tables, and what its JSON holds beside pytest-benchmark's."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from rich.console import Console
+
+from benchmark import contenders as contending
+from benchmark.compare import ranking_table, scaling_table
+from benchmark.machine import describe_machine, describe_provenance, file_stem
+from benchmark.measuring import Row, scaling_fits
+from benchmark.speed_scenes import LEVELS
+from engines import REPOSITORY
+
+FORMAT = "speed/1"
+RESULTS = REPOSITORY / "benchmark" / "results"
+
+DESCRIBED = pytest.StashKey[Row]()
+SKIPPED = pytest.StashKey[list[Row]]()
+ROWS = pytest.StashKey[list[Row]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("speed", "speed of the engines")
+    group.addoption("--level", choices=LEVELS, default="standard", help="How much to measure.")
+    group.addoption("--contenders", default=contending.DEFAULT, help="What to compare.")
+    group.addoption("--scenes", default="", help="Words of scene names, between semicolons.")
+    group.addoption("--rounds", type=int, default=9, help="Rounds of each row.")
+    group.addoption(
+        "--budget", type=float, default=30.0, help="Seconds for a point of a growing scene."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[DESCRIBED] = {**describe_provenance(), "machine": describe_machine()}
+    config.stash[SKIPPED] = []
+    if config.option.benchmark_json is None:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        name = file_stem(f"speed-{config.option.level}")
+        config.option.benchmark_json = Path(RESULTS / f"{name}.json")
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: what was measured is written
+
+
+@pytest.fixture(scope="session")
+def described(pytestconfig: pytest.Config) -> Row:
+    """What goes into every row: date, commit, command and machine."""
+    return pytestconfig.stash[DESCRIBED]
+
+
+@pytest.fixture(scope="session")
+def skipped(pytestconfig: pytest.Config) -> list[Row]:
+    """What goes into the JSON of rows that could not be measured."""
+    return pytestconfig.stash[SKIPPED]
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def pytest_benchmark_update_json(
+    config: pytest.Config, benchmarks: list[object], output_json: Row
+) -> None:
+    rows = [benchmark["extra_info"] for benchmark in output_json["benchmarks"]]
+    steps = [row for row in rows if row["kind"] == "step"]
+    output_json |= {
+        "format": FORMAT,
+        "level": config.option.level,
+        **config.stash[DESCRIBED],
+        "skipped": config.stash[SKIPPED],
+        "scaling": scaling_fits(steps),
+        "overhead": max((row["overhead"] for row in steps), default=None),
+    }
+    config.stash[ROWS] = rows
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = terminalreporter.config.stash.get(ROWS, [])
+    if not rows:
+        return
+    console = Console(width=140, highlight=False)
+    console.print(ranking_table(rows))
+    steps = [row for row in rows if row["kind"] == "step"]
+    fits = scaling_fits(steps)
+    if fits:
+        console.print(scaling_table(fits))
+    if steps:
+        worst = max(steps, key=lambda row: row["overhead"])
+        console.print(
+            f"the suite's own time in a round: at most {100 * worst['overhead']:.3f} % "
+            f"({worst['scene']}, {worst['contender']}, {worst['nworld']} world(s))"
+        )
+
+
+def pytest_benchmark_scale_unit(
+    config: pytest.Config, unit: str, benchmarks: object, best: object, worst: object, sort: str
+) -> tuple[str, float] | None:
+    """Microseconds throughout, since tables of several groups are read side by side."""
+    return ("u", 1e6) if unit == "seconds" else None

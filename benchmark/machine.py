@@ -1,0 +1,127 @@
+"""What a benchmark was run on and with, and what memory it took."""
+
+import ctypes
+import gc
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import warp as wp
+
+import engines
+
+PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions that the times depend on."""
+    found = {name: metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def _read_first(path: str, key: str) -> str:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe_machine() -> dict[str, object]:
+    """What a result's numbers belong to: CPU, cores, system, Warp's devices, load at the start."""
+    engines.warp_device("cpu")
+    return {
+        "node": platform.node(),
+        "cpu": _read_first("/proc/cpuinfo", "model name") or platform.processor(),
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.release()}",
+        "devices": {device.alias: device.name for device in wp.get_devices()},
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=engines.REPOSITORY, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def describe_provenance() -> dict[str, object]:
+    """With what the rows of this command are made, and when."""
+    return {
+        "commit": _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
+        "command": " ".join(["python", *sys.argv]),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def file_stem(prefix: str) -> str:
+    """A name for a file of results, by date and machine."""
+    node = re.sub(r"[^A-Za-z0-9]+", "-", platform.node()).strip("-") or "machine"
+    return f"{prefix}-{time.strftime('%Y%m%d-%H%M%S')}-{node}"
+
+
+def _release_freed_memory() -> None:
+    """Give back what malloc holds free, so that it does not hide what comes next."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
+class HostMemory:
+    """How far this process grows from here, at its peak. Linux only; else None is told."""
+
+    def __init__(self) -> None:
+        _release_freed_memory()
+        self._before = self._kilobytes("VmRSS")
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        except OSError:
+            self._before = None
+
+    def peak(self) -> int | None:
+        """Bytes above the start."""
+        high = self._kilobytes("VmHWM")
+        if self._before is None or high is None:
+            return None
+        return 1024 * max(0, high - self._before)
+
+    def _kilobytes(self, key: str) -> int | None:
+        text = _read_first("/proc/self/status", key)
+        return int(text.split()[0]) if text else None
+
+
+class DeviceMemory:
+    """How much more of a CUDA device's pool is taken from here on; None is told on the CPU.
+
+    The peak where there is a new one, else what is taken now.
+    """
+
+    def __init__(self, device: str):
+        self._device = wp.get_device(device)
+        if self._device.is_cuda:
+            self._before = wp.get_mempool_used_mem_current(self._device)
+            self._high = wp.get_mempool_used_mem_high(self._device)
+
+    def peak(self) -> int | None:
+        """Bytes above the start."""
+        if not self._device.is_cuda:
+            return None
+        high = wp.get_mempool_used_mem_high(self._device)
+        if high == self._high:
+            high = wp.get_mempool_used_mem_current(self._device)
+        return max(0, high - self._before)

@@ -1,0 +1,358 @@
+"""Measures the speed of contenders on a scene, and makes rows of results of it.
+
+All contenders of a scene and a number of worlds are built first and then take turns, on whatever
+devices they are. A round starts from the same state for all, with the same controls.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+
+import mujoco
+import numpy as np
+
+import engines
+from benchmark.contenders import Contender
+from benchmark.machine import DeviceMemory, HostMemory, versions
+from benchmark.measuring import (
+    Row,
+    definition_hash,
+    interleaved_times,
+    mean_and_max,
+    mean_and_p95,
+    predict,
+    spread,
+    why_invalid,
+)
+from benchmark.speed_scenes import Scene, model_hash
+from display import pace
+from errors import SettingError
+
+REVISION = 1  # of the measurement: raise it when rows of before must not be compared any more
+SEED = 0
+STATE = ("qpos", "qvel", "act", "ctrl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A contender on a device."""
+
+    contender: Contender
+    device: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.contender.name} on {self.device}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A row of results, and the seconds of its rounds."""
+
+    row: Row
+    times: list[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """Why there is no row."""
+
+    reason: str
+
+
+# --------------------------------------------------------------------------------------- the start
+
+
+@functools.lru_cache(maxsize=2)
+def _settled(scene: Scene) -> tuple[mujoco.MjModel, dict[str, np.ndarray], dict[str, int]]:
+    """The model, the state of one world after settling on MuJoCo C, and the sizes of buffers."""
+    mjm = scene.load()
+    source = engines.make_simulation(mjm, "mjc", noise=engines.ControlNoise(scene.noise, SEED + 1))
+    source.step(scene.settle)
+    divergence = source.health().divergence
+    if divergence:
+        raise SettingError("scenes", f"{scene.name!r} does not settle: {divergence}")
+    state = {field: source.read(field) for field in STATE}
+    state["ctrl"] = engines.initial_data(mjm).ctrl.copy()
+    return mjm, state, engines.size_buffers(mjm, scene.probe)
+
+
+class Start:
+    """Puts simulations into the state that every round of a scene starts from.
+
+    Attributes:
+      mjm: the model.
+      sizes: nconmax and njmax per world.
+    """
+
+    def __init__(self, scene: Scene, nworld: int):
+        self.mjm, state, self.sizes = _settled(scene)
+        self._state = {field: np.tile(values, (nworld, 1)) for field, values in state.items()}
+        shaken = np.random.default_rng(SEED).normal(0.0, scene.shake, self._state["qvel"].shape)
+        self._state["qvel"] += shaken
+        # Some engines know single precision only, and all start from the very same numbers.
+        self._state = {field: np.float32(values) for field, values in self._state.items()}
+
+    def restore(self, simulation: engines.Simulation) -> None:
+        """Write the state to all worlds, and wait until it is there."""
+        for field, values in self._state.items():
+            simulation.write(field, values)
+        simulation.synchronize()
+
+
+# ----------------------------------------------------------------------------------- what is timed
+
+
+def advance(simulation: engines.Simulation, nsteps: int) -> None:
+    """The warm step."""
+    simulation.step(nsteps)
+    simulation.synchronize()
+
+
+def advance_copying(simulation: engines.Simulation, nsteps: int) -> None:
+    """The step with the state of all worlds copied to the host after it."""
+    for _ in range(nsteps):
+        simulation.step()
+        simulation.read_all("qpos")
+        simulation.read_all("qvel")
+
+
+class Idle:
+    """Does nothing where a simulation steps: what it takes is the suite's own time."""
+
+    def step(self, n: int = 1) -> None: ...
+    def synchronize(self) -> None: ...
+
+
+# --------------------------------------------------------------------------------------- one group
+
+
+@dataclasses.dataclass
+class _Competitor:
+    """A contender as it is measured: its simulation, and what was seen of it."""
+
+    entry: Entry
+    simulation: engines.Simulation
+    host_memory: int | None
+    device_memory: int | None
+    compiled: int
+    build_seconds: float
+    counts: list[engines.WorldCounts] = dataclasses.field(default_factory=list)
+
+    def observe(self) -> None:
+        self.counts.append(self.simulation.world_counts())
+
+
+class Points:
+    """What the points of growing scenes took so far, to tell whether the next is too much.
+
+    Args:
+      budget: s that a point may take, building and rounds together.
+    """
+
+    def __init__(self, budget: float):
+        self._budget = budget
+        self._steps: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        self._builds: dict[tuple[str, str], list[tuple[float, float]]] = {}
+
+    def too_much(self, scene: Scene, entry: Entry, nsteps: int) -> str | None:
+        """Why a point is left out, or None; `nsteps` are those of all its rounds."""
+        key = (scene.family, entry.name)
+        if not scene.family or key not in self._steps:
+            return None
+        seconds = predict(self._steps[key], scene.size) * nsteps
+        seconds += predict(self._builds.get(key, []), scene.size) or 0.0
+        if seconds <= self._budget:
+            return None
+        return (
+            f"would take about {seconds:.0f} s, by the points before it, and a point has "
+            f"{self._budget:g} s: --budget"
+        )
+
+    def note(self, scene: Scene, measured: _Competitor, step_seconds: float) -> None:
+        """Take what a point took."""
+        key = (scene.family, measured.entry.name)
+        self._steps.setdefault(key, []).append((scene.size, step_seconds))
+        if not measured.compiled:  # else it says nothing of the next one
+            self._builds.setdefault(key, []).append((scene.size, measured.build_seconds))
+
+
+def _build(entry: Entry, scene: Scene, start: Start, nworld: int, nsteps: int) -> _Competitor:
+    """Build, compile, capture and warm up."""
+    host, device = HostMemory(), DeviceMemory(entry.device)
+    totals = [0]
+    begin = time.perf_counter()
+    simulation = entry.contender.make_simulation(
+        start.mjm,
+        entry.device,
+        nworld,
+        **start.sizes,
+        noise=engines.ControlNoise(scene.noise, SEED),
+        progress=lambda done, total, name: totals.append(total),
+    )
+    build_seconds = time.perf_counter() - begin
+    start.restore(simulation)
+    advance(simulation, nsteps)
+    return _Competitor(entry, simulation, host.peak(), device.peak(), max(totals), build_seconds)
+
+
+def measure_group(
+    scene: Scene,
+    nworld: int,
+    entries: Sequence[Entry],
+    rounds: int,
+    points: Points,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Measured | Skipped]:
+    """Rows of all entries by name, measured in rounds that take turns.
+
+    Args:
+      scene: what to measure.
+      nworld: number of worlds.
+      entries: what takes turns.
+      rounds: of the warm step; of the step with copies a third, but three at least.
+      points: what growing scenes took.
+      clock: gives seconds.
+    """
+    start, nsteps = Start(scene, nworld), scene.nsteps(nworld)
+    copied_rounds = 0 if scene.family else max(3, rounds // 3)
+    found: dict[str, Measured | Skipped] = {}
+    competitors: dict[str, _Competitor] = {}
+    for entry in entries:
+        reason = points.too_much(scene, entry, nsteps * (rounds + 1))
+        if reason is None:
+            try:
+                competitors[entry.name] = _build(entry, scene, start, nworld, nsteps)
+            except SettingError as error:
+                reason = error.problem
+            except RuntimeError as error:
+                if "alloc" not in str(error):
+                    raise
+                reason = f"needs more memory than {entry.device} has: {error}"
+        if reason is not None:
+            found[entry.name] = Skipped(reason)
+    if not competitors:
+        return found
+
+    simulations = {name: each.simulation for name, each in competitors.items()}
+    prepare = {name: functools.partial(start.restore, it) for name, it in simulations.items()}
+    run = {name: functools.partial(advance, it, nsteps) for name, it in simulations.items()}
+    observe = {name: each.observe for name, each in competitors.items()}
+    idle = {"idle": functools.partial(advance, Idle(), nsteps)}
+    nothing = {"idle": lambda: None}
+    times = interleaved_times(run | idle, rounds, prepare | nothing, observe | nothing, clock=clock)
+    copy = {
+        name: functools.partial(advance_copying, it, nsteps) for name, it in simulations.items()
+    }
+    copied = interleaved_times(copy, copied_rounds, prepare, clock=clock)
+    overhead = float(np.median(times["idle"]))
+    for name, each in competitors.items():
+        row = make_row(scene, start, each, nsteps, times[name], copied[name], overhead)
+        found[name] = Measured(row, times[name])
+        points.note(scene, each, row["time_per_step"]["median"])
+    return found
+
+
+# ------------------------------------------------------------------------------------------- rows
+
+
+def _name(enumeration: type, value: int) -> str:
+    return enumeration(value).name.partition("_")[2].lower()
+
+
+def define(scene: Scene, start: Start, entry: Entry, nworld: int, nsteps: int) -> Row:
+    """All that decides what a row measures, but not when, where, nor how often."""
+    mjm, opt = start.mjm, start.mjm.opt
+    return {
+        "revision": REVISION,
+        "scene": scene.name,
+        "contender": entry.contender.name,
+        "engine": entry.contender.engine,
+        "options": dict(entry.contender.options),
+        "device": entry.device,
+        "nworld": nworld,
+        "steps": nsteps,
+        "settle": scene.settle,
+        "noise": scene.noise,
+        "shake": scene.shake,
+        "seed": SEED,
+        "model": "generated" if scene.generated else scene.model,
+        "model_hash": model_hash(mjm),
+        "model_options": {
+            "timestep": opt.timestep,
+            "integrator": _name(mujoco.mjtIntegrator, opt.integrator),
+            "cone": _name(mujoco.mjtCone, opt.cone),
+            "jacobian": _name(mujoco.mjtJacobian, opt.jacobian),
+            "solver": _name(mujoco.mjtSolver, opt.solver),
+            "iterations": opt.iterations,
+            "ls_iterations": opt.ls_iterations,
+            "tolerance": opt.tolerance,
+            "ls_tolerance": opt.ls_tolerance,
+            "impratio": opt.impratio,
+            "disableflags": opt.disableflags,
+            "enableflags": opt.enableflags,
+        },
+        "sizes": {
+            **{name: int(getattr(mjm, name)) for name in ("nq", "nv", "nu", "nbody", "ngeom")},
+            **start.sizes,
+        },
+        "versions": versions(),
+    }
+
+
+def make_row(
+    scene: Scene,
+    start: Start,
+    measured: _Competitor,
+    nsteps: int,
+    times: Sequence[float],
+    copied: Sequence[float],
+    overhead: float,
+) -> Row:
+    """A row of results.
+
+    Args:
+      scene: what was measured.
+      start: of every round.
+      measured: the contender.
+      nsteps: steps in a round.
+      times: s of each round of the warm step.
+      copied: s of each round of the step with copies.
+      overhead: s of each round that are the suite's own.
+    """
+    simulation, entry = measured.simulation, measured.entry
+    nworld, health = simulation.nworld, simulation.health()
+    definition = define(scene, start, entry, nworld, nsteps)
+    per_step = spread(np.divide(times, nsteps))
+    speed = pace(1, nworld, simulation.mjm.opt.timestep, per_step["median"])
+    invalid = why_invalid(health)
+    iterations = [it.iterations for it in measured.counts if it.iterations is not None]
+    return {
+        "kind": "step",
+        "scene": scene.name,
+        "contender": entry.contender.name,
+        "engine": entry.contender.engine,
+        "options": dict(entry.contender.options),
+        "device": entry.device,
+        "nworld": nworld,
+        "family": scene.family,
+        "valid": invalid is None,
+        "invalid": invalid,
+        "time_per_step": per_step,
+        "time_per_step_copied": spread(np.divide(copied, nsteps)) if len(copied) else None,
+        "compile_seconds": simulation.compile_seconds,
+        "compiled_modules": measured.compiled,
+        "steps_per_second": speed.steps_per_second,
+        "realtime_factor": speed.realtime_factor,
+        "contacts": mean_and_p95(np.array([it.contacts for it in measured.counts])),
+        "rows": mean_and_p95(np.array([it.rows for it in measured.counts])),
+        "iterations": mean_and_max(np.array(iterations)) if iterations else None,
+        "host_memory": measured.host_memory,
+        "device_memory": measured.device_memory,
+        "diverged": health.ndiverged,
+        "overflow": list(health.overflow),
+        "overhead": overhead / min(times),
+        "series": definition_hash(definition),
+        "definition": definition,
+    }
