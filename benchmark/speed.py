@@ -131,7 +131,7 @@ class Yardstick:
     Two runs of an unchanged program differ by as much, where others use the machine too.
     """
 
-    NSTEPS = 500
+    NSTEPS = 4000
     MJCF = """<mujoco><worldbody><geom type="plane" size="1 1 1"/>
       <body pos="0 0 .3"><freejoint/><geom type="capsule" size=".05 .1"/>
         <body pos="0 0 .2"><joint/><geom size=".05"/></body></body>
