@@ -341,7 +341,9 @@ class _MjcSimulation(Simulation):
     """
 
     _RECORD_BYTES = 16 << 20  # states kept per call, to find the step at which one diverged
-    _DRAW_AHEAD = 256  # steps of noise drawn at once, since a draw costs as much as some steps
+    # Steps of noise drawn at once when few are asked for at a time, since a draw costs as much as
+    # some steps; doubled from draw to draw.
+    _DRAW_AHEAD = 256
 
     def __init__(self, mjm: mujoco.MjModel, nworld: int, noise: ControlNoise, remember: float):
         self.mjm, self.engine, self.device, self.nworld = mjm, "mjc", "cpu", nworld
@@ -412,7 +414,8 @@ class _MjcSimulation(Simulation):
         """Controls of the next steps, (nworld, block, nu)."""
         start = self.nstep - self._drawn_from
         if not 0 <= start <= self._drawn.shape[1] - block:
-            self._drawn = self._draw(max(block, min(self._DRAW_AHEAD, self._block)))
+            ahead = min(2 * self._drawn.shape[1], self._DRAW_AHEAD, self._block)
+            self._drawn = self._draw(max(block, ahead))
             self._drawn_from, start = self.nstep, 0
         return np.ascontiguousarray(self._drawn[:, start : start + block])
 

@@ -191,6 +191,7 @@ def test_stream(
         "valid": True,
         "invalid": None,
         "time_per_step": spread([seconds / STREAM_STEPS for seconds in times]),
+        "yardstick": None,
         "over_none": spread(round_ratios(times, stream_times["none"])),
         "series": definition_hash(definition),
         "definition": definition,

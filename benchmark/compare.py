@@ -4,8 +4,10 @@
     python benchmark/compare.py OLD.json NEW.json --ratio 1.1
     python benchmark/compare.py OLD.json NEW.json --ranks
 
-Rows are compared where their definitions agree, by the ratio of medians. A row beyond the ratio is
-slower, unless the rounds of both runs overlap by their quartiles; then nothing is known.
+Rows are compared where their definitions agree, by the ratio of medians. A row is slower when it is
+beyond the ratio by the clock, and in units of the yardstick that was measured with it too, since a
+machine that was slower is no slower program, and when the rounds of both runs do not overlap by
+their quartiles. Where only some of that holds, nothing is known.
 
 Exit status: 0 alike, 1 slower (with --ranks: other ranks), 2 wrong use.
 """
@@ -57,12 +59,14 @@ class Verdict:
       kind: "slower", "faster", "alike", "unclear", or "not compared".
       ratio: median of the new run over that of the old one; None where not compared.
       detail: why it was not compared.
+      drift: the yardstick of the new run over that of the old one.
     """
 
     key: Key
     kind: str
     ratio: float | None = None
     detail: str = ""
+    drift: float = 1.0
 
 
 def compare(old: Sequence[Row], new: Sequence[Row], limit: float) -> list[Verdict]:
@@ -89,13 +93,19 @@ def _judge(key: Key, old: Row | None, new: Row | None, limit: float) -> Verdict:
         changed = "; ".join(differences(old["definition"], new["definition"]))
         return Verdict(key, "not compared", detail=f"another series: {changed}")
     one, other = old["time_per_step"], new["time_per_step"]
+    drift = 1.0
+    if key[2] == "cpu" and old["yardstick"] and new["yardstick"]:
+        drift = new["yardstick"] / old["yardstick"]
     ratio = other["median"] / one["median"]
+    both = (ratio, ratio / drift)
     kind = "alike"
-    if ratio > limit:
-        kind = "slower" if other["q1"] > one["q3"] else "unclear"
-    elif ratio < 1.0 / limit:
-        kind = "faster" if other["q3"] < one["q1"] else "unclear"
-    return Verdict(key, kind, ratio)
+    if max(both) > limit:
+        apart = other["q1"] / max(1.0, drift) > one["q3"]
+        kind = "slower" if min(both) > limit and apart else "unclear"
+    elif min(both) < 1.0 / limit:
+        apart = other["q3"] / min(1.0, drift) < one["q1"]
+        kind = "faster" if max(both) < 1.0 / limit and apart else "unclear"
+    return Verdict(key, kind, ratio, drift=drift)
 
 
 # ------------------------------------------------------------------------------------------ ranks
@@ -241,13 +251,14 @@ def show_machines(console: Console, old: dict[str, Any], new: dict[str, Any]) ->
 
 def show_comparison(console: Console, verdicts: Sequence[Verdict], limit: float) -> bool:
     """Print the verdicts; whether a row is slower."""
-    table = Table("row", f"new / stored, limit {limit:g}", "", box=MARKDOWN)
+    table = Table("row", f"new / stored, limit {limit:g}", "in yardsticks", "verdict", box=MARKDOWN)
     for verdict in sorted(verdicts, key=lambda it: -(it.ratio or 0.0)):
-        ratio = f"{verdict.ratio:.3f}" if verdict.ratio else ""
+        ratios = ["", ""]
+        if verdict.ratio:
+            ratios = [f"{verdict.ratio:.3f}", f"{verdict.ratio / verdict.drift:.3f}"]
         said = verdict.kind.upper() if verdict.kind == "slower" else verdict.kind
-        table.add_row(
-            name_of(verdict.key), ratio, f"{said}: {verdict.detail}" if verdict.detail else said
-        )
+        told = f"{said}: {verdict.detail}" if verdict.detail else said
+        table.add_row(name_of(verdict.key), *ratios, told)
     console.print(table)
     ratios = [verdict.ratio for verdict in verdicts if verdict.ratio]
     slower = sum(verdict.kind == "slower" for verdict in verdicts)

@@ -125,6 +125,29 @@ class Idle:
     def synchronize(self) -> None: ...
 
 
+class Yardstick:
+    """A fixed piece of work, bare MuJoCo C on one core: what it takes is how fast the machine is.
+
+    Two runs of an unchanged program differ by as much, where others use the machine too.
+    """
+
+    NSTEPS = 4000
+    MJCF = """<mujoco><worldbody><geom type="plane" size="1 1 1"/>
+      <body pos="0 0 .3"><freejoint/><geom type="capsule" size=".05 .1"/>
+        <body pos="0 0 .2"><joint/><geom size=".05"/></body></body>
+    </worldbody></mujoco>"""
+
+    def __init__(self) -> None:
+        self._mjm = mujoco.MjModel.from_xml_string(self.MJCF)
+        self._mjd = mujoco.MjData(self._mjm)
+
+    def restore(self) -> None:
+        mujoco.mj_resetData(self._mjm, self._mjd)
+
+    def run(self) -> None:
+        mujoco.mj_step(self._mjm, self._mjd, self.NSTEPS)
+
+
 # --------------------------------------------------------------------------------------- one group
 
 
@@ -239,16 +262,18 @@ def measure_group(
     prepare = {name: functools.partial(start.restore, it) for name, it in simulations.items()}
     run = {name: functools.partial(advance, it, nsteps) for name, it in simulations.items()}
     observe = {name: each.observe for name, each in competitors.items()}
-    idle = {"idle": functools.partial(advance, Idle(), nsteps)}
-    nothing = {"idle": lambda: None}
-    times = interleaved_times(run | idle, rounds, prepare | nothing, observe | nothing, clock=clock)
+    yardstick = Yardstick()
+    own = {"idle": functools.partial(advance, Idle(), nsteps), "yardstick": yardstick.run}
+    before = {"idle": lambda: None, "yardstick": yardstick.restore}
+    after = dict.fromkeys(own, lambda: None)
+    times = interleaved_times(run | own, rounds, prepare | before, observe | after, clock=clock)
     copy = {
         name: functools.partial(advance_copying, it, nsteps) for name, it in simulations.items()
     }
     copied = interleaved_times(copy, copied_rounds, prepare, clock=clock)
-    overhead = float(np.median(times["idle"]))
+    own_times = {name: float(np.median(times[name])) for name in own}
     for name, each in competitors.items():
-        row = make_row(scene, start, each, nsteps, times[name], copied[name], overhead)
+        row = make_row(scene, start, each, nsteps, times[name], copied[name], own_times)
         found[name] = Measured(row, times[name])
         points.note(scene, each, row["time_per_step"]["median"])
     return found
@@ -308,7 +333,7 @@ def make_row(
     nsteps: int,
     times: Sequence[float],
     copied: Sequence[float],
-    overhead: float,
+    own: dict[str, float],
 ) -> Row:
     """A row of results.
 
@@ -319,7 +344,7 @@ def make_row(
       nsteps: steps in a round.
       times: s of each round of the warm step.
       copied: s of each round of the step with copies.
-      overhead: s of each round that are the suite's own.
+      own: s of a round of the suite's own competitors, "idle" and "yardstick".
     """
     simulation, entry = measured.simulation, measured.entry
     nworld, health = simulation.nworld, simulation.health()
@@ -352,7 +377,8 @@ def make_row(
         "device_memory": measured.device_memory,
         "diverged": health.ndiverged,
         "overflow": list(health.overflow),
-        "overhead": overhead / min(times),
+        "overhead": own["idle"] / min(times),
+        "yardstick": own["yardstick"],
         "series": definition_hash(definition),
         "definition": definition,
     }

@@ -370,6 +370,7 @@ def row_of(contender: str, median: float, noise: float = 0.01, **more) -> measur
         "valid": True,
         "invalid": None,
         "time_per_step": times,
+        "yardstick": 1.0,
         "series": measuring.definition_hash(definition),
         "definition": definition,
         **more,
@@ -386,6 +387,13 @@ def test_rows_are_judged_by_the_ratio_of_medians():
     assert kinds(old, [row_of("a", 1.16)]) == ["slower"]
     assert kinds(old, [row_of("a", 1.16)], limit=1.2) == ["alike"]
     assert kinds(old, [row_of("a", 0.8)]) == ["faster"]
+
+
+def test_a_machine_that_was_not_as_fast_proves_nothing():
+    old = [row_of("a", 1.0)]
+    assert kinds(old, [row_of("a", 1.4, yardstick=1.4)]) == ["unclear"]
+    assert kinds(old, [row_of("a", 0.84, yardstick=0.7)]) == ["unclear"]
+    assert kinds(old, [row_of("a", 1.4, yardstick=1.1)]) == ["slower"]
 
 
 def test_rounds_that_overlap_prove_nothing():
@@ -428,13 +436,18 @@ def test_wrong_use_of_the_comparison_ends_in_one_line(tmp_path):
 # --------------------------------------------------------------------------------- the whole suite
 
 
+def suite(path: Path, *options: str) -> list[str]:
+    """The command that runs the suite, with its results at a path."""
+    return [
+        *(sys.executable, "-m", "pytest", "-c", "benchmark/pytest.ini", "benchmark"),
+        *("--level=quick", "--rounds=4", f"--benchmark-json={path}", *options),
+    ]
+
+
 def run_suite(tmp_path: Path, *options: str) -> tuple[subprocess.CompletedProcess, dict]:
     path = tmp_path / "run.json"
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-c", "benchmark/pytest.ini", "benchmark"),
-            *("--level=quick", "--rounds=4", f"--benchmark-json={path}", *options),
-        ],
+        suite(path, "-q", *options),
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -467,6 +480,18 @@ def test_the_suite_writes_pytest_benchmarks_json_with_its_rows(tmp_path):
     )
     assert listed.returncode == 0, listed.stderr
     assert "pendula-64-cpu-mjc" in listed.stdout
+
+
+def test_a_suite_that_is_told_to_stop_keeps_what_was_measured(tmp_path):
+    path = tmp_path / "run.json"
+    command = suite(path, "-v", "--scenes=pendula;humanoid;hand", "--contenders=mjc")
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as running:
+        next(line for line in running.stdout if "PASSED" in line)
+        running.terminate()
+        running.stdout.read()
+        running.wait(timeout=60)
+    assert running.returncode == 2
+    assert 1 <= len(json.loads(path.read_text())["benchmarks"]) < 6
 
 
 @pytest.mark.engine
