@@ -47,7 +47,7 @@ test-slow: venv ## run the tests that take a minute or more
 doctor: venv ## report what this machine can do, and what would mend each lack
 	$(BIN)/python doctor.py
 
-bench: venv ## measure the speed of the engines, to benchmark/results/ (8 minutes)
+bench: venv ## measure the speed of the engines, to benchmark/results/ (about 5 minutes)
 	$(SPEED) --level standard
 
 bench-quick: venv ## the same, a one-minute cut

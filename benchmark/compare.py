@@ -6,8 +6,8 @@
 
 Rows are compared where their definitions agree, by the ratio of medians. A row is slower when it is
 beyond the ratio by the clock, and in units of the yardstick that was measured with it too, since a
-machine that was slower is no slower program, and when the rounds of both runs do not overlap by
-their quartiles. Where only some of that holds, nothing is known.
+machine that was slower is no slower program, and when the 95 % intervals of both medians do not
+overlap. Where only some of that holds, nothing is known.
 
 Exit status: 0 alike, 1 slower (with --ranks: other ranks), 2 wrong use.
 """
@@ -27,7 +27,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmark.measuring import Row, differences
+from benchmark.measuring import Row, differences, median_interval
 from engines import REPOSITORY
 from errors import SettingError
 
@@ -100,10 +100,10 @@ def _judge(key: Key, old: Row | None, new: Row | None, limit: float) -> Verdict:
     both = (ratio, ratio / drift)
     kind = "alike"
     if max(both) > limit:
-        apart = other["q1"] / max(1.0, drift) > one["q3"]
+        apart = median_interval(other)[0] / max(1.0, drift) > median_interval(one)[1]
         kind = "slower" if min(both) > limit and apart else "unclear"
     elif min(both) < 1.0 / limit:
-        apart = other["q3"] / min(1.0, drift) < one["q1"]
+        apart = median_interval(other)[1] / min(1.0, drift) < median_interval(one)[0]
         kind = "faster" if max(both) < 1.0 / limit and apart else "unclear"
     return Verdict(key, kind, ratio, drift=drift)
 

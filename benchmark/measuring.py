@@ -77,9 +77,15 @@ class RecordedClock:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, quartiles and extremes."""
+    """Number, median, quartiles and extremes."""
     low, q1, median, q3, high = map(float, np.percentile(values, (0, 25, 50, 75, 100)))
-    return {"median": median, "q1": q1, "q3": q3, "min": low, "max": high}
+    return {"n": len(values), "median": median, "q1": q1, "q3": q3, "min": low, "max": high}
+
+
+def median_interval(found: Mapping[str, float]) -> tuple[float, float]:
+    """Where the median of a `spread` lies with 95 %: the notch of a box plot (McGill, 1978)."""
+    half = 1.57 * (found["q3"] - found["q1"]) / math.sqrt(found["n"])
+    return found["median"] - half, found["median"] + half
 
 
 def median_and_quartiles(values: Sequence[float], digits: int = 2) -> str:

@@ -332,7 +332,7 @@ def runs() -> dict[str, dict]:
     scene = dataclasses.replace(BY_NAME["pendula"], name="pendula of a test")
     kinds = {"stored": Contender, "unchanged": Contender, "slowed": Slowed}
     entries = [speed.Entry(kind(name, "mjc", {}), "cpu") for name, kind in kinds.items()]
-    found = measure(scene, *entries, rounds=31, clock=time.process_time)
+    found = measure(scene, *entries, rounds=41, clock=time.process_time)
     documents = {}
     for name, measured in zip(kinds, found.values(), strict=True):
         row = copy.deepcopy(measured.row)
