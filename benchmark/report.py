@@ -34,7 +34,7 @@ SUITES = {"speed/1": "speed", "fidelity/1": "fidelity"}
 NUMBER, ANY_NUMBER, TEXT = (int, float), (int, float, type(None)), (str,)
 ANY_TEXT = (str, type(None))
 SPREAD = {"median": NUMBER, "q1": NUMBER, "q3": NUMBER}
-MEAN = {"mean": NUMBER}
+MEAN = {"mean": NUMBER, "p95": NUMBER}
 DOCUMENT = {"date": TEXT, "commit": TEXT, "command": TEXT, "level": TEXT, "machine": {"cpu": TEXT}}
 NAMES = {"scene": TEXT, "contender": TEXT, "device": TEXT, "engine": TEXT}
 STEP = {
@@ -127,7 +127,7 @@ def load(path: Path) -> dict[str, Any]:
         raise SettingError("report", f"{str(path)!r} is of neither suite: {', '.join(SUITES)}")
     check(document, DOCUMENT, path.name)
     lists = {"speed": ("benchmarks", "skipped"), "fidelity": ("rows", "stability", "skipped")}
-    check(document, {key: (list,) for key in lists[suite]}, path.name)
+    check(document, dict.fromkeys(lists[suite], (list,)), path.name)
     for number, row in enumerate(document["skipped"]):
         check(row, SKIP, f"{path.name}, skipped {number}")
     if suite == "speed":
@@ -149,7 +149,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def merge(sources: Sequence[tuple[str, dict[str, Any]]]) -> Results:
-    """Of a scene in several files of a suite, the last one's; not rows of both, which took no turns."""
+    """Of a scene in several files of a suite, the last one's rows: those of two took no turns."""
     parts: dict[str, dict[str, dict[str, list[Row]]]] = {"speed": {}, "fidelity": {}}
     for _, document in sources:
         suite = SUITES[document["format"]]
@@ -183,7 +183,7 @@ def newest(folder: Path) -> list[Path]:
       SettingError: there are none.
     """
     found = []
-    for suite, target in (("speed", "make bench"), ("fidelity", "make fidelity")):
+    for suite in SUITES.values():
         paths = sorted(folder.glob(f"{suite}-*.json"), key=lambda path: path.stat().st_mtime)
         found += paths[-1:]
     if not found:
@@ -336,11 +336,19 @@ def _error_cell(ranking: Ranking, it: Standing | None) -> str:
     if it is None:
         return "-"
     if it.rank is None:
-        return "invalid" if it.value is None else plain(it.reason)
-    value = standings.quantity(it.value, ranking.unit)
-    if it.rank == 1:
-        return f"**{value}**"
-    return f"{value} (x{standings.times(it.ratio)})"
+        return _unranked(it)
+    value = plain(standings.quantity(it.value, ranking.unit))
+    return f"**{value}**" if it.rank == 1 else f"{value} ({_ratio(ranking, it, 'x')})"
+
+
+def _unranked(it: Standing) -> str:
+    return "none" if it.reason == standings.NO_VALUE else "invalid"
+
+
+def _ratio(ranking: Ranking, it: Standing, sign: str = "\N{MULTIPLICATION SIGN} ") -> str:
+    """How many times the best; a best error that counts as none makes it a lower bound."""
+    bound = "\N{GREATER-THAN OR EQUAL TO} " if ranking.ranked[0].value < ranking.floor else ""
+    return f"{bound}{sign}{standings.times(it.ratio)}"
 
 
 def summarise(story: Story) -> str:
@@ -375,13 +383,13 @@ def summarise(story: Story) -> str:
                 for fit in contacts
             ],
         )
-    told += ["Invalid, never ranked:", ""]
+    told += ["Invalid or without a value, never ranked:", ""]
     told += [f"- {plain(f'{where}: {who}: {why}')}" for where, who, why in invalid(story)] or [
         "- nothing"
     ]
     told += ["", "Skipped:", ""]
     told += [
-        f"- {plain(f'{who}: {count} rows ({where}): {reason}')}"
+        f"- {plain(f'{who}: {count} of {where}: {reason}')}"
         for reason, who, count, where in standings.told_skips(story.results.skipped)
     ] or ["- nothing"]
     return "\n".join(told) + "\n"
@@ -483,6 +491,7 @@ def legend(story: Story, colours: dict[str, str]) -> Markup:
             element("span", label, class_="chip", style=f"background:{colours[label]}")
             for label in story.labels
         ),
+        class_="legend",
     )
 
 
@@ -518,10 +527,8 @@ def _ranked_cell(
     ranking: Ranking, it: Standing, colour: str, cell: Callable[[Ranking, Standing], Markup]
 ) -> Markup:
     if it.rank is None:
-        return element(
-            "td", "invalid" if it.value is None else "none", class_="bad", title=it.reason
-        )
-    if it.rank == 1 and ranking.undecided and len(ranking.ranked) > 1:
+        return element("td", _unranked(it), class_="bad", title=it.reason)
+    if ranking.undecided:
         return element("td", cell(ranking, it), class_="tie")
     if it.rank == 1:
         return element("td", cell(ranking, it), class_="best", style=f"background:{colour}")
@@ -532,20 +539,19 @@ def _ranked_cell(
 
 
 def speed_cell(ranking: Ranking, it: Standing) -> Markup:
+    contacts = "" if it.contacts is None else f"{it.contacts:,.0f} contacts"
     time = standings.quantity(it.value, ranking.unit)
-    contacts = "" if it.contacts is None else f", {it.contacts:.0f} contacts"
-    main = time if it.rank == 1 else f"\N{MULTIPLICATION SIGN} {standings.times(it.ratio)}"
-    small = contacts[2:] if it.rank == 1 else time + contacts
-    return joined([element("b", main), " ", element("small", small)])
+    if it.rank == 1:
+        return joined([element("b", time), " ", element("small", contacts)])
+    small = element("small", ", ".join(filter(None, (time, contacts))))
+    return joined([element("b", _ratio(ranking, it)), " ", small])
 
 
 def error_cell(ranking: Ranking, it: Standing) -> Markup:
     value = standings.quantity(it.value, ranking.unit)
     if it.rank == 1:
         return element("b", value)
-    more = "\N{GREATER-THAN OR EQUAL TO} " if ranking.ranked[0].value < ranking.floor else ""
-    ratio = f"{more}\N{MULTIPLICATION SIGN} {standings.times(it.ratio)}"
-    return joined([element("b", ratio), " ", element("small", value)])
+    return joined([element("b", _ratio(ranking, it)), " ", element("small", value)])
 
 
 def tally_table(story: Story, colours: dict[str, str]) -> Markup:
@@ -581,47 +587,37 @@ def tally_table(story: Story, colours: dict[str, str]) -> Markup:
 
 def speed_details(rows: Iterable[Row]) -> Markup:
     """Every row of the speed suite, with the three times apart."""
-    head = (
-        "scene|worlds|contender|step, median (quartiles)|step and copy|compilation, s|steps/s|"
-        "times real time|contacts, mean (95 %)|rows|iterations|host memory, MB|device memory, MB"
-    ).split("|")
+    head = [
+        *("scene", "worlds", "contender", "step, median (quartiles)", "step and copy"),
+        *("compilation, s", "steps/s", "times real time", "contacts, mean (95 %)"),
+        *("rows, mean (95 %)", "iterations", "host memory, MB", "device memory, MB"),
+    ]
 
-    def number(value: object) -> str:
-        return standings.significant(value) if isinstance(value, (int, float)) else "-"
+    def number(value: object, scale: float = 1.0) -> str:
+        return standings.significant(value * scale) if isinstance(value, (int, float)) else "-"
 
-    def spread(of: object, low: str, high: str, middle: str) -> str:
+    def numbers(of: object, form: str, scale: float = 1.0) -> str:
         if not isinstance(of, dict):
             return "-"
-        return f"{number(of.get(middle))} ({number(of.get(low))} to {number(of.get(high))})"
-
-    def part(of: object, key: str) -> object:
-        return of.get(key) if isinstance(of, dict) else None
-
-    def micro(of: object) -> object:
-        numbers = (
-            {k: 1e6 * v for k, v in of.items() if isinstance(v, (int, float))}
-            if isinstance(of, dict)
-            else None
-        )
-        return numbers
+        return form.format(**{key: number(value, scale) for key, value in of.items()})
 
     lines = []
     for row in rows:
-        memory = [row.get("host_memory"), row.get("device_memory")]
         lines.append(
             (
                 row["scene"],
                 f"{row['nworld']:,}",
                 label_of(row) + ("" if row["valid"] else " (INVALID)"),
-                spread(micro(row["time_per_step"]), "q1", "q3", "median") + " us",
-                spread(micro(row.get("time_per_step_copied")), "q1", "q3", "median") + " us",
+                numbers(row["time_per_step"], "{median} ({q1} to {q3}) us", 1e6),
+                numbers(row.get("time_per_step_copied"), "{median} ({q1} to {q3}) us", 1e6),
                 number(row.get("compile_seconds")),
                 number(row.get("steps_per_second")),
                 number(row.get("realtime_factor")),
-                f"{number(row['contacts']['mean'])} ({number(row['contacts'].get('p95'))})",
-                f"{number(part(row.get('rows'), 'mean'))} ({number(part(row.get('rows'), 'p95'))})",
-                number(part(row.get("iterations"), "mean")),
-                *(number(it / 1e6) if isinstance(it, (int, float)) else "-" for it in memory),
+                numbers(row["contacts"], "{mean} ({p95})"),
+                numbers(row.get("rows"), "{mean} ({p95})"),
+                numbers(row.get("iterations"), "{mean}"),
+                number(row.get("host_memory"), 1e-6),
+                number(row.get("device_memory"), 1e-6),
             )
         )
     return table(head, lines, "details")
@@ -641,22 +637,22 @@ def stream_table(rows: Iterable[Row]) -> Markup:
     )
 
 
-def worse_table(story: Story) -> Markup:
-    """Every quantity in which comfree's error is larger than the best of MuJoCo's."""
-    lines = []
-    for subject, peer in standings.opponents(story.results.errors):
-        lines += [
-            (
-                accuracy_row(it.ranking),
-                subject,
-                standings.quantity(it.subject.value, it.ranking.unit),
-                peer,
-                standings.quantity(it.peer.value, it.ranking.unit),
-                f"{'at least ' if it.at_least else ''}{standings.times(it.ratio)}",
-            )
-            for it in standings.shortfalls(story.accuracy, subject, peer)
-        ]
-    return table(("error of", "", "", "against", "", "times"), lines)
+def worse_details(story: Story) -> Markup:
+    """Every quantity in which comfree's error is the larger."""
+    lines = [
+        (
+            accuracy_row(it.ranking),
+            f"{it.subject.label}: {standings.quantity(it.subject.value, it.ranking.unit)}",
+            f"{it.peer.label}: {standings.quantity(it.peer.value, it.ranking.unit)}",
+            f"{'at least ' if it.at_least else ''}{standings.times(it.ratio)}",
+        )
+        for pair in standings.opponents(story.results.errors)
+        for it in standings.shortfalls(story.accuracy, *pair)
+    ]
+    if not lines:
+        return Markup()
+    summary = element("summary", f"All {len(lines)} larger errors")
+    return element("details", summary, table(("error of", "", "against", "times"), lines))
 
 
 def curve_sections(story: Story, colours: dict[str, str]) -> list[Markup]:
@@ -693,19 +689,37 @@ def _has_points(curve: Curves) -> bool:
 STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1500px;
   padding: 0 1rem; color: #222; background: #fff }
-h1 { margin: 0; font-size: 1.5rem } h2 { margin: 2rem 0 .5rem; border-bottom: 2px solid #ddd }
-h3 { margin: .3rem 0 } h3 small { font-weight: normal; color: #666 }
-small { color: #555; font-size: .82em } .lead li { font-size: 1.08rem; margin: .2rem 0 }
-table { border-collapse: collapse } th, td { padding: .18rem .55rem; text-align: left;
-  border-bottom: 1px solid #e6e6e6; white-space: nowrap } th { font-size: .9em }
-.wide { overflow-x: auto } .tally td { font-size: 1.05rem; padding: .35rem .8rem }
-.ranking td { min-width: 6.5em } .scene { font-weight: 600 } .ranking td.about { color: #555;
-  white-space: normal; min-width: 5em }
-td.best, td.best small { color: #fff } td.tie { background: #eee } td.bad { color: #a00 }
-.chip { color: #fff; border-radius: 1em; padding: .1em .8em; margin-right: .5em; font-weight: 600 }
-.columns { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem } .figure { border: 1px solid #e2e2e2;
-  border-radius: 6px; padding: .6rem } svg { max-width: 100%; height: auto }
+h1 { margin: 0; font-size: 1.5rem }
+h2 { margin: 2rem 0 .5rem; border-bottom: 2px solid #ddd }
+h3 { margin: .3rem 0 }
+h3 small { font-weight: normal; color: #666 }
+small { color: #555; font-size: .82em }
+.source { color: #555; font-size: .86em }
+.lead li { font-size: 1.08rem; margin: .2rem 0 }
+table { border-collapse: collapse }
+th, td { padding: .18rem .55rem; text-align: left; border-bottom: 1px solid #e6e6e6;
+  white-space: nowrap }
+th { font-size: .9em }
+.wide { overflow-x: auto }
+section { min-width: 0; max-width: 100%; box-sizing: border-box }
+p, li, h3 { overflow-wrap: anywhere }
+.tally td { font-size: 1.05rem; padding: .35rem .8rem }
+.ranking { font-size: .86em }
+.ranking td { min-width: 5.5em; padding: .15rem .4rem }
+.ranking td.scene { font-weight: 600 }
+.ranking td.about { color: #555; white-space: normal; min-width: 4em; max-width: 17em }
+td.best, td.best small { color: #fff }
+td.tie { background: #eee }
+td.bad { color: #a00 }
+.chip { color: #fff; border-radius: 1em; padding: .1em .8em; margin-right: .5em;
+  font-weight: 600 }
+.columns { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start }
+.figure { border: 1px solid #e2e2e2; border-radius: 6px; padding: .6rem; width: min-content;
+  min-width: 20rem; max-width: 100%; overflow-x: auto }
+.legend { position: sticky; top: 0; background: #fff; padding: .5rem 0; z-index: 1 }
+svg { max-width: 100%; height: auto }
+.figure svg { max-width: none }
 code { background: #f3f3f3; padding: .1em .3em; white-space: pre-wrap }
 """
 
@@ -740,32 +754,29 @@ def render(story: Story) -> str:
         ),
         element("h2", "Where comfree is worse than MuJoCo"),
         bullets(worse(story)),
+        worse_details(story),
         element("h2", "Who wins where"),
         element(
             "p",
-            f"Filled: the best; all that are within {100 * (TIE - 1):.0f} % of it share that. Bars: "
-            "how many times the best, on a logarithmic scale to 1,000. Grey: no difference. "
+            f"Filled: the best; all that are within {100 * (TIE - 1):.0f} % of it share that. "
+            "Bars: how many times the best, on a logarithmic scale to 1,000. "
+            "Grey: no difference, or nobody to compare with. "
             "Errors up to ",
             ", ".join(
-                standings.quantity(limit, unit) or str(limit)
+                f"{100 * limit:g} %" if unit == "%" else f"{limit:g} {unit}".rstrip()
                 for unit, limit in standings.NEGLIGIBLE.items()
             ),
             " count as none. Invalid rows do not rank.",
         ),
         element("div", *_ranking_sections(story, colours), class_="columns"),
     ]
-    if story.accuracy:
-        parts += [
-            element("h3", "All errors in which comfree's is the larger"),
-            worse_table(story),
-        ]
     parts += _curve_part(story, colours)
     parts += _scaling_part(story, colours)
     parts += _stability_part(story)
     streams = [row for row in results.speed if row["kind"] == "stream"]
     parts += [element("h2", "What streaming and recording cost")]
     parts += [stream_table(streams) if streams else element("p", "Not measured: make bench.")]
-    parts += [element("h2", "Invalid, never ranked")]
+    parts += [element("h2", "Invalid or without a value, never ranked")]
     parts += [table(("where", "who", "why"), invalid(story)) if invalid(story) else "Nothing."]
     skips = standings.told_skips(results.skipped)
     parts += [element("h2", "Skipped")]
@@ -818,8 +829,9 @@ def _curve_part(story: Story, colours: dict[str, str]) -> list[Markup]:
     if not story.curves:
         return [title, element("p", "Not measured: make fidelity.")]
     text = (
-        "Down and left is better. A point per timestep, with the timestep in ms beside it; the error "
-        "is that of the worst variant. Hollow points on the dotted line: no error worth the name."
+        "Down and left is better. A point per timestep, with the timestep in ms beside it; the "
+        "error is that of the worst variant. Hollow points on the dotted line: errors that count "
+        "as none."
     )
     return [
         title,

@@ -51,13 +51,14 @@ def _pyplot() -> ModuleType:
             "axes.spines.right": False,
             "axes.grid": True,
             "grid.color": "#e4e4e4",
-            "figure.max_open_warning": 0,
+            "figure.constrained_layout.h_pad": 0.1,
+            "figure.constrained_layout.w_pad": 0.1,
         }
     )
     return pyplot
 
 
-def _svg(pyplot: ModuleType, figure: object, title: str) -> str:
+def _svg(pyplot: ModuleType, figure: object) -> str:
     """The figure as an SVG element, which refers to nothing outside itself."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -111,7 +112,7 @@ def draw_curves(found: Sequence[Curves], colours: Mapping[str, str]) -> str:
         axes.set_axis_off()
     for axes, curve in zip(all_axes.flat, found, strict=False):
         _draw_panel(axes, curve, colours)
-    return _svg(pyplot, figure, found[0].scene)
+    return _svg(pyplot, figure)
 
 
 def _draw_panel(axes: object, curve: Curves, colours: Mapping[str, str]) -> None:
@@ -153,7 +154,7 @@ def _draw_panel(axes: object, curve: Curves, colours: Mapping[str, str]) -> None
         axes.set_ylim(middle / 4, middle * 4)
     _plain(axes)
     if lowest:
-        axes.axhline(floor, color="#999", linewidth=0.8, linestyle=":", zorder=0)
+        axes.axhline(floor, color="#666", linewidth=1.0, linestyle=":", zorder=0)
     unit = curve.unit or "fraction"
     axes.set_title(curve.quantity, loc="left")
     axes.set_ylabel(f"error, {unit}")
@@ -166,6 +167,7 @@ def _draw_panel(axes: object, curve: Curves, colours: Mapping[str, str]) -> None
 def draw_scaling(fits: Sequence[Row], colours: Mapping[str, str]) -> str:
     """Time per step over contacts or worlds: a panel per scene, with the fitted slopes."""
     pyplot = _pyplot()
+    contacts = fits[0]["against"] == "contacts"
     scenes = list(dict.fromkeys(fit["scene"] for fit in fits))
     columns = min(3 if len(scenes) > 4 else 2, len(scenes))
     lines = -(-len(scenes) // columns)
@@ -184,16 +186,15 @@ def draw_scaling(fits: Sequence[Row], colours: Mapping[str, str]) -> str:
             if fit["scene"] == scene:
                 label = label_of(fit)
                 x, y = zip(*fit["points"], strict=True)
-                slope = (fit["fit_from_100"] or fit["fit"])["slope"]
-                axes.plot(
-                    x, [1e3 * v for v in y], label=f"{label}: {slope:.2f}", **_style(label, colours)
-                )
+                fitted = fit["fit_from_100"] or fit["fit"]
+                few = contacts and not fit["fit_from_100"]
+                told = f"{label}: {fitted['slope']:.2f}{' (all sizes)' if few else ''}"
+                axes.plot(x, [1e3 * v for v in y], label=told, **_style(label, colours))
         axes.set_xscale("log")
         axes.set_yscale("log")
         _plain(axes)
         axes.set_title(scene, loc="left")
-        contacts = fits[0]["against"] == "contacts"
         axes.set_xlabel("contacts" if contacts else "worlds")
         axes.set_ylabel("ms per step")
         axes.legend(title="slope from 100 on" if contacts else "slope", frameon=False, fontsize=8)
-    return _svg(pyplot, figure, "scaling")
+    return _svg(pyplot, figure)

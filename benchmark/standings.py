@@ -17,6 +17,7 @@ TIMESTEP = 0.002  # s; accuracy is ranked at it, or at the nearest that most con
 # An error up to this is none: nobody would choose an engine by it. By unit, "%" where relative.
 NEGLIGIBLE = {"%": 1e-3, "mm": 1e-2, "mm/s": 1e-2, "s": 1e-2, "": 1e-3}
 STEP_TIME = "s/step"
+NO_VALUE = "no value to measure"  # e.g. the slip of what was never held
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +173,7 @@ def curves(rows: Iterable[Row]) -> list[Curves]:
     units: dict[tuple[str, str], str] = {}
     for label, timestep in sorted(runs, key=lambda key: key[1]):
         for key, row in headlines(runs[label, timestep]).items():
-            reason = row["invalid"] or ("" if row["error"] is not None else "no value to measure")
+            reason = row["invalid"] or ("" if row["error"] is not None else NO_VALUE)
             point = Point(timestep, row["cost"], row["error"], reason)
             found.setdefault(key, {}).setdefault(label, []).append(point)
             units[key] = "%" if row["error_kind"] == "relative" else row["unit"]
@@ -322,7 +323,7 @@ def unstable(stability: Iterable[Row]) -> list[Row]:
 
 
 def times(ratio: float) -> str:
-    """ "2.3", "1,720": how many times."""
+    """How many times: 2.3, or 1,720."""
     if not math.isfinite(ratio):
         return "infinitely many"
     return f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"
@@ -340,11 +341,12 @@ def quantity(value: float, unit: str) -> str:
     return f"{significant(value)} {unit}".rstrip()
 
 
-def significant(value: float, digits: int = 3) -> str:
+def significant(value: float) -> str:
     """Three digits, without an exponent where that reads well."""
     if value == 0 or not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.{digits}g}"
-    return f"{float(f'{value:.{digits}g}'):,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+        return f"{value:.3g}"
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
 
 
 def _listed(tally: Sequence[Tally], verb: str) -> str:
@@ -382,7 +384,7 @@ def accuracy_sentences(rankings: Sequence[Ranking]) -> list[str]:
 
 
 def timesteps(rankings: Iterable[Ranking]) -> str:
-    """ "h = 0.002 s", of accuracy."""
+    """Those of accuracy: h = 0.002 s."""
     found = sorted({it.timestep for it in rankings if it.timestep is not None})
     return "h = " + ", ".join(f"{timestep:g}" for timestep in found) + " s"
 
@@ -420,12 +422,13 @@ def unranked_sentences(rankings: Iterable[Ranking], subject: str, peer: str) -> 
 def stability_sentences(stability: Iterable[Row], subject: str, peer: str) -> list[str]:
     """Where a label needs a shorter timestep than another to survive."""
     largest = {(it["scene"], label_of(it)): it["largest_timestep"] for it in stability}
-    return [
-        f"{subject} survives {scene} up to "
-        f"{f'h = {ours:g} s' if ours else 'no timestep tried'}, {peer} up to h = {theirs:g} s."
-        for (scene, label), ours in largest.items()
-        if label == subject and (theirs := largest.get((scene, peer))) and (ours or 0.0) < theirs
-    ]
+    told = []
+    for (scene, label), ours in largest.items():
+        theirs = largest.get((scene, peer))
+        if label == subject and theirs and (ours or 0.0) < theirs:
+            how = f"up to h = {ours:g} s only" if ours else "at no timestep tried"
+            told.append(f"{subject} survives {scene} {how}, {peer} up to h = {theirs:g} s.")
+    return told
 
 
 def told_skips(skipped: Iterable[Row]) -> list[tuple[str, str, int, str]]:
