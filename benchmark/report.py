@@ -358,7 +358,8 @@ def summarise(story: Story) -> str:
         told += [
             f"{plain(SUITES[document['format']]).capitalize()}: {plain(made_with(document))}; "
             f"{plain(document['date'])}, commit {plain(document['commit'][:12])}, "
-            f"level {plain(document['level'])}. {plain(partial(document))}".rstrip(),
+            f"level {plain(document['level'])}: {plain(document['command'])}. "
+            f"{plain(partial(document))}".rstrip(),
             "",
         ]
     told += [f"- **{subject}.** {plain(text)}" for subject, text in headlines(story)] + [""]
@@ -389,7 +390,7 @@ def summarise(story: Story) -> str:
     ]
     told += ["", "Skipped:", ""]
     told += [
-        f"- {plain(f'{who}: {count} of {where}: {reason}')}"
+        f"- {plain(f'{who}: {count} row(s) of {where}: {reason}')}"
         for reason, who, count, where in standings.told_skips(story.results.skipped)
     ] or ["- nothing"]
     return "\n".join(told) + "\n"
