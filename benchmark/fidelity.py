@@ -472,7 +472,12 @@ class Sweep:
         try:
             with CompilationDisplay() as display:
                 return run.contender.make_simulation(
-                    mjm, self.device, run.nworld, run.scene.nconmax, run.scene.njmax, display.update
+                    mjm,
+                    self.device,
+                    run.nworld,
+                    run.scene.nconmax,
+                    run.scene.njmax,
+                    progress=display.update,
                 )
         finally:
             if self._signals:

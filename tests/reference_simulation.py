@@ -34,8 +34,20 @@ class ReferenceSimulation(engines.Simulation):
     def read(self, field: str, world: int = 0) -> np.ndarray:
         return np.array(getattr(self._mjd, field))
 
-    def write(self, field: str, values: npt.ArrayLike) -> None:
+    def read_all(self, field: str) -> np.ndarray:
+        return self.read(field)[None]
+
+    def write(self, field: str, values: npt.ArrayLike, world: int | None = None) -> None:
         getattr(self._mjd, field)[:] = np.reshape(values, -1)
+
+    def reset(self) -> None:
+        self._mjd, self.nstep = engines.initial_data(self.mjm), 0
+
+    def world_counts(self) -> engines.WorldCounts:
+        return engines.WorldCounts(np.zeros(1, int), np.array([self._rows]), None)
+
+    def _recent(self, world: int) -> tuple[int, np.ndarray]:
+        raise NotImplementedError
 
     def counts(self) -> engines.Counts:
         return engines.Counts(0, self._rows)
