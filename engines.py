@@ -685,6 +685,8 @@ class _WarpSimulation(Simulation):
         chosen = slice(None) if world is None else slice(world, world + 1)
         # In place, since the captured step knows these arrays.
         for array in (self._fields[field], *([self._ctrl] if field == "ctrl" else [])):
+            if not array.size:  # which Warp cannot slice
+                continue
             part = array[chosen]
             full = np.empty(part.numpy().shape, dtype=np.float32)
             full[:] = values

@@ -362,3 +362,16 @@ def test_engines_run_on_cuda():
         simulation.step(100)
         assert simulation.health() == engines.Health(None, 0, ())
         assert simulation.counts() == engines.Counts(contacts=4096, rows=4 * 4096)
+
+
+@pytest.mark.parametrize(
+    "engine", ["mjc", *(pytest.param(e, marks=pytest.mark.engine) for e in engines.ENGINES[1:])]
+)
+def test_every_field_can_be_written_also_where_the_model_has_none_of_it(engine):
+    mjm = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><body><freejoint/><geom size='.1'/></body></worldbody></mujoco>"
+    )
+    simulation = engines.make_simulation(mjm, engine, nworld=2)
+    for field in engines.STATE_FIELDS:
+        simulation.write(field, simulation.read(field, 1))
+        simulation.write(field, simulation.read(field, 1), world=1)
