@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -444,11 +445,17 @@ def suite(path: Path, *options: str) -> list[str]:
     ]
 
 
+def alone() -> dict[str, str]:
+    """The environment without what tells a program that xdist shares out its tests."""
+    return {name: value for name, value in os.environ.items() if "XDIST" not in name}
+
+
 def run_suite(tmp_path: Path, *options: str) -> tuple[subprocess.CompletedProcess, dict]:
     path = tmp_path / "run.json"
     done = subprocess.run(
         suite(path, "-q", *options),
         cwd=REPOSITORY,
+        env=alone(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -485,7 +492,9 @@ def test_the_suite_writes_pytest_benchmarks_json_with_its_rows(tmp_path):
 def test_a_suite_that_is_told_to_stop_keeps_what_was_measured(tmp_path):
     path = tmp_path / "run.json"
     command = suite(path, "-v", "--scenes=pendula;humanoid;hand", "--contenders=mjc")
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=alone(), stdout=subprocess.PIPE, text=True
+    ) as running:
         next(line for line in running.stdout if "PASSED" in line)
         running.terminate()
         running.stdout.read()
