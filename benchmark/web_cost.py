@@ -26,7 +26,6 @@ from pathlib import Path
 import click
 import msgspec
 import viser
-from ratios import median_and_spread
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +37,8 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 from browsing import HELLO, Browser  # noqa: E402
 from watching import free_port, wait_until  # noqa: E402
+
+from benchmark.measuring import median_and_quartiles, turns  # noqa: E402
 
 MODEL = "benchmark/test_data/primitives.xml"
 # Counts in the page: poses that reached it of the body that moved most often, since a body at rest
@@ -187,8 +188,8 @@ def main(rounds: int, nsteps: int) -> None:
         browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": COUNTER})
         for paced in (True, False):
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in audiences}
-            for turn in range(rounds):
-                for name in audiences[turn % 4 :] + audiences[: turn % 4]:
+            for order in turns(audiences, rounds):
+                for name in order:
                     runs[name].append(run_once(nsteps, paced, name, browser))
             table = Table(
                 "looked at by, paced" if paced else "looked at by, unpaced",
@@ -200,11 +201,11 @@ def main(rounds: int, nsteps: int) -> None:
             for name in audiences:
                 pairs = zip(runs[name], runs["no page"], strict=True)
                 row = [
-                    median_and_spread([one["steps"] / other["steps"] for one, other in pairs], 3)
+                    median_and_quartiles([one["steps"] / other["steps"] for one, other in pairs], 3)
                 ]
                 for what in ("updates", "frames"):
                     values = [run[what] for run in runs[name] if run.get(what)]
-                    row.append(median_and_spread(values, 1) if len(values) > 1 else "")
+                    row.append(median_and_quartiles(values, 1) if len(values) > 1 else "")
                 table.add_row(name, *row)
             console.print(table)
         browser.close()

@@ -185,6 +185,21 @@ def test_a_machine_that_only_watches_needs_no_warp():
     assert run([sys.executable, "-c", code]).returncode == 0
 
 
+MAIN = 'if __name__ == "__main__":'
+BENCHMARKS = [
+    str(path.relative_to(REPOSITORY))
+    for path in sorted((REPOSITORY / "benchmark").glob("*.py"))
+    if MAIN in path.read_text()
+]
+
+
+@pytest.mark.parametrize("program", BENCHMARKS)
+def test_every_benchmark_starts(program):
+    done = run([sys.executable, program, "--help"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: ")
+
+
 def test_doctor_reports_what_this_machine_can_do():
     done = run([sys.executable, "doctor.py"])
     assert done.returncode == 0
