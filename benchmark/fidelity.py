@@ -23,14 +23,10 @@ import functools
 import hashlib
 import json
 import math
-import os
 import platform
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +40,9 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import engines
+import run_settings
 from benchmark import contenders as contending
+from benchmark import machine
 from benchmark.contenders import Contender
 from benchmark.fidelity_measures import EXACT, NEWTON, Quantity, Trajectory
 from benchmark.fidelity_scenes import BY_NAME, SCENES, SWEEP, Scene
@@ -372,28 +370,11 @@ def stability(rows: list[Row]) -> list[Row]:
     return found
 
 
-def _read_first(path: str, key: str) -> str:
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=engines.REPOSITORY, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
-
-
 def describe_machine(device: str) -> Row:
     wp_device = engines.warp_device(device)
     return {
-        "cpu": _read_first("/proc/cpuinfo", "model name") or platform.processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cpu": machine.cpu_name(),
+        "cores": machine.cores(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "device": wp_device.name,
@@ -402,14 +383,7 @@ def describe_machine(device: str) -> Row:
 
 def describe_provenance() -> Row:
     """With what the rows of this command were made."""
-    return {
-        "versions": {
-            name: metadata.version(name) for name in ("mujoco", "mujoco-warp", "warp-lang", "numpy")
-        },
-        "commit": _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
-        "command": shlex.join(["python", *sys.argv]),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    return {"versions": run_settings.versions(), **machine.describe_provenance()}
 
 
 # --------------------------------------------------------------------------------------- the sweep

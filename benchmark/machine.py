@@ -5,23 +5,21 @@ import gc
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 
 import warp as wp
 
 import engines
-
-PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy")
+import run_settings
 
 
 def versions() -> dict[str, str]:
     """Versions that the times depend on."""
-    found = {name: metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **run_settings.versions()}
 
 
 def _read_first(path: str, key: str) -> str:
@@ -39,12 +37,17 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def cpu_name() -> str:
+    """The processor as its maker calls it."""
+    return _read_first("/proc/cpuinfo", "model name") or platform.processor()
+
+
 def describe_machine() -> dict[str, object]:
     """What a result's numbers belong to: CPU, cores, system, Warp's devices, load at the start."""
     engines.warp_device("cpu")
     return {
         "node": platform.node(),
-        "cpu": _read_first("/proc/cpuinfo", "model name") or platform.processor(),
+        "cpu": cpu_name(),
         "cores": cores(),
         "system": f"{platform.system()} {platform.release()}",
         "devices": {device.alias: device.name for device in wp.get_devices()},
@@ -63,7 +66,7 @@ def describe_provenance() -> dict[str, object]:
     """With what the rows of this command are made, and when."""
     return {
         "commit": _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
