@@ -221,18 +221,20 @@ def rows_of(document: dict[str, Any]) -> list[Row]:
     return [benchmark["extra_info"] for benchmark in document["benchmarks"]]
 
 
-def newest(count: int) -> list[Path]:
-    """The newest stored runs of the suite, oldest first.
+def with_newest(given: Sequence[Path]) -> list[Path]:
+    """The two runs to compare, the stored one first; what is not given is the newest there is.
 
     Raises:
-      SettingError: there are fewer.
+      SettingError: there are fewer, or they are the same.
     """
+    count, taken = 2 - len(given), {path.resolve() for path in given}
     found = sorted(RESULTS.glob("speed-*.json"), key=lambda path: path.stat().st_mtime)
-    if len(found) < count:
+    found = [path for path in found if path.resolve() not in taken]
+    if len(found) < count or len(taken) < len(given):
         raise SettingError(
-            "run", f"{len(found)} run(s) in {RESULTS}, needed {count}: make bench-quick"
+            "run", f"two different ones are needed; {len(found)} more in {RESULTS}: make bench"
         )
-    return found[-count:]
+    return [*given, *found[len(found) - count :]]
 
 
 def show_machines(console: Console, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -299,7 +301,7 @@ def main(ctx: click.Context, runs: tuple[Path, ...], ratio: float, ranks: bool) 
             raise SettingError("run", f"{len(runs)} runs; two at most: the stored one, the new one")
         if ratio <= 1.0:
             raise SettingError("ratio", f"{ratio:g} is not above 1")
-        paths = list(runs) if len(runs) == 2 else [*runs, *newest(2 - len(runs))]
+        paths = with_newest(runs)
         old, new = (load(path) for path in paths)
     except SettingError as error:
         raise click.UsageError(str(error), ctx) from error

@@ -1,6 +1,7 @@
 """The suite's options, its closing tables, and what its JSON holds beside pytest-benchmark's."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +21,7 @@ RESULTS = REPOSITORY / "benchmark" / "results"
 DESCRIBED = pytest.StashKey[Row]()
 SKIPPED = pytest.StashKey[list[Row]]()
 ROWS = pytest.StashKey[list[Row]]()
+ENDED = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,6 +61,13 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-benchmark writes its JSON
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    endings = {pytest.ExitCode.OK: "complete", pytest.ExitCode.INTERRUPTED: "a signal"}
+    session.config.stash[ENDED] = endings.get(exitstatus, "an error")
+    return (yield)
+
+
 def pytest_benchmark_update_json(
     config: pytest.Config, benchmarks: list[object], output_json: Row
 ) -> None:
@@ -67,6 +76,8 @@ def pytest_benchmark_update_json(
     output_json |= {
         "format": FORMAT,
         "level": config.option.level,
+        "selected": f"scenes {config.option.scenes!r}" if config.option.scenes else "",
+        "ended": config.stash[ENDED],
         **config.stash[DESCRIBED],
         "skipped": config.stash[SKIPPED],
         "scaling": scaling_fits(steps),

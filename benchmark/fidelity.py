@@ -28,7 +28,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 import mujoco
@@ -46,6 +45,7 @@ from benchmark import machine
 from benchmark.contenders import Contender
 from benchmark.fidelity_measures import EXACT, NEWTON, Quantity, Trajectory
 from benchmark.fidelity_scenes import BY_NAME, SCENES, SWEEP, Scene
+from benchmark.measuring import Row, why_invalid
 from display import CompilationDisplay
 from errors import SettingError
 from stop_signals import StopSignals
@@ -57,8 +57,6 @@ QUICK_SWEEP = (0.002, 0.01)
 SURVIVAL = 5.0  # s that a run must last to count as stable; shorter scenes go on, unmeasured
 RUNAWAY = 200.0  # m/s or rad/s: nothing in these scenes moves like that
 RESULTS = engines.REPOSITORY / "benchmark" / "results"
-
-Row = dict[str, Any]
 
 
 # ---------------------------------------------------------------------------------- what to run
@@ -136,6 +134,7 @@ class Recording:
       contacts: per world, mean over samples.
       rows: constraint rows, likewise.
       compile_seconds: of compiling, loading and capturing, before the clock.
+      peak_speed: largest velocity in the trajectory, m/s or rad/s.
       invalid: why it must not rank, or None.
     """
 
@@ -145,6 +144,7 @@ class Recording:
     contacts: float
     rows: float
     compile_seconds: float
+    peak_speed: float
     invalid: str | None
 
 
@@ -206,6 +206,8 @@ def record(
         if stopped():
             raise StoppedError
         simulation.step(block)
+    speeds = np.abs(trajectory.qvel)
+    peak = float(speeds[np.isfinite(speeds)].max(initial=0.0))
     return Recording(
         trajectory,
         steps,
@@ -213,15 +215,16 @@ def record(
         float(np.mean(contacts)),
         float(np.mean(rows)),
         simulation.compile_seconds,
-        _invalid(simulation.health()),
+        peak,
+        why_invalid(simulation.health()) or why_runaway(peak),
     )
 
 
-def _invalid(health: engines.Health) -> str | None:
-    reasons = list(health.overflow)
-    if health.divergence:
-        reasons.append(f"{health.ndiverged} world(s) diverged; {health.divergence}")
-    return "; ".join(reasons) or None
+def why_runaway(peak_speed: float) -> str | None:
+    """Why a run is as good as diverged though no number overflowed, or None."""
+    if peak_speed <= RUNAWAY:
+        return None
+    return f"ran away: a body moved at {peak_speed:,.0f} m/s or rad/s, none should at {RUNAWAY:g}"
 
 
 def measure(scene: Scene, mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
@@ -306,8 +309,6 @@ def make_rows(
     """A row per quantity of a run."""
     rows = []
     timed = recording.steps * described["timestep"]
-    peak = np.abs(recording.trajectory.qvel)
-    peak = float(peak[np.isfinite(peak)].max(initial=0.0))
     for quantity in quantities:
         kind, reference = EXACT, quantity.reference
         if reference is None:
@@ -330,7 +331,7 @@ def make_rows(
                 "compile_seconds": recording.compile_seconds,
                 "contacts": recording.contacts,
                 "rows": recording.rows,
-                "peak_speed": peak,
+                "peak_speed": recording.peak_speed,
                 "invalid": recording.invalid,
                 "series": series_of({**described, **named}),
                 **provenance,
@@ -340,15 +341,11 @@ def make_rows(
 
 
 def stability(rows: list[Row]) -> list[Row]:
-    """Per scene and contender, the largest timestep up to which every run survived SURVIVAL s.
-
-    A run survives when it is valid and nothing in it moves faster than RUNAWAY.
-    """
+    """Per scene and contender, the largest timestep up to which every run survived SURVIVAL s."""
     survived: dict[tuple, dict[float, bool]] = {}
     for row in rows:
         key = (row["scene"], row["contender"], row["device"], row["integrator"])
-        alive = row["invalid"] is None and row["peak_speed"] <= RUNAWAY
-        survived.setdefault(key, {})[row["timestep"]] = alive
+        survived.setdefault(key, {})[row["timestep"]] = row["invalid"] is None
     found = []
     for (scene, contender, device, integrator), by_timestep in survived.items():
         largest = None
@@ -392,7 +389,9 @@ def describe_provenance() -> Row:
 class Sweep:
     """Runs a plan and keeps its results: `document` is what goes into the JSON file."""
 
-    def __init__(self, integrator: str, device: str, level: str, skips: list[Skip]):
+    def __init__(
+        self, integrator: str, device: str, level: str, skips: list[Skip], selected: str = ""
+    ):
         self.integrator, self.device = integrator, device
         self._signals: StopSignals | None = None
         self._newton = NewtonReferences(integrator, self._stopped)
@@ -402,6 +401,7 @@ class Sweep:
             **self._provenance,
             "machine": describe_machine(device),
             "level": level,
+            "selected": selected,
             "integrator": integrator,
             "survival": SURVIVAL,
             "runaway": RUNAWAY,
@@ -619,7 +619,7 @@ def parse_timesteps(text: str | None) -> tuple[float, ...]:
 
 def default_path() -> str:
     RESULTS.mkdir(parents=True, exist_ok=True)
-    return str(RESULTS / time.strftime("fidelity-%Y%m%d-%H%M%S.json"))
+    return str(RESULTS / f"{machine.file_stem('fidelity')}.json")
 
 
 def keep_results(console: Console, path: str, document: Row) -> None:
@@ -663,7 +663,9 @@ def main(
             parse_scenes(words), contending.parse_all(names), level, parse_timesteps(sweep)
         )
         show_plan(console, runs, skips)
-        work = Sweep(integrator, device, level, skips)
+        chosen = {"scenes": words, "timesteps": sweep}
+        selected = ", ".join(f"{name} {text!r}" for name, text in chosen.items() if text)
+        work = Sweep(integrator, device, level, skips, selected)
         ended_by = work.run_all(
             runs,
             keep=functools.partial(keep_results, console, path),

@@ -1,6 +1,6 @@
 """Turn stored results into a page and a summary: who wins where, by how much, and where not.
 
-    python benchmark/report.py                            # make report: the newest of each suite
+    python benchmark/report.py                   # make report: the newest whole run of each suite
     python benchmark/report.py speed-A.json fidelity-B.json
 
 Of a scene that is in several of the files, the last named is shown. Writes report.html, one file
@@ -177,15 +177,18 @@ def merge(sources: Sequence[tuple[str, dict[str, Any]]]) -> Results:
 
 
 def newest(folder: Path) -> list[Path]:
-    """The newest results of each suite there are.
+    """The newest whole run of each suite, or the newest at all where none is whole.
 
     Raises:
-      SettingError: there are none.
+      SettingError: there are none, or one on the way there cannot be read.
     """
     found = []
     for suite in SUITES.values():
-        paths = sorted(folder.glob(f"{suite}-*.json"), key=lambda path: path.stat().st_mtime)
-        found += paths[-1:]
+        paths = sorted(folder.glob(f"{suite}-*.json"), key=lambda path: -path.stat().st_mtime)
+        whole = (path for path in paths if not partial(load(path)))
+        chosen = next(whole, paths[0] if paths else None)
+        if chosen:
+            found.append(chosen)
     if not found:
         raise SettingError("report", f"no results in {folder}: make bench, make fidelity")
     return found
@@ -294,8 +297,11 @@ def made_with(document: dict[str, Any]) -> str:
 
 def partial(document: dict[str, Any]) -> str:
     """What makes a run less than whole, or ""."""
-    ended = document.get("ended", "complete")
-    return "" if ended == "complete" else f"ended before it was done: {ended or 'a crash'}"
+    ended, selected = document.get("ended", "complete"), document.get("selected")
+    told = [f"only {selected}"] if selected else []
+    if ended != "complete":
+        told.append(f"ended before it was done, by {ended or 'a crash'}")
+    return "; ".join(told)
 
 
 def slope(fit: Row | None) -> str:

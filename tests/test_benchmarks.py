@@ -434,6 +434,18 @@ def test_wrong_use_of_the_comparison_ends_in_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_run_is_never_compared_with_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "RESULTS", tmp_path)
+    paths = [tmp_path / f"speed-{name}.json" for name in "abc"]
+    for age, path in enumerate(paths):
+        path.touch()
+        os.utime(path, (age, age))
+    assert compare.with_newest([]) == paths[1:]
+    assert compare.with_newest([paths[2]]) == [paths[2], paths[1]]
+    with pytest.raises(SettingError, match="two different ones"):
+        compare.with_newest([paths[0], paths[0]])
+
+
 # --------------------------------------------------------------------------------- the whole suite
 
 
@@ -500,7 +512,9 @@ def test_a_suite_that_is_told_to_stop_keeps_what_was_measured(tmp_path):
         running.stdout.read()
         running.wait(timeout=60)
     assert running.returncode == 2
-    assert 1 <= len(json.loads(path.read_text())["benchmarks"]) < 6
+    written = json.loads(path.read_text())
+    assert 1 <= len(written["benchmarks"]) < 6
+    assert (written["selected"], written["ended"]) == ("scenes 'pendula;humanoid;hand'", "a signal")
 
 
 @pytest.mark.engine

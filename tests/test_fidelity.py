@@ -339,13 +339,22 @@ def test_a_diverging_model_is_invalid_with_the_reason_and_never_ranks():
     assert (stable["largest_timestep"], stable["died"]) == (None, [0.002])
 
 
+def test_a_run_in_which_a_body_is_shot_away_is_invalid():
+    scene = dataclasses.replace(
+        BY_NAME["tumbling body"], start=lambda mjm, nworld: {"qvel": np.full((nworld, mjm.nv), 300)}
+    )
+    rows = run(scene, 0.01)
+    assert all(row["error"] is None for row in rows)
+    assert "ran away" in rows[0]["invalid"]
+
+
 def test_the_largest_timestep_that_survives_is_below_the_first_that_does_not():
-    def row(timestep: float, invalid: str | None = None, peak: float = 1.0) -> fidelity.Row:
+    def row(timestep: float, invalid: str | None = None) -> fidelity.Row:
         where = {"scene": "s", "contender": "c", "device": "cpu", "integrator": "euler"}
-        return {**where, "timestep": timestep, "invalid": invalid, "peak_speed": peak}
+        return {**where, "timestep": timestep, "invalid": invalid}
 
     (stable,) = fidelity.stability(
-        [row(0.002), row(0.001), row(0.005, "diverged"), row(0.01), row(0.02, peak=1e4)]
+        [row(0.002), row(0.001), row(0.005, "diverged"), row(0.01), row(0.02, "ran away")]
     )
     assert stable["largest_timestep"] == 0.002
     assert stable["died"] == [0.005, 0.02]

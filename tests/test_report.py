@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
@@ -271,6 +272,20 @@ def test_the_newest_of_each_suite_become_a_page_and_a_summary(tmp_path):
         "| slide: depth | **0.200 mm** | **0.200 mm** | 6.00 mm (x30) |"
         in (tmp_path / "summary.md").read_text()
     )
+
+
+def test_a_newer_run_of_a_part_does_not_hide_the_whole(tmp_path):
+    runs = {
+        "speed-whole": SPEED,
+        "speed-part": {**SPEED, "selected": "scenes 'pendula'"},
+        "speed-stopped": {**SPEED, "ended": "a signal"},
+        "fidelity-stopped": {**FIDELITY, "ended": "SIGINT"},
+    }
+    for age, (name, document) in enumerate(runs.items()):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(document))
+        os.utime(path, (age, age))
+    assert [path.stem for path in report.newest(tmp_path)] == ["speed-whole", "fidelity-stopped"]
 
 
 def test_a_file_of_another_format_is_one_line_and_status_2(tmp_path):
