@@ -15,6 +15,7 @@ from mujoco_warp import *  # noqa: F403
 from mujoco_warp import get_data_into as get_data_into
 
 from comfree_warp._version import __version__ as __version__
+from comfree_warp.constraint import constraint_forces as constraint_forces
 from comfree_warp.forward import forward as forward
 from comfree_warp.forward import step as step
 from comfree_warp.forward import step1 as step1
@@ -23,6 +24,5 @@ from comfree_warp.io import make_data as make_data
 from comfree_warp.io import put_data as put_data
 from comfree_warp.io import put_model as put_model
 from comfree_warp.io import reset_data as reset_data
-from comfree_warp.law import constraint_forces as constraint_forces
 from comfree_warp.types import Data as Data
 from comfree_warp.types import Model as Model

@@ -1,16 +1,40 @@
 """The pipeline: MuJoCo Warp's public stages with the contact law in the place of the solver."""
 
+import contextlib
+from collections.abc import Iterator
+
 import mujoco_warp as mjw
 import warp as wp
 from mujoco_warp import DisableBit, EnableBit, IntegratorType, OverflowType
 
-from comfree_warp.law import constraint_forces
+from comfree_warp.constraint import constraint_forces
+from comfree_warp.rows import has_contact_rows
 from comfree_warp.types import Data, Model
+
+
+@contextlib.contextmanager
+def _changed(opt: mjw.Option, **values: int) -> Iterator[None]:
+    before = {name: getattr(opt, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(opt, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(opt, name, value)
 
 
 def _position(m: Model, d: Data) -> None:
     # fwd_acceleration factorizes M together with its first solve.
-    mjw.fwd_position(m, d, factorize=False)
+    if has_contact_rows(m):
+        mjw.fwd_position(m, d, factorize=False)
+    else:
+        detect = m.opt.run_collision_detection
+        flags = m.opt.disableflags | DisableBit.CONTACT  # make_constraint makes no rows of contacts
+        with _changed(m.opt, run_collision_detection=False, disableflags=flags):
+            mjw.fwd_position(m, d, factorize=False)
+        if detect:
+            mjw.collision(m, d)
     d.sensordata.zero_()
     mjw.sensor_pos(m, d)
     if not m.opt.enableflags & EnableBit.ENERGY:
@@ -19,8 +43,43 @@ def _position(m: Model, d: Data) -> None:
         mjw.energy_pos(m, d)
 
 
+@wp.kernel(enable_backward=False)
+def _actuator_velocity(
+    moment_rownnz_in: wp.array2d[int],
+    moment_rowadr_in: wp.array2d[int],
+    moment_colind_in: wp.array2d[int],
+    actuator_moment_in: wp.array2d[float],
+    qvel_in: wp.array2d[float],
+    actuator_velocity_out: wp.array2d[float],
+):
+    worldid, actid = wp.tid()
+    velocity = float(0.0)
+    rowadr = moment_rowadr_in[worldid, actid]
+    for i in range(rowadr, rowadr + moment_rownnz_in[worldid, actid]):
+        velocity += actuator_moment_in[worldid, i] * qvel_in[worldid, moment_colind_in[worldid, i]]
+    actuator_velocity_out[worldid, actid] = velocity
+
+
+def _fwd_velocity(m: Model, d: Data) -> None:
+    """`mujoco_warp.fwd_velocity`, without its pass over nbody x nv where no body needs it."""
+    if m.has_gravcomp or m.ntendon or m.callback.passive:
+        mjw.fwd_velocity(m, d)
+        return
+    wp.launch(
+        _actuator_velocity,
+        dim=(d.nworld, m.nactuator),
+        inputs=[d.moment_rownnz, d.moment_rowadr, d.moment_colind, d.actuator_moment, d.qvel],
+        outputs=[d.actuator_velocity],
+    )
+    mjw.com_vel(m, d)
+    # All that `passive` does with gravity is to compensate it.
+    with _changed(m.opt, disableflags=m.opt.disableflags | DisableBit.GRAVITY):
+        mjw.passive(m, d)
+    mjw.rne(m, d)
+
+
 def _velocity(m: Model, d: Data) -> None:
-    mjw.fwd_velocity(m, d)
+    _fwd_velocity(m, d)
     mjw.sensor_vel(m, d)
     if m.opt.enableflags & EnableBit.ENERGY and m.sensor_e_kinetic == 0:
         mjw.energy_vel(m, d)

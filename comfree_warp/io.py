@@ -8,9 +8,14 @@ import mujoco_warp
 import numpy as np
 import numpy.typing as npt
 import warp as wp
-from mujoco_warp import EnableBit, IntegratorType
+from mujoco_warp import BroadphaseType, EnableBit, IntegratorType
 
+from comfree_warp.rows import max_nonzeros
 from comfree_warp.types import Data, Model
+
+# Beyond this many pairs of geoms one core tests them slower than it sorts the geoms (MuJoCo Warp
+# itself sorts from 250,000 on).
+_MAX_PAIRS_ON_CPU = 5_000
 
 _INTEGRATORS = (IntegratorType.EULER, IntegratorType.IMPLICIT, IntegratorType.IMPLICITFAST)
 
@@ -105,7 +110,10 @@ def put_model(
     _check_flex(base)
     # comfree_warp.step tells the user once; MuJoCo Warp's own kernels would every step.
     base.opt.warn_overflow = 0
-    return Model(**_shallow(base), **parameters)
+    nxn = base.opt.broadphase == BroadphaseType.NXN
+    if wp.get_device().is_cpu and nxn and len(base.nxn_geom_pair_filtered) > _MAX_PAIRS_ON_CPU:
+        base.opt.broadphase = BroadphaseType.SAP_TILE
+    return Model(**_shallow(base), **parameters, has_gravcomp=bool(mjm.body_gravcomp.any()))
 
 
 def _shallow(instance: Any) -> dict[str, Any]:
@@ -118,13 +126,26 @@ def _extend_data(base: mujoco_warp.Data) -> Data:
         **_shallow(base),
         qvel_smooth_pred=wp.zeros_like(base.qvel),
         qfrc_total=base.efc.Ma,
+        cvel_smooth_pred=wp.zeros_like(base.cvel),
+        cfrc_contact=wp.zeros_like(base.cvel),
         overflow_told=wp.zeros(1, dtype=int),
     )
 
 
-def make_data(mjm: mujoco.MjModel, **kwargs: Any) -> Data:
-    """Create data in the model's initial state. Arguments and errors as `mujoco_warp.make_data`."""
-    return _extend_data(mujoco_warp.make_data(mjm, **kwargs))
+def _sized(mjm: mujoco.MjModel, held: int, njmax_nnz: int | None) -> dict[str, int]:
+    """njmax_nnz where it is not given and contacts have no Jacobian: else MuJoCo Warp chooses."""
+    if njmax_nnz is None and not mjm.nflex:
+        njmax_nnz = max(held, max_nonzeros(mjm))
+    return {} if njmax_nnz is None else {"njmax_nnz": njmax_nnz}
+
+
+def make_data(mjm: mujoco.MjModel, njmax_nnz: int | None = None, **kwargs: Any) -> Data:
+    """Create data in the model's initial state.
+
+    Arguments and errors as `mujoco_warp.make_data`; see `put_data` for njmax_nnz.
+    """
+    sizes = _sized(mjm, 0, njmax_nnz)
+    return _extend_data(mujoco_warp.make_data(mjm, **sizes, **kwargs))
 
 
 def put_data(
@@ -133,6 +154,7 @@ def put_data(
     nworld: int = 1,
     nconmax: int | None = None,
     njmax: int | None = None,
+    njmax_nnz: int | None = None,
     **kwargs: Any,
 ) -> Data:
     """Copy data from the host into every world on the current Warp device.
@@ -143,6 +165,9 @@ def put_data(
       nworld: number of worlds.
       nconmax: contacts to allocate per world (all worlds share the sum).
       njmax: constraint rows to allocate per world.
+      njmax_nnz: non-zeros of a sparse Jacobian to allocate per world; what rows other than contacts
+        can need when None, since a contact gets no Jacobian. To call `mujoco_warp.make_constraint`
+        or `solve` on the data, give what they need.
       **kwargs: as `mujoco_warp.put_data`.
 
     Returns:
@@ -151,8 +176,10 @@ def put_data(
     Raises:
       ValueError: a size is negative or too small for what `mjd` already holds.
     """
-    base = mujoco_warp.put_data(mjm, mjd, nworld=nworld, nconmax=nconmax, njmax=njmax, **kwargs)
-    return _extend_data(base)
+    held = int(mjd.efc_J_rownnz.sum()) if mujoco.mj_isSparse(mjm) else mjd.nefc * mjm.nv
+    sizes = {"nworld": nworld, "nconmax": nconmax, "njmax": njmax}
+    sizes |= _sized(mjm, held, njmax_nnz)
+    return _extend_data(mujoco_warp.put_data(mjm, mjd, **sizes, **kwargs))
 
 
 @wp.kernel(enable_backward=False)

@@ -5,6 +5,10 @@ import dataclasses
 import mujoco_warp
 import warp as wp
 
+# What MuJoCo Warp has no public name for: the dtype of `contact.friction`, and a contact's type.
+vec5 = {f.name: f for f in dataclasses.fields(mujoco_warp.Contact)}["friction"].type.dtype
+CONTACT_TYPE_CONSTRAINT = wp.constant(1)
+
 
 @dataclasses.dataclass(kw_only=True)
 class Model(mujoco_warp.Model):
@@ -13,10 +17,13 @@ class Model(mujoco_warp.Model):
     Attributes:
       comfree_stiffness: gain k on the predicted gap, entry w mod len for world w  (len,) float32
       comfree_damping: gain d on the predicted speed, entry w mod len for world w  (len,) float32
+      has_gravcomp: whether `body_gravcomp` was not all zero when `put_model` saw it; set it when
+        you write to that array, before the first step or capture
     """
 
     comfree_stiffness: wp.array[float]
     comfree_damping: wp.array[float]
+    has_gravcomp: bool
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -28,10 +35,16 @@ class Data(mujoco_warp.Data):
         with no constraint force (m/s, rad/s)                             (nworld, nv) float32
       qfrc_total: qfrc_smooth + qfrc_constraint (N, N m); the same array as `efc.Ma`, from which
         MuJoCo Warp's integrators start when they factorize again         (nworld, nv) float32
+      cvel_smooth_pred: the same of bodies, about the centre of mass of their root; angular part
+        first (rad/s, m/s)                                                (nworld, nbody) spatial
+      cfrc_contact: sum of the contact wrenches on a body and below it, likewise (N m, N)
+                                                                          (nworld, nbody) spatial
       overflow_told: bits of `mujoco_warp.OverflowType` that `step` has already told the user;
         set to all ones for silence                                       (1,) int32
     """
 
     qvel_smooth_pred: wp.array2d[float]
     qfrc_total: wp.array2d[float]
+    cvel_smooth_pred: wp.array2d[wp.spatial_vector]
+    cfrc_contact: wp.array2d[wp.spatial_vector]
     overflow_told: wp.array[int]

@@ -8,6 +8,7 @@ instead; the end of the test run says on how many states that was so.
 import copy
 
 import mujoco
+import mujoco_warp
 import numpy as np
 import pytest
 import reference
@@ -39,9 +40,22 @@ def relative_error(value: np.ndarray, expected: np.ndarray) -> float:
     )
 
 
-def engine_rows(mjm: mujoco.MjModel, d: cfwarp.Data, sparse: bool) -> reference.Rows:
-    """The rows that the engine built in world 0, in float64."""
+def engine_rows(
+    mjm: mujoco.MjModel, m: cfwarp.Model, d: cfwarp.Data
+) -> tuple[reference.Rows, np.ndarray]:
+    """The rows of world 0 as MuJoCo Warp makes them, in float64, and the engine's force on each.
+
+    The engine itself never makes the Jacobian of a contact.
+    """
     n = int(d.nefc.numpy()[0])
+    forces = d.efc.force.numpy()[0, :n].copy()
+    ours = d.contact.efc_address.numpy().copy()
+    mujoco_warp.make_constraint(m, d)
+    assert d.nefc.numpy()[0] == n
+    theirs, contacts = d.contact.efc_address.numpy(), slice(int(d.nacon.numpy()[0]))
+    made = theirs[contacts] >= 0
+    forces[theirs[contacts][made]] = d.efc.force.numpy()[0, ours[contacts][made]]
+    sparse = m.is_sparse
     if sparse:
         J = np.zeros((n, mjm.nv))
         nnz, adr = d.efc.J_rownnz.numpy()[0], d.efc.J_rowadr.numpy()[0]
@@ -62,7 +76,7 @@ def engine_rows(mjm: mujoco.MjModel, d: cfwarp.Data, sparse: bool) -> reference.
                 mu = friction[0] / np.sqrt(mjm.opt.impratio)
                 cones.append(reference.Cone(rows=address, friction=friction, mu=mu))
     efc = {name: getattr(d.efc, name).numpy()[0, :n] for name in ("type", "D", "pos", "margin")}
-    return reference.Rows(
+    rows = reference.Rows(
         J=J,
         D=efc["D"].astype(np.float64),
         phi=(efc["pos"] - efc["margin"]).astype(np.float64),
@@ -71,6 +85,7 @@ def engine_rows(mjm: mujoco.MjModel, d: cfwarp.Data, sparse: bool) -> reference.
         frictionloss=d.efc.frictionloss.numpy()[0, :n].astype(np.float64),
         cones=tuple(cones),
     )
+    return rows, forces
 
 
 def same_rows(ours: reference.Rows, theirs: reference.Rows) -> bool:
@@ -133,17 +148,17 @@ def test_step_agrees_with_float64_reference(
         mujoco.mj_forward(mjm, mjd)
         expected = reference.step_reference(mjm, mjd, STIFFNESS, DAMPING)
         nconmax, njmax = 2 * mjd.ncon + 128, 2 * mjd.nefc + 512
-        d = cfwarp.put_data(mjm, mjd, nconmax=nconmax, njmax=njmax)
+        sizes = {"nconmax": nconmax, "njmax": njmax, "njmax_nnz": njmax * mjm.nv}
+        d = cfwarp.put_data(mjm, mjd, **sizes)  # room for the Jacobian that engine_rows makes
         cfwarp.forward(m, d)
         wp.synchronize()
         assert d.overflow.numpy()[0] == 0
 
-        rows = engine_rows(mjm, d, m.is_sparse)
+        rows, found = engine_rows(mjm, m, d)
         forces = reference.row_forces(
             rows, d.qacc_smooth.numpy()[0].astype(float), mjm.opt.timestep, STIFFNESS, DAMPING
         )
-        nefc = forces.size
-        assert relative_error(d.efc.force.numpy()[0, :nefc], forces) < TOLERANCE
+        assert relative_error(found, forces) < TOLERANCE
 
         qfrc_constraint, qacc = expected.qfrc_constraint, expected.qacc
         same = same_rows(rows, expected.rows)

@@ -1,0 +1,403 @@
+"""Contact forces without a Jacobian: from body velocities to body wrenches. README.md derives it.
+
+What a row of J would multiply is the relative motion of two bodies at a point, and what its
+transpose would scatter is a wrench on each. So no row of a contact is ever written:
+
+    v_s          -> velocity of every body      a sweep down every tree
+    2 velocities -> force of a contact          a thread per contact
+    wrenches     -> qfrc_constraint             a sweep up every tree
+
+The cost is O(dofs + contacts), and the memory does not depend on njmax x nv. `efc` still gets the
+rows of a contact but for J, vel and aref, since sensors and `contact_force` read `efc.force`.
+
+Spatial vectors are MuJoCo's: angular part first, about the centre of mass of the body's root.
+Source: MuJoCo's "Computation" chapter for rows, impedance and cones; arXiv 2603.12185 for the law.
+"""
+
+import functools
+from typing import Any
+
+import mujoco
+import warp as wp
+from mujoco_warp import ConeType, DeterminismType
+
+from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
+from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
+
+_vec6 = wp.types.vector(length=6, dtype=float)
+
+_FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
+_PYRAMIDAL = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_PYRAMIDAL))
+_ELLIPTIC = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC))
+_MINVAL = wp.constant(mujoco.mjMINVAL)
+_MINIMP = wp.constant(mujoco.mjMINIMP)
+_MAXIMP = wp.constant(mujoco.mjMAXIMP)
+
+
+@wp.kernel(enable_backward=False)
+def _predict_velocity(
+    opt_timestep: wp.array[float],
+    body_parentid: wp.array[int],
+    body_dofadr: wp.array[int],
+    body_dofnum: wp.array[int],
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    tree_bodynum: wp.array[int],
+    qvel_in: wp.array2d[float],
+    qacc_smooth_in: wp.array2d[float],
+    cdof_in: wp.array2d[wp.spatial_vector],
+    qvel_smooth_pred_out: wp.array2d[float],
+    cvel_smooth_pred_out: wp.array2d[wp.spatial_vector],
+    cfrc_contact_out: wp.array2d[wp.spatial_vector],
+    qfrc_constraint_out: wp.array2d[float],
+):
+    """v_s of every dof and body of a tree; also clears the sums that come next."""
+    worldid, treeid = wp.tid()
+    h = opt_timestep[worldid % opt_timestep.shape[0]]
+    first = dof_bodyid[tree_dofadr[treeid]]
+    for bodyid in range(first, first + tree_bodynum[treeid]):
+        cvel = wp.spatial_vector()
+        if bodyid > first:
+            cvel = cvel_smooth_pred_out[worldid, body_parentid[bodyid]]
+        dofadr = body_dofadr[bodyid]
+        for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+            qvel = qvel_in[worldid, dofid] + h * qacc_smooth_in[worldid, dofid]
+            qvel_smooth_pred_out[worldid, dofid] = qvel
+            qfrc_constraint_out[worldid, dofid] = 0.0
+            cvel += cdof_in[worldid, dofid] * qvel
+        cvel_smooth_pred_out[worldid, bodyid] = cvel
+        cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+
+
+@wp.func
+def impedance(solimp: vec5, pos: float) -> float:
+    """d(r) of MuJoCo's "Solver parameters": how much of a row's motion its force resists."""
+    dmin = wp.clamp(solimp[0], _MINIMP, _MAXIMP)
+    dmax = wp.clamp(solimp[1], _MINIMP, _MAXIMP)
+    if dmin == dmax or solimp[2] <= _MINVAL:
+        return 0.5 * (dmin + dmax)
+    x = wp.abs(pos) / solimp[2]
+    if x >= 1.0:
+        return dmax
+    mid = wp.clamp(solimp[3], _MINIMP, _MAXIMP)
+    power = wp.max(solimp[4], 1.0)
+    y = x
+    if power > 1.0:
+        if x <= mid:
+            y = wp.pow(x, power) / wp.pow(mid, power - 1.0)
+        else:
+            y = 1.0 - wp.pow(1.0 - x, power) / wp.pow(1.0 - mid, power - 1.0)
+    return dmin + y * (dmax - dmin)
+
+
+@wp.func
+def velocity_at(cvel: wp.spatial_vector, offset: wp.vec3) -> wp.vec3:
+    """Linear velocity at a point that is `offset` from where the spatial velocity is taken."""
+    return wp.spatial_bottom(cvel) + wp.cross(wp.spatial_top(cvel), offset)
+
+
+@wp.func
+def wrench_about(force: wp.vec3, torque: wp.vec3, offset: wp.vec3) -> wp.spatial_vector:
+    """A force and torque at a point, about what that point is `offset` from."""
+    return wp.spatial_vector(torque + wp.cross(offset, force), force)
+
+
+@functools.cache
+def _contact_force(
+    cone: int, maxcondim: int, surfacevel: bool, adhesion: bool, sparse: bool, deterministic: bool
+) -> wp.Kernel:
+    """The kernel for what a model can have; the name of its module tells kernels apart."""
+    elliptic = cone == ConeType.ELLIPTIC
+    options: dict[str, Any] = {"enable_backward": False}
+    if deterministic:
+        options["deterministic"] = wp.DeterministicMode.RUN_TO_RUN
+
+    @wp.kernel(module="unique", module_options=options)
+    def contact_force(
+        opt_timestep: wp.array[float],
+        opt_impratio_invsqrt: wp.array[float],
+        stiffness: wp.array[float],
+        damping: wp.array[float],
+        body_rootid: wp.array[int],
+        body_treeid: wp.array[int],
+        body_invweight0: wp.array2d[wp.vec2],
+        geom_bodyid: wp.array[int],
+        njmax: int,
+        naconmax: int,
+        subtree_com_in: wp.array2d[wp.vec3],
+        cvel_smooth_pred_in: wp.array2d[wp.spatial_vector],
+        nacon_in: wp.array[int],
+        contact_dist_in: wp.array[float],
+        contact_pos_in: wp.array[wp.vec3],
+        contact_frame_in: wp.array[wp.mat33],
+        contact_includemargin_in: wp.array[float],
+        contact_friction_in: wp.array[vec5],
+        contact_solimp_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_geom_in: wp.array[wp.vec2i],
+        contact_worldid_in: wp.array[int],
+        contact_type_in: wp.array[int],
+        contact_adhesion_in: wp.array[float],
+        contact_surfacevel_in: wp.array[wp.vec3],
+        nefc_out: wp.array[int],
+        contact_efc_address_out: wp.array2d[int],
+        efc_type_out: wp.array2d[int],
+        efc_id_out: wp.array2d[int],
+        efc_J_rownnz_out: wp.array2d[int],
+        efc_pos_out: wp.array2d[float],
+        efc_margin_out: wp.array2d[float],
+        efc_D_out: wp.array2d[float],
+        efc_frictionloss_out: wp.array2d[float],
+        efc_force_out: wp.array2d[float],
+        efc_state_out: wp.array2d[int],
+        cfrc_contact_out: wp.array2d[wp.spatial_vector],
+    ):
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax):
+            return
+        if not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
+            return
+        margin = contact_includemargin_in[conid]
+        phi = contact_dist_in[conid] - margin
+        active = phi < 0.0
+        if wp.static(adhesion):
+            active = active or contact_adhesion_in[conid] != 0.0
+        if not active:
+            return
+
+        worldid = contact_worldid_in[conid]
+        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+        frame = contact_frame_in[conid]
+        geom = contact_geom_in[conid]
+        body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
+        offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body1]]
+        offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body2]]
+
+        # The rows of an elliptic contact times v_s: normal, two tangents, spin, two rolls.
+        linear, angular = wp.vec3(), wp.vec3()
+        if body_treeid[body1] >= 0:
+            cvel = cvel_smooth_pred_in[worldid, body1]
+            linear -= velocity_at(cvel, offset1)
+            angular -= wp.spatial_top(cvel)
+        if body_treeid[body2] >= 0:
+            cvel = cvel_smooth_pred_in[worldid, body2]
+            linear += velocity_at(cvel, offset2)
+            angular += wp.spatial_top(cvel)
+        u = _vec6()
+        linear, angular = frame * linear, frame * angular
+        for i in range(3):
+            u[i] = linear[i]
+            u[3 + i] = angular[i]
+        if wp.static(surfacevel):
+            for i in range(1, wp.min(condim, 4)):
+                u[i] += contact_surfacevel_in[conid][i - 1]
+
+        h = opt_timestep[worldid % opt_timestep.shape[0]]
+        k = stiffness[worldid % stiffness.shape[0]]
+        d = damping[worldid % damping.shape[0]]
+        impratio_invsqrt = opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+        friction = contact_friction_in[conid]
+        mu = friction[0]
+        invweights = body_invweight0[worldid % body_invweight0.shape[0]]
+        invweight = invweights[body1][0] + invweights[body2][0]
+        if wp.static(not elliptic) and condim > 1:
+            scale = mu * impratio_invsqrt
+            invweight *= 2.0 * (1.0 + mu * mu) * scale * scale
+        imp = impedance(contact_solimp_in[conid], phi)
+        D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, _MINVAL)
+
+        nrow = condim
+        if wp.static(not elliptic) and condim > 1:
+            nrow = 2 * (condim - 1)
+        efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
+        row_type = int(_FRICTIONLESS)
+        if condim > 1:
+            row_type = wp.static(_ELLIPTIC if elliptic else _PYRAMIDAL)
+
+        force, state = _vec6(), int(QUADRATIC)
+        if condim == 1:
+            force[0] = wp.max(D * row_acceleration(k, d, h, u[0], phi), 0.0)
+        elif wp.static(elliptic):
+            force[0] = D * row_acceleration(k, d, h, u[0], phi)
+            tangent_sq = float(0.0)
+            for i in range(1, condim):
+                # R_i mu_i^2 is the same on all friction rows, mu^2 / impratio times R of the normal
+                ratio = friction[i - 1] / (mu * impratio_invsqrt)
+                force[i] = D * ratio * ratio * row_acceleration(k, d, h, u[i], 0.0)
+                scaled = force[i] / friction[i - 1]
+                tangent_sq += scaled * scaled
+            normal, factor, zone = cone_scale(force[0], wp.sqrt(tangent_sq), mu * impratio_invsqrt)
+            state = zone
+            force[0] = normal
+            for i in range(1, condim):
+                force[i] *= factor
+
+        for row in range(nrow):
+            efcid = efcid0 + row
+            D_row, f_row, pos_row, state_row = D, force[row], phi + margin, int(QUADRATIC)
+            if wp.static(elliptic):
+                if condim > 1:
+                    state_row = state
+                elif f_row == 0.0:
+                    state_row = SATISFIED
+                if row > 0:
+                    ratio = friction[row - 1] / (mu * impratio_invsqrt)
+                    D_row = D * ratio * ratio
+                    pos_row = margin
+            else:
+                if condim > 1:
+                    i = row // 2 + 1
+                    mu_i = friction[i - 1]
+                    if row % 2 == 1:
+                        mu_i = -mu_i
+                    f_row = wp.max(D * row_acceleration(k, d, h, u[0] + mu_i * u[i], phi), 0.0)
+                    force[0] += f_row
+                    force[i] += mu_i * f_row
+                if f_row == 0.0:
+                    state_row = SATISFIED
+            if efcid >= njmax:
+                contact_efc_address_out[conid, row] = -1
+                continue
+            contact_efc_address_out[conid, row] = efcid
+            efc_type_out[worldid, efcid] = row_type
+            efc_id_out[worldid, efcid] = conid
+            if wp.static(sparse):
+                efc_J_rownnz_out[worldid, efcid] = 0
+            efc_pos_out[worldid, efcid] = pos_row
+            efc_margin_out[worldid, efcid] = margin
+            efc_D_out[worldid, efcid] = D_row
+            efc_frictionloss_out[worldid, efcid] = 0.0
+            efc_force_out[worldid, efcid] = f_row
+            efc_state_out[worldid, efcid] = state_row
+
+        if force[0] == 0.0:  # then the cone leaves nothing sideways either
+            return
+        toward = wp.transpose(frame)
+        pull = toward * wp.vec3(force[0], force[1], force[2])
+        turn = wp.vec3()
+        if wp.static(maxcondim > 3):
+            turn = toward * wp.vec3(force[3], force[4], force[5])
+        if body_treeid[body1] >= 0:
+            wp.atomic_sub(cfrc_contact_out[worldid], body1, wrench_about(pull, turn, offset1))
+        if body_treeid[body2] >= 0:
+            wp.atomic_add(cfrc_contact_out[worldid], body2, wrench_about(pull, turn, offset2))
+
+    return contact_force
+
+
+@wp.kernel(enable_backward=False)
+def _accumulate_forces(
+    body_parentid: wp.array[int],
+    body_dofadr: wp.array[int],
+    body_dofnum: wp.array[int],
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    tree_bodynum: wp.array[int],
+    cdof_in: wp.array2d[wp.spatial_vector],
+    qfrc_smooth_in: wp.array2d[float],
+    cfrc_contact_out: wp.array2d[wp.spatial_vector],
+    qfrc_constraint_out: wp.array2d[float],
+    qfrc_total_out: wp.array2d[float],
+):
+    """qfrc_constraint += what the contact wrenches do along each dof of a tree; and the total."""
+    worldid, treeid = wp.tid()
+    first = dof_bodyid[tree_dofadr[treeid]]
+    last = first + tree_bodynum[treeid] - 1
+    for i in range(last - first + 1):
+        bodyid = last - i
+        cfrc = cfrc_contact_out[worldid, bodyid]
+        if bodyid > first:
+            cfrc_contact_out[worldid, body_parentid[bodyid]] += cfrc
+        dofadr = body_dofadr[bodyid]
+        for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+            qfrc = qfrc_constraint_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
+            qfrc_constraint_out[worldid, dofid] = qfrc
+            qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
+
+
+def _tree(m: Model) -> list[wp.array]:
+    return [
+        m.body_parentid,
+        m.body_dofadr,
+        m.body_dofnum,
+        m.dof_bodyid,
+        m.tree_dofadr,
+        m.tree_bodynum,
+    ]
+
+
+def predict_velocity(m: Model, d: Data) -> None:
+    """v_s = qvel + h * qacc_smooth: `qvel_smooth_pred`, and of bodies `cvel_smooth_pred`."""
+    wp.launch(
+        _predict_velocity,
+        dim=(d.nworld, m.ntree),
+        inputs=[m.opt.timestep, *_tree(m), d.qvel, d.qacc_smooth, d.cdof],
+        outputs=[d.qvel_smooth_pred, d.cvel_smooth_pred, d.cfrc_contact, d.qfrc_constraint],
+    )
+
+
+def force_contacts(m: Model, d: Data) -> None:
+    """`cfrc_contact` of all contacts, and their rows of `efc` but for J, vel and aref."""
+    contact, efc = d.contact, d.efc
+    wp.launch(
+        _contact_force(
+            int(m.opt.cone),
+            int(m.nmaxcondim),
+            bool(m.flg_surfacevel),
+            bool(m.flg_adhesion),
+            bool(m.is_sparse),
+            bool(m.opt.deterministic & DeterminismType.ATOMICS),
+        ),
+        dim=d.naconmax,
+        inputs=[
+            m.opt.timestep,
+            m.opt.impratio_invsqrt,
+            m.comfree_stiffness,
+            m.comfree_damping,
+            m.body_rootid,
+            m.body_treeid,
+            m.body_invweight0,
+            m.geom_bodyid,
+            d.njmax,
+            d.naconmax,
+            d.subtree_com,
+            d.cvel_smooth_pred,
+            d.nacon,
+            contact.dist,
+            contact.pos,
+            contact.frame,
+            contact.includemargin,
+            contact.friction,
+            contact.solimp,
+            contact.dim,
+            contact.geom,
+            contact.worldid,
+            contact.type,
+            contact.adhesion,
+            contact.surfacevel,
+        ],
+        outputs=[
+            d.nefc,
+            contact.efc_address,
+            efc.type,
+            efc.id,
+            efc.J_rownnz,
+            efc.pos,
+            efc.margin,
+            efc.D,
+            efc.frictionloss,
+            efc.force,
+            efc.state,
+            d.cfrc_contact,
+        ],
+    )
+
+
+def accumulate_forces(m: Model, d: Data) -> None:
+    """`qfrc_constraint` += J^T f of the contacts; `qfrc_total` = `qfrc_smooth` + that."""
+    wp.launch(
+        _accumulate_forces,
+        dim=(d.nworld, m.ntree),
+        inputs=[*_tree(m), d.cdof, d.qfrc_smooth],
+        outputs=[d.cfrc_contact, d.qfrc_constraint, d.qfrc_total],
+    )

@@ -1,0 +1,263 @@
+"""Constraint rows that have a Jacobian: a thread per row for J v and the force, then J^T f.
+
+Equality, limit and friction-loss rows, from `mujoco_warp.make_constraint`; in models with flex the
+contacts too. All other contacts are in contacts.py.
+"""
+
+import functools
+
+import mujoco
+import numpy as np
+import warp as wp
+from mujoco_warp import ConeType
+
+from comfree_warp.law import cone_scale, project_row, row_acceleration
+from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
+
+
+@functools.cache
+def _row_force(is_sparse: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def row_force(
+        nv: int,
+        njmax: int,
+        opt_timestep: wp.array[float],
+        stiffness: wp.array[float],
+        damping: wp.array[float],
+        nefc_in: wp.array[int],
+        qacc_smooth_in: wp.array2d[float],
+        efc_type_in: wp.array2d[int],
+        efc_J_rownnz_in: wp.array2d[int],
+        efc_J_rowadr_in: wp.array2d[int],
+        efc_J_colind_in: wp.array3d[int],
+        efc_J_in: wp.array3d[float],
+        efc_pos_in: wp.array2d[float],
+        efc_margin_in: wp.array2d[float],
+        efc_D_in: wp.array2d[float],
+        efc_vel_in: wp.array2d[float],
+        efc_frictionloss_in: wp.array2d[float],
+        efc_force_out: wp.array2d[float],
+        efc_state_out: wp.array2d[int],
+    ):
+        """f_i of every row (of an elliptic contact: before its projection onto the cone)."""
+        worldid, efcid = wp.tid()
+        if efcid >= wp.min(nefc_in[worldid], njmax):
+            return
+
+        qacc_smooth = qacc_smooth_in[worldid]
+        J_qacc = float(0.0)
+        if wp.static(is_sparse):
+            J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
+            rowadr = efc_J_rowadr_in[worldid, efcid]
+            for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
+                J_qacc += J[i] * qacc_smooth[colind[i]]
+        else:
+            J = efc_J_in[worldid, efcid]
+            for dofid in range(nv):
+                J_qacc += J[dofid] * qacc_smooth[dofid]
+
+        # J v_s in the form that keeps the surface velocity of a conveyor, which efc.vel includes.
+        h = opt_timestep[worldid % opt_timestep.shape[0]]
+        u = efc_vel_in[worldid, efcid] + h * J_qacc
+
+        # 0 on friction rows: MuJoCo Warp gives those pos = margin.
+        phi = efc_pos_in[worldid, efcid] - efc_margin_in[worldid, efcid]
+
+        k = stiffness[worldid % stiffness.shape[0]]
+        d = damping[worldid % damping.shape[0]]
+        force, state = project_row(
+            efc_type_in[worldid, efcid],
+            efc_frictionloss_in[worldid, efcid],
+            efc_D_in[worldid, efcid] * row_acceleration(k, d, h, u, phi),
+        )
+        efc_force_out[worldid, efcid] = force
+        efc_state_out[worldid, efcid] = state
+
+    return row_force
+
+
+@wp.kernel(enable_backward=False)
+def project_cone(
+    opt_impratio_invsqrt: wp.array[float],
+    naconmax: int,
+    nacon_in: wp.array[int],
+    contact_dim_in: wp.array[int],
+    contact_type_in: wp.array[int],
+    contact_friction_in: wp.array[vec5],
+    contact_efc_address_in: wp.array2d[int],
+    contact_worldid_in: wp.array[int],
+    efc_force_out: wp.array2d[float],
+    efc_state_out: wp.array2d[int],
+):
+    """Replace the row forces of every elliptic contact by their projection onto its cone."""
+    conid = wp.tid()
+    if conid >= wp.min(nacon_in[0], naconmax):
+        return
+    dim = contact_dim_in[conid]
+    if dim == 1 or not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
+        return
+    efcid0 = contact_efc_address_in[conid, 0]
+    if efcid0 < 0:
+        return
+
+    worldid = contact_worldid_in[conid]
+    friction = contact_friction_in[conid]
+
+    tangent_sq = float(0.0)
+    for j in range(1, dim):
+        efcid = contact_efc_address_in[conid, j]
+        if efcid >= 0:
+            scaled = efc_force_out[worldid, efcid] / friction[j - 1]
+            tangent_sq += scaled * scaled
+
+    mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+    normal, scale, state = cone_scale(efc_force_out[worldid, efcid0], wp.sqrt(tangent_sq), mu)
+
+    efc_force_out[worldid, efcid0] = normal
+    efc_state_out[worldid, efcid0] = state
+    for j in range(1, dim):
+        efcid = contact_efc_address_in[conid, j]
+        if efcid >= 0:
+            efc_force_out[worldid, efcid] *= scale
+            efc_state_out[worldid, efcid] = state
+
+
+@wp.kernel(enable_backward=False)
+def add_rows_sparse(
+    njmax: int,
+    nefc_in: wp.array[int],
+    efc_J_rownnz_in: wp.array2d[int],
+    efc_J_rowadr_in: wp.array2d[int],
+    efc_J_colind_in: wp.array3d[int],
+    efc_J_in: wp.array3d[float],
+    efc_force_in: wp.array2d[float],
+    qfrc_constraint_out: wp.array2d[float],
+):
+    """qfrc_constraint += J_i^T f_i, a thread per row of a sparse Jacobian."""
+    worldid, efcid = wp.tid()
+    if efcid >= wp.min(nefc_in[worldid], njmax):
+        return
+    force = efc_force_in[worldid, efcid]
+    if force == 0.0:
+        return
+    J, colind, qfrc = (
+        efc_J_in[worldid, 0],
+        efc_J_colind_in[worldid, 0],
+        qfrc_constraint_out[worldid],
+    )
+    rowadr = efc_J_rowadr_in[worldid, efcid]
+    for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
+        wp.atomic_add(qfrc, colind[i], J[i] * force)
+
+
+@wp.kernel(enable_backward=False)
+def add_rows_dense(
+    njmax: int,
+    nefc_in: wp.array[int],
+    efc_J_in: wp.array3d[float],
+    efc_force_in: wp.array2d[float],
+    qfrc_constraint_out: wp.array2d[float],
+):
+    """qfrc_constraint = J^T f, a thread per dof of a dense Jacobian."""
+    worldid, dofid = wp.tid()
+    J, force = efc_J_in[worldid], efc_force_in[worldid]
+    qfrc = float(0.0)
+    for efcid in range(wp.min(nefc_in[worldid], njmax)):
+        qfrc += J[efcid, dofid] * force[efcid]
+    qfrc_constraint_out[worldid, dofid] = qfrc
+
+
+def has_contact_rows(m: Model) -> bool:
+    """Whether contacts get a Jacobian: those of flex touch as many bodies as an element has."""
+    return m.nflex > 0
+
+
+def _max_rows(m: Model, d: Data) -> int:
+    """No world has more rows with a Jacobian."""
+    if m.nflex:
+        return d.njmax
+    return min(d.njmax, 6 * m.neq + m.nv + 2 * m.njnt + 3 * m.ntendon)
+
+
+def max_nonzeros(mjm: mujoco.MjModel) -> int:
+    """No world has more non-zeros in the rows that get a Jacobian; for models without flex."""
+    ndof = np.zeros(mjm.nbody, dtype=int)  # that move each body
+    for bodyid in range(1, mjm.nbody):
+        ndof[bodyid] = ndof[mjm.body_parentid[bodyid]] + mjm.body_dofnum[bodyid]
+    tendons = int(mjm.ten_J_rownnz.sum())
+    total = 3 * mjm.nv + 2 * tendons  # friction loss and limits
+    for eq in range(mjm.neq):
+        ends = np.array([mjm.eq_obj1id[eq], mjm.eq_obj2id[eq]])
+        match mujoco.mjtEq(mjm.eq_type[eq]):
+            case mujoco.mjtEq.mjEQ_TENDON:
+                total += tendons
+            case mujoco.mjtEq.mjEQ_JOINT:
+                total += 2
+            case _:  # connect and weld
+                if mjm.eq_objtype[eq] == mujoco.mjtObj.mjOBJ_SITE:
+                    ends = mjm.site_bodyid[ends]
+                total += 6 * int(ndof[ends].sum())
+    return total
+
+
+def force_rows(m: Model, d: Data) -> None:
+    """`efc.force` and `efc.state` of all rows that there are so far."""
+    wp.launch(
+        _row_force(m.is_sparse),
+        dim=(d.nworld, _max_rows(m, d)),
+        inputs=[
+            m.nv,
+            d.njmax,
+            m.opt.timestep,
+            m.comfree_stiffness,
+            m.comfree_damping,
+            d.nefc,
+            d.qacc_smooth,
+            d.efc.type,
+            d.efc.J_rownnz,
+            d.efc.J_rowadr,
+            d.efc.J_colind,
+            d.efc.J,
+            d.efc.pos,
+            d.efc.margin,
+            d.efc.D,
+            d.efc.vel,
+            d.efc.frictionloss,
+        ],
+        outputs=[d.efc.force, d.efc.state],
+    )
+    if has_contact_rows(m) and m.opt.cone == ConeType.ELLIPTIC:
+        wp.launch(
+            project_cone,
+            dim=d.naconmax,
+            inputs=[
+                m.opt.impratio_invsqrt,
+                d.naconmax,
+                d.nacon,
+                d.contact.dim,
+                d.contact.type,
+                d.contact.friction,
+                d.contact.efc_address,
+                d.contact.worldid,
+            ],
+            outputs=[d.efc.force, d.efc.state],
+        )
+
+
+def add_rows(m: Model, d: Data) -> None:
+    """`qfrc_constraint` += J^T f of the same rows."""
+    if m.is_sparse:
+        pattern = [d.efc.J_rownnz, d.efc.J_rowadr, d.efc.J_colind]
+        wp.launch(
+            add_rows_sparse,
+            dim=(d.nworld, _max_rows(m, d)),
+            inputs=[d.njmax, d.nefc, *pattern, d.efc.J, d.efc.force],
+            outputs=[d.qfrc_constraint],
+        )
+    elif d.njmax:
+        wp.launch(
+            add_rows_dense,
+            dim=(d.nworld, m.nv),
+            inputs=[d.njmax, d.nefc, d.efc.J, d.efc.force],
+            outputs=[d.qfrc_constraint],
+        )
