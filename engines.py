@@ -526,27 +526,27 @@ def _add_noise(
 
 
 @wp.kernel(enable_backward=False)
-def _watch_velocity(
+def _watch(
     limit: float,
-    status: wp.array[int],
     qvel: wp.array2d[float],
-    diverged_step_out: wp.array[int],
-):
-    world, dof = wp.tid()
-    # NaN compares false. All threads of a world write the same number, so their race is harmless.
-    if not (wp.abs(qvel[world, dof]) <= limit) and diverged_step_out[world] < 0:
-        diverged_step_out[world] = status[_STEP] + 1
-
-
-@wp.kernel(enable_backward=False)
-def _watch_counts(
     nefc: wp.array[int],
     nacon: wp.array[int],
     ncollision: wp.array[int],
     overflow: wp.array[int],
+    steps_out: wp.array2d[int],
+    diverged_step_out: wp.array[int],
     status_out: wp.array[int],
 ):
-    world = wp.tid()
+    world, lane = wp.tid()
+    # Each thread counts the steps for itself, since `status` changes while others still read it.
+    step = steps_out[world, lane] + 1
+    steps_out[world, lane] = step
+    for dof in range(lane, qvel.shape[1], steps_out.shape[1]):
+        # NaN compares false. All lanes of a world write the same number: their race is harmless.
+        if not (wp.abs(qvel[world, dof]) <= limit) and diverged_step_out[world] < 0:
+            diverged_step_out[world] = step
+    if lane > 0:
+        return
     wp.atomic_max(status_out, _MAX_NEFC, nefc[world])
     if overflow[world] != 0:
         wp.atomic_or(status_out, _OVERFLOW, overflow[world])
@@ -592,6 +592,8 @@ class _WarpSimulation(Simulation):
             self._limits = _ctrl_limits(mjm)
             self._status = wp.zeros(_NSTATUS, dtype=int)
             self._diverged_step = wp.full(nworld, -1, dtype=int)
+            self._nlane = 1 if device.is_cpu else 32  # threads that look after a world
+            self._steps = wp.zeros((nworld, self._nlane), dtype=int)
             if remember:
                 self.rings = recent.choose_rings(mjm, nworld, remember, itemsize=4)
                 size = mujoco.mj_stateSize(mjm, recent.SPEC)
@@ -614,7 +616,7 @@ class _WarpSimulation(Simulation):
         self.compile_seconds = time.perf_counter() - start
 
     def _launch_step(self, d: mujoco_warp.Data) -> None:
-        nworld, nv, nu = d.nworld, self.mjm.nv, self.mjm.nu
+        nworld, nu = d.nworld, self.mjm.nu
         if self._noise.scale:
             wp.launch(
                 _add_noise,
@@ -629,24 +631,18 @@ class _WarpSimulation(Simulation):
                 outputs=[d.ctrl],
             )
         self._package.step(self._m, d)
-        wp.launch(
-            _watch_velocity,
-            dim=(nworld, nv),
-            inputs=[VELOCITY_LIMIT, self._status, d.qvel],
-            outputs=[self._diverged_step],
-        )
         if self.rings:
             self._launch_keep(d, ahead=1)
         wp.launch(
-            _watch_counts,
-            dim=nworld,
-            inputs=[d.nefc, d.nacon, d.ncollision, d.overflow],
-            outputs=[self._status],
+            _watch,
+            dim=(nworld, self._nlane),
+            inputs=[VELOCITY_LIMIT, d.qvel, d.nefc, d.nacon, d.ncollision, d.overflow],
+            outputs=[self._steps, self._diverged_step, self._status],
         )
 
     def _launch_keep(self, d: mujoco_warp.Data, ahead: int) -> None:
         rings, nstep = self.rings, self._status[_STEP : _STEP + 1]
-        nlane = 1 if self._wp_device.is_cpu else 32
+        nlane = self._nlane
         wp.launch(
             recent.keep_kernel,
             dim=(d.nworld, nlane),
@@ -698,6 +694,7 @@ class _WarpSimulation(Simulation):
             _copy_arrays(self._put_data(mjd, self.nworld), self._d)
             wp.copy(self._ctrl, self._d.ctrl)
             self._status.zero_()
+            self._steps.zero_()
             self._diverged_step.fill_(-1)
         self._start_time, self.nstep = mjd.time, 0
 

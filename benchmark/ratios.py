@@ -10,7 +10,6 @@ machine that drifts hits all alike; each is compiled, captured and settled befor
 import dataclasses
 import math
 import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,15 +26,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import comfree_warp as cfwarp
 import display
+import dump
 import engines
 import test_headless
 from benchmark.contenders import DEFAULT, parse_all
+from benchmark.machine import cpu_name
 from benchmark.measuring import interleaved_times, median_and_quartiles, round_ratios
 from benchmark.speed import Entry, Points, measure_group
 from benchmark.speed_scenes import BY_NAME, HUMANOID, Scene
 from stop_signals import StopSignals
 
 SHIPPED = Path(mujoco_warp.__file__).parent / "test_data"
+LOOP_STEPS = 10_000  # of test_headless.py unless told otherwise
 COMPARED = (
     BY_NAME["primitives, settled"],
     dataclasses.replace(
@@ -47,9 +49,8 @@ COMPARED = (
 )
 
 
-def compare_engines(scene: Scene, device: str, nworld: int, rounds: int, nsteps: int) -> list[str]:
+def compare_engines(scene: Scene, device: str, nworld: int, rounds: int) -> list[str]:
     """A row of the table: the ratios, the contacts, and what makes the row invalid, if anything."""
-    scene = dataclasses.replace(scene, steps=nsteps * nworld)
     contenders = parse_all(DEFAULT)
     entries = [Entry(contender, contender.device(device)) for contender in contenders]
     found = measure_group(scene, nworld, entries, rounds, Points(math.inf))
@@ -104,8 +105,9 @@ def headless(simulation: engines.Simulation, nsteps: int) -> Callable[[], None]:
 def compare_loops(device: str, rounds: int, nsteps: int) -> Table:
     """test_headless.py's loop against the bare engine and against the loop that copies it all."""
     bare, copying = BareLoop(HUMANOID, device), BareLoop(HUMANOID, device)
-    simulation = engines.make_simulation(engines.load_model(HUMANOID), "comfree", device)
-    few = max(1, nsteps // 20)
+    mjm = engines.load_model(HUMANOID)
+    simulation = engines.make_simulation(mjm, "comfree", device, remember=dump.SECONDS)
+    few = max(1, nsteps // 50)
     display.console.quiet = True
     times = interleaved_times(
         {
@@ -130,22 +132,21 @@ def compare_loops(device: str, rounds: int, nsteps: int) -> Table:
 @click.option("--device", default="cpu", envvar="WARP_DEVICE", show_default=True)
 @click.option("--nworld", default=1, type=click.IntRange(min=1), show_default=True)
 @click.option("--rounds", default=15, type=click.IntRange(min=4), show_default=True)
-@click.option("--nsteps", default=50, type=click.IntRange(min=1), help="Steps in a round.")
 @click.option("--cores", default=1, type=click.IntRange(min=1), show_default=True)
-def main(device: str, nworld: int, rounds: int, nsteps: int, cores: int) -> None:
+def main(device: str, nworld: int, rounds: int, cores: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     console = Console(width=160)  # Markdown tables do not wrap
     console.print(
-        f"{rounds} interleaved rounds of {nsteps} steps, each from the same state, on {cores} CPU "
-        f"core(s) of {platform.processor() or platform.machine()}: median (quartiles); "
+        f"{rounds} interleaved rounds, each from the same state, on {cores} CPU core(s) of "
+        f"{cpu_name()}: median (quartiles); "
         f"mujoco {mujoco.__version__}, warp {wp.__version__}"
     )
     columns = ("comfree, us/step", "mjwarp / comfree", "mjc / comfree", "contacts per world")
     table = Table(f"{nworld} world(s) on {device}", *columns, box=MARKDOWN)
     for scene in COMPARED:
-        table.add_row(scene.name, *compare_engines(scene, device, nworld, rounds, nsteps))
+        table.add_row(scene.name, *compare_engines(scene, device, nworld, rounds))
     console.print(table)
-    console.print(compare_loops(device, rounds, 20 * nsteps))
+    console.print(compare_loops(device, rounds, LOOP_STEPS))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Every public name of `mujoco_warp` is here too; the ones defined below replace t
 """
 
 from mujoco_warp import *  # noqa: F403
-from mujoco_warp import get_data_into as get_data_into
 
 from comfree_warp._version import __version__ as __version__
 from comfree_warp.constraint import constraint_forces as constraint_forces
@@ -20,6 +19,7 @@ from comfree_warp.forward import forward as forward
 from comfree_warp.forward import step as step
 from comfree_warp.forward import step1 as step1
 from comfree_warp.forward import step2 as step2
+from comfree_warp.io import get_data_into as get_data_into
 from comfree_warp.io import make_data as make_data
 from comfree_warp.io import put_data as put_data
 from comfree_warp.io import put_model as put_model

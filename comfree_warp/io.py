@@ -182,6 +182,34 @@ def put_data(
     return _extend_data(mujoco_warp.put_data(mjm, mjd, **sizes, **kwargs))
 
 
+_CONTACT_ROWS = (
+    int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS),
+    int(mujoco.mjtConstraint.mjCNSTR_CONTACT_PYRAMIDAL),
+    int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC),
+)
+
+
+def get_data_into(result: mujoco.MjData, mjm: mujoco.MjModel, d: Data, world_id: int = 0) -> None:
+    """Copy a world back to the host. As `mujoco_warp.get_data_into`.
+
+    But for models with flex, the rows of contacts have zeros in `efc_J`, `efc_vel` and `efc_aref`,
+    which the law has no use for; `mujoco.mj_forward` on the result makes MuJoCo C's.
+    """
+    mujoco_warp.get_data_into(result, mjm, d, world_id)
+    if mjm.nflex:
+        return
+    contact = np.flatnonzero(np.isin(result.efc_type, _CONTACT_ROWS))
+    result.efc_vel[contact] = 0.0
+    result.efc_aref[contact] = 0.0
+    if mujoco.mj_isSparse(mjm):
+        for adr, nnz in zip(
+            result.efc_J_rowadr[contact], result.efc_J_rownnz[contact], strict=True
+        ):
+            result.efc_J[adr : adr + nnz] = 0.0
+    else:
+        result.efc_J.reshape(-1, mjm.nv)[contact] = 0.0
+
+
 @wp.kernel(enable_backward=False)
 def _clear_worlds(reset_in: wp.array[bool], out: wp.array2d[float]):
     worldid, dofid = wp.tid()

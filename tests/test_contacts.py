@@ -1,0 +1,187 @@
+"""Contacts without a Jacobian: the same rows and forces, and nothing that grows with njmax x nv."""
+
+import mujoco
+import mujoco_warp
+import numpy as np
+import pytest
+import reference
+import scenes
+import warp as wp
+from engine_rows import engine_rows, relative_error
+
+import comfree_warp as cfwarp
+
+pytestmark = pytest.mark.engine
+
+K, D = 0.2, 0.001
+
+# Bodies of every condim on a moving belt, one of them hinged to another, all in contact.
+BELT = """
+<mujoco>
+  <option timestep="0.002" cone="{cone}" impratio="3"/>
+  <worldbody>
+    <geom type="plane" size="3 3 .1" surfacevel="0.5 -0.2 0 0 0 0.7" condim="1"/>
+    <body pos="0 0 .09"><freejoint/><geom type="box" size=".1 .1 .1" condim="1"/></body>
+    <body pos="1 0 .09" euler="3 0 0"><freejoint/><geom type="box" size=".1 .1 .1" condim="3"/>
+      <body pos=".25 0 0"><joint axis="0 1 0"/>
+        <geom type="sphere" size=".105" condim="4" friction="0.4 0.03 0.01" margin="0.01"/></body>
+    </body>
+    <body pos="0 1 .095"><freejoint/>
+      <geom size=".1" condim="6" solimp="0.8 0.95 0.02 0.3 3" friction="0.6 0.02 0.005"/></body>
+    <body pos="0 1.02 .27"><freejoint/><geom size=".1" condim="6"/></body>
+  </worldbody>
+</mujoco>
+"""
+
+
+def shaken(xml: str, seed: int = 0) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    mjm = mujoco.MjModel.from_xml_string(xml)
+    mjd = mujoco.MjData(mjm)
+    mjd.qvel[:] = np.random.default_rng(seed).normal(0, 0.5, mjm.nv).astype(np.float32)
+    mujoco.mj_forward(mjm, mjd)
+    return mjm, mjd
+
+
+@pytest.fixture(params=["pyramidal", "elliptic"])
+def cone(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_forces_on_a_moving_belt_are_those_of_the_reference(cone, seed, device):
+    mjm, mjd = shaken(BELT.format(cone=cone), seed)
+    assert mjd.ncon > 8
+    m, d = cfwarp.put_model(mjm, K, D), cfwarp.put_data(mjm, mjd, nconmax=64, njmax=512)
+    cfwarp.forward(m, d)
+    qfrc_constraint = d.qfrc_constraint.numpy()[0]
+    rows, forces = engine_rows(mjm, m, d)
+    assert len(set(rows.type)) == 2  # frictionless, and those of the cone
+    qacc_smooth = d.qacc_smooth.numpy()[0].astype(float)
+    expected = reference.row_forces(rows, qacc_smooth, mjm.opt.timestep, K, D)
+    assert relative_error(forces, expected) < 1e-4
+    assert relative_error(qfrc_constraint, rows.J.T @ expected) < 1e-4
+
+
+def test_rows_of_contacts_are_mujoco_warps(cone, device):
+    mjm, mjd = shaken(BELT.format(cone=cone))
+    m, d = cfwarp.put_model(mjm), cfwarp.put_data(mjm, mjd, nconmax=64, njmax=512)
+    cfwarp.forward(m, d)
+    ncon, ours = int(d.nacon.numpy()[0]), d.contact.efc_address.numpy().copy()
+    names = ("type", "id", "pos", "margin", "D", "frictionloss")
+    found = {name: getattr(d.efc, name).numpy()[0].copy() for name in names}
+    mujoco_warp.make_constraint(m, d)
+    theirs = d.contact.efc_address.numpy()
+    np.testing.assert_array_equal(ours[:ncon] >= 0, theirs[:ncon] >= 0)
+    made = theirs[:ncon] >= 0
+    for name in names:
+        expected = getattr(d.efc, name).numpy()[0][theirs[:ncon][made]]
+        np.testing.assert_allclose(found[name][ours[:ncon][made]], expected, rtol=2e-5, atol=1e-7)
+
+
+def test_memory_for_a_jacobian_does_not_grow_with_the_contacts():
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
+    sizes = [
+        cfwarp.make_data(mjm, nconmax=nconmax, njmax=4 * nconmax).efc.J.size
+        for nconmax in (100, 1000)
+    ]
+    assert sizes[0] == sizes[1] <= 3 * mjm.nv
+
+
+@pytest.mark.parametrize("scene", scenes.PATHS)
+def test_the_jacobian_of_all_other_rows_fits(scene):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS[scene]))
+    mjm.opt.jacobian = mujoco.mjtJacobian.mjJAC_SPARSE
+    try:
+        m = cfwarp.put_model(mjm)
+    except NotImplementedError as refusal:
+        pytest.skip(str(refusal))
+    for seed in range(2):
+        mjd = scenes.random_state(mjm, seed)
+        mujoco.mj_resetData(mjm, fresh := mujoco.MjData(mjm))
+        fresh.qpos[:], fresh.qvel[:] = mjd.qpos, mjd.qvel
+        d = cfwarp.put_data(mjm, fresh, nconmax=2 * mjd.ncon + 128, njmax=2 * mjd.nefc + 512)
+        cfwarp.forward(m, d)
+        assert not d.overflow.numpy()[0] & mujoco_warp.OverflowType.NJMAX_NNZ
+
+
+def test_contacts_whose_rows_do_not_fit_push_all_the_same_and_it_is_told(cone, device):
+    mjm, mjd = shaken(BELT.format(cone=cone))
+    m = cfwarp.put_model(mjm)
+    mjd = mujoco.MjData(mjm)
+    full, short = (cfwarp.put_data(mjm, mjd, nconmax=64, njmax=njmax) for njmax in (512, 5))
+    short.overflow_told.fill_(-1)
+    for d in (full, short):
+        cfwarp.step(m, d)
+    assert short.overflow.numpy()[0] & mujoco_warp.OverflowType.NEFC
+    assert full.overflow.numpy()[0] == 0
+    np.testing.assert_allclose(short.qvel.numpy(), full.qvel.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_gravity_compensation_is_that_of_mujoco_warp(written, device):
+    xml = """<mujoco><worldbody><body gravcomp="{}"><joint axis="0 1 0"/>
+      <geom type="capsule" fromto="0 0 0 .3 0 0" size=".02"/></body></worldbody></mujoco>"""
+    mjm = mujoco.MjModel.from_xml_string(xml.format(0 if written else 0.5))
+    m, their_m = cfwarp.put_model(mjm), mujoco_warp.put_model(mjm)
+    assert m.has_gravcomp != written
+    if written:
+        for model in (m, their_m):
+            model.body_gravcomp.fill_(0.5)
+        m.has_gravcomp = True
+    d, their_d = cfwarp.make_data(mjm), mujoco_warp.make_data(mjm)
+    cfwarp.step(m, d)
+    mujoco_warp.step(their_m, their_d)
+    assert d.qfrc_gravcomp.numpy().any()
+    np.testing.assert_allclose(d.qvel.numpy(), their_d.qvel.numpy(), rtol=1e-6)
+
+
+def test_two_runs_in_dense_contact_are_bit_identical_on_the_cpu():
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
+    results = []
+    with wp.ScopedDevice("cpu"):
+        for _ in range(2):
+            m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm, nworld=2, nconmax=800, njmax=3200)
+            with wp.ScopedCapture() as capture:
+                cfwarp.step(m, d)
+            for _ in range(700):
+                wp.capture_launch(capture.graph)
+            assert d.nacon.numpy()[0] > 100
+            assert d.overflow.numpy().max() == 0
+            results.append((d.qpos.numpy(), d.qvel.numpy(), d.efc.force.numpy()))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_determinism_option_changes_nothing_but_the_order_of_sums(cone, device):
+    mjm, mjd = shaken(BELT.format(cone=cone))
+    results = []
+    for deterministic in (False, True):
+        m, d = cfwarp.put_model(mjm), cfwarp.put_data(mjm, mjd, nconmax=64, njmax=512)
+        m.opt.deterministic = deterministic
+        for _ in range(5):
+            cfwarp.step(m, d)
+        results.append(d.qvel.numpy())
+    np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_on_one_core_many_geoms_are_sorted_and_few_are_tested_in_pairs():
+    kinds = mujoco_warp.BroadphaseType
+    models = {name: scenes.PATHS[f"own/{name}.xml"] for name in ("primitives", "humanoid/humanoid")}
+    with wp.ScopedDevice("cpu"):
+        chosen = {
+            name: cfwarp.put_model(mujoco.MjModel.from_xml_path(str(path))).opt.broadphase
+            for name, path in models.items()
+        }
+    assert chosen == {"primitives": kinds.SAP_TILE, "humanoid/humanoid": kinds.NXN}
+
+
+def test_rows_of_contacts_come_back_to_the_host_without_a_jacobian(cone, device):
+    mjm, mjd = shaken(BELT.format(cone=cone))
+    m, d = cfwarp.put_model(mjm), cfwarp.put_data(mjm, mjd, nconmax=64, njmax=512)
+    cfwarp.forward(m, d)
+    cfwarp.get_data_into(mjd, mjm, d)
+    nefc = int(d.nefc.numpy()[0])
+    assert mjd.nefc == nefc > 0
+    assert not mjd.efc_J.any()
+    assert not mjd.efc_vel.any()
+    np.testing.assert_allclose(np.sort(mjd.efc_force), np.sort(d.efc.force.numpy()[0, :nefc]))
