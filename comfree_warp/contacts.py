@@ -15,12 +15,12 @@ Source: MuJoCo's "Computation" chapter for rows, impedance and cones; arXiv 2603
 """
 
 import functools
-from typing import Any
 
 import mujoco
 import warp as wp
-from mujoco_warp import ConeType, DeterminismType
+from mujoco_warp import ConeType
 
+from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
@@ -102,17 +102,36 @@ def wrench_about(force: wp.vec3, torque: wp.vec3, offset: wp.vec3) -> wp.spatial
     return wp.spatial_vector(torque + wp.cross(offset, force), force)
 
 
+@wp.func
+def _add_wrench(
+    wrench: wp.spatial_vector,
+    bodyid: int,
+    cfrc: wp.array[wp.spatial_vector],
+    fixed: wp.array2d[wp.int64],
+):
+    wp.atomic_add(cfrc, bodyid, wrench)
+
+
+@wp.func
+def _add_fixed_wrench(
+    wrench: wp.spatial_vector,
+    bodyid: int,
+    cfrc: wp.array[wp.spatial_vector],
+    fixed: wp.array2d[wp.int64],
+):
+    for i in range(6):
+        wp.atomic_add(fixed, bodyid, i, to_fixed(wrench[i]))
+
+
 @functools.cache
 def _contact_force(
     cone: int, maxcondim: int, surfacevel: bool, adhesion: bool, sparse: bool, deterministic: bool
 ) -> wp.Kernel:
-    """The kernel for what a model can have; the name of its module tells kernels apart."""
+    """The kernel for what a model can have."""
     elliptic = cone == ConeType.ELLIPTIC
-    options: dict[str, Any] = {"enable_backward": False}
-    if deterministic:
-        options["deterministic"] = wp.DeterministicMode.RUN_TO_RUN
+    add_wrench = _add_fixed_wrench if deterministic else _add_wrench
 
-    @wp.kernel(module="unique", module_options=options)
+    @wp.kernel(module="unique", enable_backward=False)
     def contact_force(
         opt_timestep: wp.array[float],
         opt_impratio_invsqrt: wp.array[float],
@@ -151,6 +170,7 @@ def _contact_force(
         efc_force_out: wp.array2d[float],
         efc_state_out: wp.array2d[int],
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
+        cfrc_fixed_out: wp.array3d[wp.int64],
     ):
         conid = wp.tid()
         if conid >= wp.min(nacon_in[0], naconmax):
@@ -277,42 +297,55 @@ def _contact_force(
         turn = wp.vec3()
         if wp.static(maxcondim > 3):
             turn = toward * wp.vec3(force[3], force[4], force[5])
+        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
         if body_treeid[body1] >= 0:
-            wp.atomic_sub(cfrc_contact_out[worldid], body1, wrench_about(pull, turn, offset1))
+            add_wrench(wrench_about(-pull, -turn, offset1), body1, cfrc, fixed)
         if body_treeid[body2] >= 0:
-            wp.atomic_add(cfrc_contact_out[worldid], body2, wrench_about(pull, turn, offset2))
+            add_wrench(wrench_about(pull, turn, offset2), body2, cfrc, fixed)
 
     return contact_force
 
 
-@wp.kernel(enable_backward=False)
-def _accumulate_forces(
-    body_parentid: wp.array[int],
-    body_dofadr: wp.array[int],
-    body_dofnum: wp.array[int],
-    dof_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    tree_bodynum: wp.array[int],
-    cdof_in: wp.array2d[wp.spatial_vector],
-    qfrc_smooth_in: wp.array2d[float],
-    cfrc_contact_out: wp.array2d[wp.spatial_vector],
-    qfrc_constraint_out: wp.array2d[float],
-    qfrc_total_out: wp.array2d[float],
-):
-    """qfrc_constraint += what the contact wrenches do along each dof of a tree; and the total."""
-    worldid, treeid = wp.tid()
-    first = dof_bodyid[tree_dofadr[treeid]]
-    last = first + tree_bodynum[treeid] - 1
-    for i in range(last - first + 1):
-        bodyid = last - i
-        cfrc = cfrc_contact_out[worldid, bodyid]
-        if bodyid > first:
-            cfrc_contact_out[worldid, body_parentid[bodyid]] += cfrc
-        dofadr = body_dofadr[bodyid]
-        for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-            qfrc = qfrc_constraint_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
-            qfrc_constraint_out[worldid, dofid] = qfrc
-            qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
+@functools.cache
+def _accumulate_forces(deterministic: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def accumulate_forces(
+        body_parentid: wp.array[int],
+        body_dofadr: wp.array[int],
+        body_dofnum: wp.array[int],
+        dof_bodyid: wp.array[int],
+        tree_dofadr: wp.array[int],
+        tree_bodynum: wp.array[int],
+        cdof_in: wp.array2d[wp.spatial_vector],
+        qfrc_smooth_in: wp.array2d[float],
+        cfrc_fixed_in: wp.array3d[wp.int64],
+        qfrc_fixed_in: wp.array2d[wp.int64],
+        cfrc_contact_out: wp.array2d[wp.spatial_vector],
+        qfrc_constraint_out: wp.array2d[float],
+        qfrc_total_out: wp.array2d[float],
+    ):
+        """qfrc_constraint += what the contact wrenches do along the dofs of a tree; the total."""
+        worldid, treeid = wp.tid()
+        first = dof_bodyid[tree_dofadr[treeid]]
+        last = first + tree_bodynum[treeid] - 1
+        for below in range(last - first + 1):
+            bodyid = last - below
+            cfrc = cfrc_contact_out[worldid, bodyid]
+            if wp.static(deterministic):
+                for i in range(6):
+                    cfrc[i] += from_fixed(cfrc_fixed_in[worldid, bodyid, i])
+                cfrc_contact_out[worldid, bodyid] = cfrc
+            if bodyid > first:
+                cfrc_contact_out[worldid, body_parentid[bodyid]] += cfrc
+            dofadr = body_dofadr[bodyid]
+            for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+                qfrc = qfrc_constraint_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
+                if wp.static(deterministic):
+                    qfrc += from_fixed(qfrc_fixed_in[worldid, dofid])
+                qfrc_constraint_out[worldid, dofid] = qfrc
+                qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
+
+    return accumulate_forces
 
 
 def _tree(m: Model) -> list[wp.array]:
@@ -334,6 +367,9 @@ def predict_velocity(m: Model, d: Data) -> None:
         inputs=[m.opt.timestep, *_tree(m), d.qvel, d.qacc_smooth, d.cdof],
         outputs=[d.qvel_smooth_pred, d.cvel_smooth_pred, d.cfrc_contact, d.qfrc_constraint],
     )
+    if is_deterministic(m):
+        d.cfrc_fixed.zero_()
+        d.qfrc_fixed.zero_()
 
 
 def force_contacts(m: Model, d: Data) -> None:
@@ -346,7 +382,7 @@ def force_contacts(m: Model, d: Data) -> None:
             bool(m.flg_surfacevel),
             bool(m.flg_adhesion),
             bool(m.is_sparse),
-            bool(m.opt.deterministic & DeterminismType.ATOMICS),
+            is_deterministic(m),
         ),
         dim=d.naconmax,
         inputs=[
@@ -389,6 +425,7 @@ def force_contacts(m: Model, d: Data) -> None:
             efc.force,
             efc.state,
             d.cfrc_contact,
+            d.cfrc_fixed,
         ],
     )
 
@@ -396,8 +433,8 @@ def force_contacts(m: Model, d: Data) -> None:
 def accumulate_forces(m: Model, d: Data) -> None:
     """`qfrc_constraint` += J^T f of the contacts; `qfrc_total` = `qfrc_smooth` + that."""
     wp.launch(
-        _accumulate_forces,
+        _accumulate_forces(is_deterministic(m)),
         dim=(d.nworld, m.ntree),
-        inputs=[*_tree(m), d.cdof, d.qfrc_smooth],
+        inputs=[*_tree(m), d.cdof, d.qfrc_smooth, d.cfrc_fixed, d.qfrc_fixed],
         outputs=[d.cfrc_contact, d.qfrc_constraint, d.qfrc_total],
     )

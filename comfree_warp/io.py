@@ -128,6 +128,8 @@ def _extend_data(base: mujoco_warp.Data) -> Data:
         qfrc_total=base.efc.Ma,
         cvel_smooth_pred=wp.zeros_like(base.cvel),
         cfrc_contact=wp.zeros_like(base.cvel),
+        cfrc_fixed=wp.zeros((*base.cvel.shape, 6), dtype=wp.int64),
+        qfrc_fixed=wp.zeros(base.qvel.shape, dtype=wp.int64),
         overflow_told=wp.zeros(1, dtype=int),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import warp as wp
 from mujoco_warp import ConeType
 
+from comfree_warp.fixed_point import is_deterministic, to_fixed
 from comfree_warp.law import cone_scale, project_row, row_acceleration
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
@@ -122,49 +123,59 @@ def project_cone(
             efc_state_out[worldid, efcid] = state
 
 
-@wp.kernel(enable_backward=False)
-def add_rows_sparse(
-    njmax: int,
-    nefc_in: wp.array[int],
-    efc_J_rownnz_in: wp.array2d[int],
-    efc_J_rowadr_in: wp.array2d[int],
-    efc_J_colind_in: wp.array3d[int],
-    efc_J_in: wp.array3d[float],
-    efc_force_in: wp.array2d[float],
-    qfrc_constraint_out: wp.array2d[float],
-):
-    """qfrc_constraint += J_i^T f_i, a thread per row of a sparse Jacobian."""
-    worldid, efcid = wp.tid()
-    if efcid >= wp.min(nefc_in[worldid], njmax):
-        return
-    force = efc_force_in[worldid, efcid]
-    if force == 0.0:
-        return
-    J, colind, qfrc = (
-        efc_J_in[worldid, 0],
-        efc_J_colind_in[worldid, 0],
-        qfrc_constraint_out[worldid],
-    )
-    rowadr = efc_J_rowadr_in[worldid, efcid]
-    for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
-        wp.atomic_add(qfrc, colind[i], J[i] * force)
+@functools.cache
+def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
+    """J^T f: a thread per row of a sparse Jacobian, a thread per dof of a dense one."""
 
+    @wp.kernel(module="unique", enable_backward=False)
+    def add_rows_sparse(
+        njmax: int,
+        nefc_in: wp.array[int],
+        efc_J_rownnz_in: wp.array2d[int],
+        efc_J_rowadr_in: wp.array2d[int],
+        efc_J_colind_in: wp.array3d[int],
+        efc_J_in: wp.array3d[float],
+        efc_force_in: wp.array2d[float],
+        qfrc_constraint_out: wp.array2d[float],
+        qfrc_fixed_out: wp.array2d[wp.int64],
+    ):
+        worldid, efcid = wp.tid()
+        if efcid >= wp.min(nefc_in[worldid], njmax):
+            return
+        force = efc_force_in[worldid, efcid]
+        if force == 0.0:
+            return
+        J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
+        rowadr = efc_J_rowadr_in[worldid, efcid]
+        for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
+            if wp.static(deterministic):
+                wp.atomic_add(qfrc_fixed_out[worldid], colind[i], to_fixed(J[i] * force))
+            else:
+                wp.atomic_add(qfrc_constraint_out[worldid], colind[i], J[i] * force)
 
-@wp.kernel(enable_backward=False)
-def add_rows_dense(
-    njmax: int,
-    nefc_in: wp.array[int],
-    efc_J_in: wp.array3d[float],
-    efc_force_in: wp.array2d[float],
-    qfrc_constraint_out: wp.array2d[float],
-):
-    """qfrc_constraint = J^T f, a thread per dof of a dense Jacobian."""
-    worldid, dofid = wp.tid()
-    J, force = efc_J_in[worldid], efc_force_in[worldid]
-    qfrc = float(0.0)
-    for efcid in range(wp.min(nefc_in[worldid], njmax)):
-        qfrc += J[efcid, dofid] * force[efcid]
-    qfrc_constraint_out[worldid, dofid] = qfrc
+    @wp.kernel(module="unique", enable_backward=False)
+    def add_rows_dense(
+        njmax: int,
+        nefc_in: wp.array[int],
+        efc_J_in: wp.array3d[float],
+        efc_force_in: wp.array2d[float],
+        qfrc_constraint_out: wp.array2d[float],
+        qfrc_fixed_out: wp.array2d[wp.int64],
+    ):
+        worldid, dofid = wp.tid()
+        J, force = efc_J_in[worldid], efc_force_in[worldid]
+        qfrc, fixed = float(0.0), wp.int64(0)
+        for efcid in range(wp.min(nefc_in[worldid], njmax)):
+            if wp.static(deterministic):
+                fixed += to_fixed(J[efcid, dofid] * force[efcid])
+            else:
+                qfrc += J[efcid, dofid] * force[efcid]
+        if wp.static(deterministic):
+            qfrc_fixed_out[worldid, dofid] = fixed
+        else:
+            qfrc_constraint_out[worldid, dofid] = qfrc
+
+    return add_rows_sparse if is_sparse else add_rows_dense
 
 
 def has_contact_rows(m: Model) -> bool:
@@ -246,18 +257,10 @@ def force_rows(m: Model, d: Data) -> None:
 
 def add_rows(m: Model, d: Data) -> None:
     """`qfrc_constraint` += J^T f of the same rows."""
-    if m.is_sparse:
-        pattern = [d.efc.J_rownnz, d.efc.J_rowadr, d.efc.J_colind]
-        wp.launch(
-            add_rows_sparse,
-            dim=(d.nworld, _max_rows(m, d)),
-            inputs=[d.njmax, d.nefc, *pattern, d.efc.J, d.efc.force],
-            outputs=[d.qfrc_constraint],
-        )
-    elif d.njmax:
-        wp.launch(
-            add_rows_dense,
-            dim=(d.nworld, m.nv),
-            inputs=[d.njmax, d.nefc, d.efc.J, d.efc.force],
-            outputs=[d.qfrc_constraint],
-        )
+    sparse = [d.efc.J_rownnz, d.efc.J_rowadr, d.efc.J_colind] if m.is_sparse else []
+    wp.launch(
+        _add_rows(bool(m.is_sparse), is_deterministic(m)),
+        dim=(d.nworld, _max_rows(m, d) if m.is_sparse else m.nv),
+        inputs=[d.njmax, d.nefc, *sparse, d.efc.J, d.efc.force],
+        outputs=[d.qfrc_constraint, d.qfrc_fixed],
+    )

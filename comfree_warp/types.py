@@ -39,6 +39,9 @@ class Data(mujoco_warp.Data):
         first (rad/s, m/s)                                                (nworld, nbody) spatial
       cfrc_contact: sum of the contact wrenches on a body and below it, likewise (N m, N)
                                                                           (nworld, nbody) spatial
+      cfrc_fixed: the contact wrenches of a body as fixed_point.py sums them, where
+        `Option.deterministic` asks for it                                (nworld, nbody, 6) int64
+      qfrc_fixed: J^T f of the other rows, likewise                       (nworld, nv) int64
       overflow_told: bits of `mujoco_warp.OverflowType` that `step` has already told the user;
         set to all ones for silence                                       (1,) int32
     """
@@ -47,4 +50,6 @@ class Data(mujoco_warp.Data):
     qfrc_total: wp.array2d[float]
     cvel_smooth_pred: wp.array2d[wp.spatial_vector]
     cfrc_contact: wp.array2d[wp.spatial_vector]
+    cfrc_fixed: wp.array3d[wp.int64]
+    qfrc_fixed: wp.array2d[wp.int64]
     overflow_told: wp.array[int]

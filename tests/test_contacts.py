@@ -1,5 +1,7 @@
 """Contacts without a Jacobian: the same rows and forces, and nothing that grows with njmax x nv."""
 
+import dataclasses
+
 import mujoco
 import mujoco_warp
 import numpy as np
@@ -152,16 +154,53 @@ def test_two_runs_in_dense_contact_are_bit_identical_on_the_cpu():
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_determinism_option_changes_nothing_but_the_order_of_sums(cone, device):
-    mjm, mjd = shaken(BELT.format(cone=cone))
-    results = []
+@pytest.mark.parametrize("scene", ["own/humanoid/humanoid.xml", "own/constraints.xml"])
+@pytest.mark.parametrize("jacobian", ["DENSE", "SPARSE"])
+def test_the_determinism_option_changes_the_rounding_only(scene, jacobian, device):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS[scene]))
+    mjm.opt.jacobian = getattr(mujoco.mjtJacobian, f"mjJAC_{jacobian}")
+    mjd, results = scenes.random_state(mjm, 0), []
     for deterministic in (False, True):
-        m, d = cfwarp.put_model(mjm), cfwarp.put_data(mjm, mjd, nconmax=64, njmax=512)
+        m, d = cfwarp.put_model(mjm), cfwarp.put_data(mjm, mjd, nconmax=256, njmax=2048)
         m.opt.deterministic = deterministic
         for _ in range(5):
             cfwarp.step(m, d)
-        results.append(d.qvel.numpy())
-    np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
+        results.append((d.qvel.numpy(), d.qfrc_constraint.numpy()))
+    for one, other in zip(*results, strict=True):
+        assert relative_error(other, one) < 1e-4
+
+
+def shuffle_contacts(d: cfwarp.Data, seed: int) -> None:
+    """Put the contacts into another order, as CUDA does from run to run."""
+    ncon = int(d.nacon.numpy()[0])
+    order = np.random.default_rng(seed).permutation(ncon)
+    for field in dataclasses.fields(d.contact):
+        array = getattr(d.contact, field.name)
+        if array.size:
+            values = array.numpy().copy()
+            values[:ncon] = values[:ncon][order]
+            array.assign(values)
+
+
+def test_with_the_determinism_option_the_order_of_contacts_does_not_matter(device):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
+    mjd = mujoco.MjData(mjm)
+    mujoco.mj_step(mjm, mjd, 700)
+    m, d = cfwarp.put_model(mjm), cfwarp.put_data(mjm, mjd, nconmax=800, njmax=3200)
+    found = {}
+    for deterministic in (False, True):
+        m.opt.deterministic = deterministic
+        cfwarp.forward(m, d)
+        found[deterministic] = []
+        for seed in range(3):
+            shuffle_contacts(d, seed)
+            d.nefc.zero_()
+            cfwarp.constraint_forces(m, d)
+            found[deterministic].append(d.qfrc_constraint.numpy().copy())
+    assert any((found[False][0] != other).any() for other in found[False])  # else it is no test
+    for other in found[True]:
+        np.testing.assert_array_equal(other, found[True][0])
+    assert relative_error(found[True][0], found[False][0]) < 1e-4
 
 
 def test_on_one_core_many_geoms_are_sorted_and_few_are_tested_in_pairs():

@@ -1,0 +1,33 @@
+"""Sums that do not depend on their order, for `Option.deterministic`.
+
+On CUDA contacts and rows come in another order every time, and so does a sum of floats over them:
+no two runs agree in every bit. Integers do not round, so these sums are of fixed-point numbers in
+64 bits: steps of 1e-9 N, up to 8.6e9 N.
+"""
+
+import mujoco_warp
+import warp as wp
+from mujoco_warp import DeterminismType
+
+_SCALE = wp.constant(wp.float64(2.0**30))
+_LARGEST = wp.constant(wp.float64(2.0**62))
+
+
+def is_deterministic(m: mujoco_warp.Model) -> bool:
+    """Whether the user asks for sums that are the same in every run."""
+    return bool(m.opt.deterministic & DeterminismType.ATOMICS)
+
+
+@wp.func
+def to_fixed(value: float) -> wp.int64:
+    """The nearest number of steps; what is too large, or NaN, is as large as can be."""
+    scaled = wp.float64(value) * _SCALE
+    if not (wp.abs(scaled) < _LARGEST):
+        scaled = wp.where(value < 0.0, -_LARGEST, _LARGEST)
+    return wp.int64(scaled)
+
+
+@wp.func
+def from_fixed(steps: wp.int64) -> float:
+    """The number again."""
+    return float(wp.float64(steps) / _SCALE)
