@@ -98,14 +98,20 @@ def read_model(path: str) -> str:
 # -------------------------------------------------------------------------- boxes that lie still
 
 EDGE = 0.1  # of every box that is stacked, m
+ASKEW = 0.0001  # m by which such a box is put aside: on a perfect stack rounding decides what falls
+
+
+def _askew(n: int, seed: int = 0) -> np.ndarray:
+    """(n, 2) m in x and y."""
+    return np.random.default_rng(seed).uniform(-ASKEW, ASKEW, (n, 2))
 
 
 def boxes_xml(centres: list[tuple[float, float]]) -> str:
-    """1 kg cubes at (x, z) in units of their edge, lowest z first, on a plane."""
+    """1 kg cubes near (x, z) in units of their edge, lowest z first, on a plane."""
     bodies = "\n    ".join(
-        f'<body name="box{i}" pos="{EDGE * x:g} 0 {EDGE * z:g}"><freejoint/>'
+        f'<body name="box{i}" pos="{EDGE * x + dx:.6f} {dy:.6f} {EDGE * z:g}"><freejoint/>'
         f'<geom type="box" size="{EDGE / 2} {EDGE / 2} {EDGE / 2}" mass="1"/></body>'
-        for i, (x, z) in enumerate(centres)
+        for i, ((x, z), (dx, dy)) in enumerate(zip(centres, _askew(len(centres)), strict=True))
     )
     return mjcf(f'<geom type="plane" size="5 5 1"/>\n    {bodies}')
 
@@ -154,10 +160,15 @@ MASS_RATIOS = (1, 10, 100, 1000)
 
 def mass_ratio_xml() -> str:
     bodies = "\n    ".join(
-        f'<body name="{name}{ratio}" pos="{i} 0 {EDGE * height}"><freejoint/>'
+        f'<body name="{name}{ratio}" pos="{i + dx:.6f} {dy:.6f} {EDGE * height}"><freejoint/>'
         f'<geom type="box" size="{EDGE / 2} {EDGE / 2} {EDGE / 2}" mass="{mass}"/></body>'
-        for i, ratio in enumerate(MASS_RATIOS)
-        for name, height, mass in (("light", 0.5, 1), ("heavy", 1.5, ratio))
+        for (i, ratio), (dx, dy) in zip(
+            enumerate(MASS_RATIOS), _askew(len(MASS_RATIOS)), strict=True
+        )
+        for name, height, mass, dx, dy in (
+            ("light", 0.5, 1, 0.0, 0.0),
+            ("heavy", 1.5, ratio, dx, dy),
+        )
     )
     return mjcf(f'<geom type="plane" size="9 9 1"/>\n    {bodies}')
 

@@ -157,7 +157,7 @@ SCENES = (
         fewest=5,
         worlds=(1, 4),
         quick=(1,),
-        cuda=(1, 16, 256, 1024),
+        cuda=(1, 16, 256, 1024, 4096),
     ),
     Scene("humanoid, standing", HUMANOID, noise=1.0, cuda=MANY),
     Scene(
