@@ -4,7 +4,8 @@
     python benchmark/report.py speed-A.json fidelity-B.json
 
 Of a scene that is in several of the files, the last named is shown. Writes report.html, one file
-that refers to nothing outside itself, and summary.md, both into benchmark/results/.
+that refers to nothing outside itself, and summary.md, both into benchmark/results/. With --into,
+the summary takes the place of the one in another Markdown file, between the same marks.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from benchmark.measuring import Row, scaling_fits
 from benchmark.standings import Curves, Ranking, Standing, label_of
 from errors import SettingError
 
+OPENING, CLOSING = "<!-- made by: make report -->", "<!-- end of report -->"
 SUITES = {"speed/1": "speed", "fidelity/1": "fidelity"}
 
 # What is needed of a file, by key: a type, or the keys of the dict that is there.
@@ -359,7 +361,7 @@ def _ratio(ranking: Ranking, it: Standing, sign: str = "\N{MULTIPLICATION SIGN} 
 
 def summarise(story: Story) -> str:
     """The Markdown summary."""
-    told = ["<!-- made by: make report -->", ""]
+    told = [OPENING, ""]
     for _, document in story.results.sources:
         told += [
             f"{plain(SUITES[document['format']]).capitalize()}: {plain(made_with(document))}; "
@@ -399,7 +401,20 @@ def summarise(story: Story) -> str:
         f"- {plain(f'{who}: {count} row(s) of {where}: {reason}')}"
         for reason, who, count, where in standings.told_skips(story.results.skipped)
     ] or ["- nothing"]
-    return "\n".join(told) + "\n"
+    return "\n".join([*told, "", CLOSING]) + "\n"
+
+
+def put_into(text: str, summary: str, where: str) -> str:
+    """A Markdown text with the summary in the place of the one that is there.
+
+    Raises:
+      SettingError: there is none.
+    """
+    before, opening, rest = text.partition(OPENING)
+    _, closing, after = rest.partition(CLOSING)
+    if not (opening and closing):
+        raise SettingError("into", f"{where} has no {OPENING} ... {CLOSING}")
+    return before + summary.rstrip("\n") + after
 
 
 def _markdown_speed(story: Story) -> list[str]:
@@ -934,18 +949,24 @@ def _source(name: str, document: dict[str, Any]) -> Markup:
     default=RESULTS,
     help="Of results, and for the report.  [default: benchmark/results]",
 )
+@click.option(
+    "--into", type=click.Path(path_type=Path), help="A Markdown file to renew the summary in."
+)
 @click.pass_context
-def main(ctx: click.Context, files: tuple[Path, ...], folder: Path) -> None:
+def main(ctx: click.Context, files: tuple[Path, ...], folder: Path, into: Path | None) -> None:
     try:
         story = tell(merge([(path.name, load(path)) for path in files or newest(folder)]))
-        written = {"report.html": render(story), "summary.md": summarise(story)}
-        for name, text in written.items():
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_text(text)
-            except OSError as error:
-                raise SettingError("folder", f"{name} cannot be written: {error}") from None
-            click.echo(f"{folder / name}")
+        summary = summarise(story)
+        written = {folder / "report.html": render(story), folder / "summary.md": summary}
+        try:
+            if into:
+                written[into] = put_into(into.read_text(), summary, str(into))
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, text in written.items():
+                path.write_text(text)
+                click.echo(f"{path}")
+        except OSError as error:
+            raise SettingError("folder" if into is None else "into", str(error)) from None
     except SettingError as error:
         raise click.UsageError(str(error), ctx) from error
 

@@ -238,7 +238,7 @@ def test_figures_read_well():
         ([FIDELITY], "Not measured: make bench."),
         ([speed_run(step("mjc", 1e-4))], "Not measured at three sizes or more"),
         ([speed_run()], "No results of comfree beside MuJoCo."),
-        ([fidelity_run(ended=None)], "ended before it was done: a crash"),
+        ([fidelity_run(ended=None)], "ended before it was done, by a crash"),
     ],
 )
 def test_what_is_missing_is_said(documents, said):
@@ -272,6 +272,25 @@ def test_the_newest_of_each_suite_become_a_page_and_a_summary(tmp_path):
         "| slide: depth | **0.200 mm** | **0.200 mm** | 6.00 mm (x30) |"
         in (tmp_path / "summary.md").read_text()
     )
+
+
+def test_the_summary_takes_the_place_of_the_one_in_another_file(tmp_path):
+    (tmp_path / "speed-a.json").write_text(json.dumps(SPEED))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.OPENING}\nof last year\n{report.CLOSING}\nafter\n")
+    for _ in range(2):
+        done = run_report("--folder", tmp_path, "--into", readme)
+        assert done.returncode == 0, done.stderr
+    text = readme.read_text()
+    assert text.startswith(f"before\n{report.OPENING}\n\nSpeed: ")
+    assert text.endswith(f"{report.CLOSING}\nafter\n")
+    assert "last year" not in text
+    assert text.count(report.OPENING) == 1
+    readme.write_text("nothing to renew")
+    done = run_report("--folder", tmp_path, "--into", readme)
+    assert done.returncode == 2
+    assert "has no <!-- made by: make report -->" in " ".join(done.stderr.split())
+    assert readme.read_text() == "nothing to renew"
 
 
 def test_a_newer_run_of_a_part_does_not_hide_the_whole(tmp_path):
