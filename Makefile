@@ -47,7 +47,7 @@ test-slow: venv ## run the tests that take a minute or more
 doctor: venv ## report what this machine can do, and what would mend each lack
 	$(BIN)/python doctor.py
 
-bench: venv ## measure the speed of the engines, to benchmark/results/ (about 5 minutes)
+bench: venv ## measure the speed of the engines, to benchmark/results/ (about 3 minutes)
 	$(SPEED) --level standard
 
 bench-quick: venv ## the same, a one-minute cut
@@ -74,8 +74,8 @@ gallery: venv ## draw the README's pictures, one per model (offscreen)
 fidelity: venv ## compare the engines with known physics, on small scenes over many timesteps
 	$(BIN)/python benchmark/fidelity.py
 
-report: venv ## the newest results as a page and a summary, or those of FILES="A.json B.json"
-	$(BIN)/python benchmark/report.py $(FILES)
+report: venv ## the newest results as a page and a summary, or FILES="A.json B.json"; INTO=README.md
+	$(BIN)/python benchmark/report.py $(if $(INTO),--into $(INTO)) $(FILES)
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .

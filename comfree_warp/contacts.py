@@ -91,9 +91,59 @@ def impedance(solimp: vec5, pos: float) -> float:
 
 
 @wp.func
-def velocity_at(cvel: wp.spatial_vector, offset: wp.vec3) -> wp.vec3:
-    """Linear velocity at a point that is `offset` from where the spatial velocity is taken."""
-    return wp.spatial_bottom(cvel) + wp.cross(wp.spatial_top(cvel), offset)
+def relative_velocity(
+    frame: wp.mat33,
+    cvel1: wp.spatial_vector,
+    offset1: wp.vec3,
+    cvel2: wp.spatial_vector,
+    offset2: wp.vec3,
+) -> _vec6:
+    """Body 2's minus body 1's at the contact, in its frame: normal, tangents, spin, rolls.
+
+    The offsets lead to the contact from where the spatial velocities are taken.
+    """
+    linear = wp.spatial_bottom(cvel2) + wp.cross(wp.spatial_top(cvel2), offset2)
+    linear -= wp.spatial_bottom(cvel1) + wp.cross(wp.spatial_top(cvel1), offset1)
+    linear = frame * linear
+    angular = frame * (wp.spatial_top(cvel2) - wp.spatial_top(cvel1))
+    return _vec6(linear[0], linear[1], linear[2], angular[0], angular[1], angular[2])
+
+
+@wp.func
+def facet_force(
+    row: int, law: wp.vec3, D: float, friction: vec5, u: _vec6, phi: float
+) -> tuple[float, int, float]:
+    """Of a row of a pyramid, J_n +- mu_i J_i: its force, which i, and +-mu_i; law is (k, d, h)."""
+    i = row // 2 + 1
+    mu = friction[i - 1]
+    if row % 2 == 1:
+        mu = -mu
+    asked = D * row_acceleration(law[0], law[1], law[2], u[0] + mu * u[i], phi)
+    return wp.max(asked, 0.0), i, mu
+
+
+@wp.func
+def elliptic_force(
+    condim: int, law: wp.vec3, D: float, mu: float, friction: vec5, u: _vec6, phi: float
+) -> tuple[_vec6, int]:
+    """The force of a contact with an elliptic cone, and the state of its rows.
+
+    D is that of the normal. MuJoCo chooses those of the friction rows such that D_i / mu_i^2 is the
+    same for all, D / mu^2, where mu is regularised by impratio.
+    """
+    force = _vec6()
+    force[0] = D * row_acceleration(law[0], law[1], law[2], u[0], phi)
+    tangent_sq = float(0.0)
+    for i in range(1, condim):
+        ratio = friction[i - 1] / mu
+        force[i] = D * ratio * ratio * row_acceleration(law[0], law[1], law[2], u[i], 0.0)
+        scaled = force[i] / friction[i - 1]
+        tangent_sq += scaled * scaled
+    normal, factor, state = cone_scale(force[0], wp.sqrt(tangent_sq), mu)
+    force[0] = normal
+    for i in range(1, condim):
+        force[i] *= factor
+    return force, state
 
 
 @wp.func
@@ -193,88 +243,53 @@ def _contact_force(
         offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body1]]
         offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body2]]
 
-        # The rows of an elliptic contact times v_s: normal, two tangents, spin, two rolls.
-        linear, angular = wp.vec3(), wp.vec3()
-        if body_treeid[body1] >= 0:
-            cvel = cvel_smooth_pred_in[worldid, body1]
-            linear -= velocity_at(cvel, offset1)
-            angular -= wp.spatial_top(cvel)
-        if body_treeid[body2] >= 0:
-            cvel = cvel_smooth_pred_in[worldid, body2]
-            linear += velocity_at(cvel, offset2)
-            angular += wp.spatial_top(cvel)
-        u = _vec6()
-        linear, angular = frame * linear, frame * angular
-        for i in range(3):
-            u[i] = linear[i]
-            u[3 + i] = angular[i]
+        # Bodies that cannot move have no velocity in that array.
+        cvel1, cvel2 = cvel_smooth_pred_in[worldid, body1], cvel_smooth_pred_in[worldid, body2]
+        u = relative_velocity(frame, cvel1, offset1, cvel2, offset2)
         if wp.static(surfacevel):
             for i in range(1, wp.min(condim, 4)):
                 u[i] += contact_surfacevel_in[conid][i - 1]
 
-        h = opt_timestep[worldid % opt_timestep.shape[0]]
-        k = stiffness[worldid % stiffness.shape[0]]
-        d = damping[worldid % damping.shape[0]]
-        impratio_invsqrt = opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+        law = wp.vec3(
+            stiffness[worldid % stiffness.shape[0]],
+            damping[worldid % damping.shape[0]],
+            opt_timestep[worldid % opt_timestep.shape[0]],
+        )
         friction = contact_friction_in[conid]
-        mu = friction[0]
+        mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
         invweights = body_invweight0[worldid % body_invweight0.shape[0]]
         invweight = invweights[body1][0] + invweights[body2][0]
-        if wp.static(not elliptic) and condim > 1:
-            scale = mu * impratio_invsqrt
-            invweight *= 2.0 * (1.0 + mu * mu) * scale * scale
+        nrow, row_type = condim, int(_FRICTIONLESS)
+        if condim > 1:
+            row_type = wp.static(_ELLIPTIC if elliptic else _PYRAMIDAL)
+            if wp.static(not elliptic):
+                nrow = 2 * (condim - 1)
+                invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
         imp = impedance(contact_solimp_in[conid], phi)
         D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, _MINVAL)
 
-        nrow = condim
-        if wp.static(not elliptic) and condim > 1:
-            nrow = 2 * (condim - 1)
-        efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
-        row_type = int(_FRICTIONLESS)
-        if condim > 1:
-            row_type = wp.static(_ELLIPTIC if elliptic else _PYRAMIDAL)
-
         force, state = _vec6(), int(QUADRATIC)
         if condim == 1:
-            force[0] = wp.max(D * row_acceleration(k, d, h, u[0], phi), 0.0)
+            force[0] = wp.max(D * row_acceleration(law[0], law[1], law[2], u[0], phi), 0.0)
+            if force[0] == 0.0:
+                state = SATISFIED
         elif wp.static(elliptic):
-            force[0] = D * row_acceleration(k, d, h, u[0], phi)
-            tangent_sq = float(0.0)
-            for i in range(1, condim):
-                # R_i mu_i^2 is the same on all friction rows, mu^2 / impratio times R of the normal
-                ratio = friction[i - 1] / (mu * impratio_invsqrt)
-                force[i] = D * ratio * ratio * row_acceleration(k, d, h, u[i], 0.0)
-                scaled = force[i] / friction[i - 1]
-                tangent_sq += scaled * scaled
-            normal, factor, zone = cone_scale(force[0], wp.sqrt(tangent_sq), mu * impratio_invsqrt)
-            state = zone
-            force[0] = normal
-            for i in range(1, condim):
-                force[i] *= factor
+            force, state = elliptic_force(condim, law, D, mu, friction, u, phi)
 
+        efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
         for row in range(nrow):
-            efcid = efcid0 + row
-            D_row, f_row, pos_row, state_row = D, force[row], phi + margin, int(QUADRATIC)
-            if wp.static(elliptic):
-                if condim > 1:
-                    state_row = state
-                elif f_row == 0.0:
-                    state_row = SATISFIED
+            D_row, f_row, pos_row = D, float(0.0), phi + margin
+            if wp.static(elliptic) or condim == 1:
+                f_row = force[row]
                 if row > 0:
-                    ratio = friction[row - 1] / (mu * impratio_invsqrt)
-                    D_row = D * ratio * ratio
-                    pos_row = margin
+                    ratio = friction[row - 1] / mu
+                    D_row, pos_row = D * ratio * ratio, margin
             else:
-                if condim > 1:
-                    i = row // 2 + 1
-                    mu_i = friction[i - 1]
-                    if row % 2 == 1:
-                        mu_i = -mu_i
-                    f_row = wp.max(D * row_acceleration(k, d, h, u[0] + mu_i * u[i], phi), 0.0)
-                    force[0] += f_row
-                    force[i] += mu_i * f_row
-                if f_row == 0.0:
-                    state_row = SATISFIED
+                f_row, i, mu_i = facet_force(row, law, D, friction, u, phi)
+                force[0] += f_row
+                force[i] += mu_i * f_row
+                state = wp.where(f_row == 0.0, SATISFIED, QUADRATIC)
+            efcid = efcid0 + row
             if efcid >= njmax:
                 contact_efc_address_out[conid, row] = -1
                 continue
@@ -288,7 +303,7 @@ def _contact_force(
             efc_D_out[worldid, efcid] = D_row
             efc_frictionloss_out[worldid, efcid] = 0.0
             efc_force_out[worldid, efcid] = f_row
-            efc_state_out[worldid, efcid] = state_row
+            efc_state_out[worldid, efcid] = state
 
         if force[0] == 0.0:  # then the cone leaves nothing sideways either
             return
