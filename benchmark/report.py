@@ -373,6 +373,7 @@ def summarise(story: Story) -> str:
     told += [f"- **{subject}.** {plain(text)}" for subject, text in headlines(story)] + [""]
     told += ["**Where comfree is worse than MuJoCo**", ""]
     told += [f"- {plain(sentence)}" for sentence in worse(story)] + [""]
+    told += ["<details><summary>Scene by scene, scaling, invalid and skipped rows</summary>", ""]
     if story.speed:
         told += _markdown_speed(story)
     if story.accuracy:
@@ -401,7 +402,7 @@ def summarise(story: Story) -> str:
         f"- {plain(f'{who}: {count} row(s) of {where}: {reason}')}"
         for reason, who, count, where in standings.told_skips(story.results.skipped)
     ] or ["- nothing"]
-    return "\n".join([*told, "", CLOSING]) + "\n"
+    return "\n".join([*told, "", "</details>", "", CLOSING]) + "\n"
 
 
 def put_into(text: str, summary: str, where: str) -> str:
