@@ -61,6 +61,13 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _selected(option: object) -> str:
+    """What makes a run one of a part, or ""."""
+    usual = {"scenes": "", "contenders": contending.DEFAULT}
+    chosen = {name: getattr(option, name) for name in usual}
+    return ", ".join(f"{name} {it!r}" for name, it in chosen.items() if it != usual[name])
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-benchmark writes its JSON
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     endings = {pytest.ExitCode.OK: "complete", pytest.ExitCode.INTERRUPTED: "a signal"}
@@ -76,7 +83,7 @@ def pytest_benchmark_update_json(
     output_json |= {
         "format": FORMAT,
         "level": config.option.level,
-        "selected": f"scenes {config.option.scenes!r}" if config.option.scenes else "",
+        "selected": _selected(config.option),
         "ended": config.stash[ENDED],
         **config.stash[DESCRIBED],
         "skipped": config.stash[SKIPPED],

@@ -663,7 +663,13 @@ def main(
             parse_scenes(words), contending.parse_all(names), level, parse_timesteps(sweep)
         )
         show_plan(console, runs, skips)
-        chosen = {"scenes": words, "timesteps": sweep}
+        usual = contending.DEFAULT, "implicitfast"
+        chosen = {
+            "scenes": words,
+            "timesteps": sweep,
+            "contenders": names != usual[0] and names,
+            "integrator": integrator != usual[1] and integrator,
+        }
         selected = ", ".join(f"{name} {text!r}" for name, text in chosen.items() if text)
         work = Sweep(integrator, device, level, skips, selected)
         ended_by = work.run_all(

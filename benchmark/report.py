@@ -301,6 +301,8 @@ def partial(document: dict[str, Any]) -> str:
     """What makes a run less than whole, or ""."""
     ended, selected = document.get("ended", "complete"), document.get("selected")
     told = [f"only {selected}"] if selected else []
+    if document["level"] == "quick":
+        told.append("a quick cut")
     if ended != "complete":
         told.append(f"ended before it was done, by {ended or 'a crash'}")
     return "; ".join(told)

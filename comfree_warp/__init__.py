@@ -16,6 +16,7 @@ from mujoco_warp import *  # noqa: F403
 from comfree_warp._version import __version__ as __version__
 from comfree_warp.constraint import constraint_forces as constraint_forces
 from comfree_warp.forward import forward as forward
+from comfree_warp.forward import fwd_position as fwd_position
 from comfree_warp.forward import step as step
 from comfree_warp.forward import step1 as step1
 from comfree_warp.forward import step2 as step2

@@ -1,6 +1,7 @@
 """The constraint forces of a step, and the acceleration that they lead to."""
 
 import mujoco_warp
+from mujoco_warp import DisableBit
 
 from comfree_warp.contacts import accumulate_forces, force_contacts, predict_velocity
 from comfree_warp.rows import add_rows, force_rows, has_contact_rows
@@ -11,16 +12,17 @@ def constraint_forces(m: Model, d: Data) -> None:
     """Closed-form constraint forces and the acceleration that they lead to.
 
     Takes the place of `mujoco_warp.solve`; the solver options have no meaning here. Reads `qvel`,
-    `qacc_smooth`, `qfrc_smooth` (nworld, nv), `cdof`, the factor of M, the contacts of `collision`
-    and the rows of `make_constraint`, which must not have made those of contacts unless the model
-    has flex. Writes `efc.force` and `efc.state` (nworld, njmax), the rows of contacts but for their
-    J, vel and aref, `qvel_smooth_pred`, `qfrc_constraint`, `qfrc_total` (= `efc.Ma`) and `qacc`
+    `qacc_smooth`, `qfrc_smooth` (nworld, nv), `cdof`, `subtree_com`, the factor of M, the contacts
+    of `collision` and the rows of `make_constraint`; those of contacts it makes itself, but for
+    their J, vel and aref, unless `has_contact_rows`. Writes `efc.force` and `efc.state`
+    (nworld, njmax), `qvel_smooth_pred`, `qfrc_constraint`, `qfrc_total` (= `efc.Ma`) and `qacc`
     (nworld, nv).
     """
     predict_velocity(m, d)
     force_rows(m, d)
     add_rows(m, d)
-    if not has_contact_rows(m):
+    without = DisableBit.CONTACT | DisableBit.CONSTRAINT
+    if not has_contact_rows(m) and not m.opt.disableflags & without:
         force_contacts(m, d)
     accumulate_forces(m, d)
     mujoco_warp.solve_m(m, d, d.qacc, d.qfrc_total)

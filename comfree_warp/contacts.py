@@ -22,6 +22,7 @@ from mujoco_warp import ConeType
 
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
+from comfree_warp.rows import has_contact_rows
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
 _vec6 = wp.types.vector(length=6, dtype=float)
@@ -46,13 +47,20 @@ def _predict_velocity(
     qvel_in: wp.array2d[float],
     qacc_smooth_in: wp.array2d[float],
     cdof_in: wp.array2d[wp.spatial_vector],
+    drop_contact_rows: bool,
+    ne_in: wp.array[int],
+    nf_in: wp.array[int],
+    nl_in: wp.array[int],
+    nefc_out: wp.array[int],
     qvel_smooth_pred_out: wp.array2d[float],
     cvel_smooth_pred_out: wp.array2d[wp.spatial_vector],
     cfrc_contact_out: wp.array2d[wp.spatial_vector],
     qfrc_constraint_out: wp.array2d[float],
 ):
-    """v_s of every dof and body of a tree; also clears the sums that come next."""
+    """v_s of every dof and body of a tree; also clears the sums and rows that come next."""
     worldid, treeid = wp.tid()
+    if drop_contact_rows and treeid == 0:
+        nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
     h = opt_timestep[worldid % opt_timestep.shape[0]]
     first = dof_bodyid[tree_dofadr[treeid]]
     for bodyid in range(first, first + tree_bodynum[treeid]):
@@ -290,7 +298,7 @@ def _contact_force(
                 force[i] += mu_i * f_row
                 state = wp.where(f_row == 0.0, SATISFIED, QUADRATIC)
             efcid = efcid0 + row
-            if efcid >= njmax:
+            if efcid0 + nrow > njmax:  # all or none, since readers look at the first
                 contact_efc_address_out[conid, row] = -1
                 continue
             contact_efc_address_out[conid, row] = efcid
@@ -375,12 +383,23 @@ def _tree(m: Model) -> list[wp.array]:
 
 
 def predict_velocity(m: Model, d: Data) -> None:
-    """v_s = qvel + h * qacc_smooth: `qvel_smooth_pred`, and of bodies `cvel_smooth_pred`."""
+    """v_s = qvel + h * qacc_smooth: `qvel_smooth_pred`, and of bodies `cvel_smooth_pred`.
+
+    Rows of contacts that `make_constraint` may have made are dropped from `nefc`.
+    """
     wp.launch(
         _predict_velocity,
         dim=(d.nworld, m.ntree),
-        inputs=[m.opt.timestep, *_tree(m), d.qvel, d.qacc_smooth, d.cdof],
-        outputs=[d.qvel_smooth_pred, d.cvel_smooth_pred, d.cfrc_contact, d.qfrc_constraint],
+        inputs=[
+            m.opt.timestep,
+            *_tree(m),
+            d.qvel,
+            d.qacc_smooth,
+            d.cdof,
+            not has_contact_rows(m),
+            *(d.ne, d.nf, d.nl),
+        ],
+        outputs=[d.nefc, d.qvel_smooth_pred, d.cvel_smooth_pred, d.cfrc_contact, d.qfrc_constraint],
     )
     if is_deterministic(m):
         d.cfrc_fixed.zero_()

@@ -24,17 +24,25 @@ def _changed(opt: mjw.Option, **values: int) -> Iterator[None]:
             setattr(opt, name, value)
 
 
+def fwd_position(m: Model, d: Data, factorize: bool = True) -> None:
+    """All that depends on positions only, contacts and rows too. As `mujoco_warp.fwd_position`.
+
+    But contacts get their rows later, from `constraint_forces`; `nefc` is without them until then.
+    """
+    if has_contact_rows(m):
+        mjw.fwd_position(m, d, factorize=factorize)
+        return
+    detect, flags = m.opt.run_collision_detection, m.opt.disableflags
+    # With this flag make_constraint makes no rows of contacts.
+    with _changed(m.opt, run_collision_detection=False, disableflags=flags | DisableBit.CONTACT):
+        mjw.fwd_position(m, d, factorize=factorize)
+    if detect:
+        mjw.collision(m, d)
+
+
 def _position(m: Model, d: Data) -> None:
     # fwd_acceleration factorizes M together with its first solve.
-    if has_contact_rows(m):
-        mjw.fwd_position(m, d, factorize=False)
-    else:
-        detect = m.opt.run_collision_detection
-        flags = m.opt.disableflags | DisableBit.CONTACT  # make_constraint makes no rows of contacts
-        with _changed(m.opt, run_collision_detection=False, disableflags=flags):
-            mjw.fwd_position(m, d, factorize=False)
-        if detect:
-            mjw.collision(m, d)
+    fwd_position(m, d, factorize=False)
     d.sensordata.zero_()
     mjw.sensor_pos(m, d)
     if not m.opt.enableflags & EnableBit.ENERGY:
@@ -43,6 +51,7 @@ def _position(m: Model, d: Data) -> None:
         mjw.energy_pos(m, d)
 
 
+# MuJoCo Warp's own is not public.
 @wp.kernel(enable_backward=False)
 def _actuator_velocity(
     moment_rownnz_in: wp.array2d[int],
@@ -142,7 +151,10 @@ def step(m: Model, d: Data) -> None:
 
 
 def step1(m: Model, d: Data) -> None:
-    """First half of `step`: all that does not depend on ctrl. As `mujoco_warp.step1`."""
+    """First half of `step`: all that does not depend on ctrl. As `mujoco_warp.step1`.
+
+    But for `nefc`, which is without the rows of contacts until `step2`.
+    """
     _position(m, d)
     _velocity(m, d)
 

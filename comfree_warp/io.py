@@ -8,9 +8,9 @@ import mujoco_warp
 import numpy as np
 import numpy.typing as npt
 import warp as wp
-from mujoco_warp import BroadphaseType, EnableBit, IntegratorType
+from mujoco_warp import BroadphaseType, EnableBit, IntegratorType, OverflowType
 
-from comfree_warp.rows import max_nonzeros
+from comfree_warp.rows import has_contact_rows, max_nonzeros
 from comfree_warp.types import Data, Model
 
 # Beyond this many pairs of geoms one core tests them slower than it sorts the geoms (MuJoCo Warp
@@ -109,7 +109,8 @@ def put_model(
     base = mujoco_warp.put_model(mjm, **kwargs)
     _check_flex(base)
     # comfree_warp.step tells the user once; MuJoCo Warp's own kernels would every step.
-    base.opt.warn_overflow = 0
+    # But that the Jacobian of contacts does not fit is for who makes one: `inverse`, `solve`.
+    base.opt.warn_overflow = 0 if has_contact_rows(base) else OverflowType.NJMAX_NNZ
     nxn = base.opt.broadphase == BroadphaseType.NXN
     if wp.get_device().is_cpu and nxn and len(base.nxn_geom_pair_filtered) > _MAX_PAIRS_ON_CPU:
         base.opt.broadphase = BroadphaseType.SAP_TILE
@@ -136,18 +137,20 @@ def _extend_data(base: mujoco_warp.Data) -> Data:
 
 def _sized(mjm: mujoco.MjModel, held: int, njmax_nnz: int | None) -> dict[str, int]:
     """njmax_nnz where it is not given and contacts have no Jacobian: else MuJoCo Warp chooses."""
-    if njmax_nnz is None and not mjm.nflex:
+    if njmax_nnz is None and not has_contact_rows(mjm):
         njmax_nnz = max(held, max_nonzeros(mjm))
     return {} if njmax_nnz is None else {"njmax_nnz": njmax_nnz}
 
 
-def make_data(mjm: mujoco.MjModel, njmax_nnz: int | None = None, **kwargs: Any) -> Data:
+def make_data(
+    mjm: mujoco.MjModel, nworld: int = 1, *, njmax_nnz: int | None = None, **kwargs: Any
+) -> Data:
     """Create data in the model's initial state.
 
     Arguments and errors as `mujoco_warp.make_data`; see `put_data` for njmax_nnz.
     """
     sizes = _sized(mjm, 0, njmax_nnz)
-    return _extend_data(mujoco_warp.make_data(mjm, **sizes, **kwargs))
+    return _extend_data(mujoco_warp.make_data(mjm, nworld, **sizes, **kwargs))
 
 
 def put_data(
@@ -156,6 +159,7 @@ def put_data(
     nworld: int = 1,
     nconmax: int | None = None,
     njmax: int | None = None,
+    *,
     njmax_nnz: int | None = None,
     **kwargs: Any,
 ) -> Data:
@@ -168,8 +172,8 @@ def put_data(
       nconmax: contacts to allocate per world (all worlds share the sum).
       njmax: constraint rows to allocate per world.
       njmax_nnz: non-zeros of a sparse Jacobian to allocate per world; what rows other than contacts
-        can need when None, since a contact gets no Jacobian. To call `mujoco_warp.make_constraint`
-        or `solve` on the data, give what they need.
+        can need when None, since a contact gets no Jacobian. To call `make_constraint`, `inverse`
+        or `solve` of MuJoCo Warp on the data, give what they need.
       **kwargs: as `mujoco_warp.put_data`.
 
     Returns:
@@ -194,11 +198,11 @@ _CONTACT_ROWS = (
 def get_data_into(result: mujoco.MjData, mjm: mujoco.MjModel, d: Data, world_id: int = 0) -> None:
     """Copy a world back to the host. As `mujoco_warp.get_data_into`.
 
-    But for models with flex, the rows of contacts have zeros in `efc_J`, `efc_vel` and `efc_aref`,
-    which the law has no use for; `mujoco.mj_forward` on the result makes MuJoCo C's.
+    Where contacts get no Jacobian, their rows have zeros in `efc_J`, `efc_vel` and `efc_aref`;
+    `mujoco.mj_forward` on the result makes MuJoCo C's.
     """
     mujoco_warp.get_data_into(result, mjm, d, world_id)
-    if mjm.nflex:
+    if has_contact_rows(mjm) or not mjm.nv:
         return
     contact = np.flatnonzero(np.isin(result.efc_type, _CONTACT_ROWS))
     result.efc_vel[contact] = 0.0
@@ -213,10 +217,10 @@ def get_data_into(result: mujoco.MjData, mjm: mujoco.MjModel, d: Data, world_id:
 
 
 @wp.kernel(enable_backward=False)
-def _clear_worlds(reset_in: wp.array[bool], out: wp.array2d[float]):
-    worldid, dofid = wp.tid()
+def _clear_worlds(reset_in: wp.array[bool], out: wp.array2d[Any]):
+    worldid, i = wp.tid()
     if reset_in[worldid]:
-        out[worldid, dofid] = 0.0
+        out[worldid, i] = type(out[worldid, i])(0.0)
 
 
 def reset_data(m: Model, d: Data, reset: wp.array | None = None) -> None:
@@ -238,5 +242,5 @@ def reset_data(m: Model, d: Data, reset: wp.array | None = None) -> None:
     else:
         mask = wp.empty(d.nworld, dtype=bool)
         wp.utils.array_cast(reset, mask)
-    for array in (d.qvel_smooth_pred, d.qfrc_total):
+    for array in (d.qvel_smooth_pred, d.qfrc_total, d.cvel_smooth_pred, d.cfrc_contact):
         wp.launch(_clear_worlds, dim=array.shape, inputs=[mask], outputs=[array])

@@ -178,20 +178,26 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
     return add_rows_sparse if is_sparse else add_rows_dense
 
 
-def has_contact_rows(m: Model) -> bool:
-    """Whether contacts get a Jacobian: those of flex touch as many bodies as an element has."""
-    return m.nflex > 0
+def has_contact_rows(m: Model | mujoco.MjModel) -> bool:
+    """Whether contacts get a Jacobian.
+
+    Those of flex touch as many bodies as an element has, and MuJoCo Warp reads the moments of
+    actuators with body transmission (adhesion) off the rows of contacts.
+    """
+    if isinstance(m, mujoco.MjModel):
+        return m.nflex > 0 or bool((m.actuator_trntype == mujoco.mjtTrn.mjTRN_BODY).any())
+    return m.nflex > 0 or m.nacttrnbody > 0
 
 
 def _max_rows(m: Model, d: Data) -> int:
     """No world has more rows with a Jacobian."""
-    if m.nflex:
+    if has_contact_rows(m):
         return d.njmax
     return min(d.njmax, 6 * m.neq + m.nv + 2 * m.njnt + 3 * m.ntendon)
 
 
 def max_nonzeros(mjm: mujoco.MjModel) -> int:
-    """No world has more non-zeros in the rows that get a Jacobian; for models without flex."""
+    """No world has more non-zeros in the rows that get a Jacobian, where contacts get none."""
     ndof = np.zeros(mjm.nbody, dtype=int)  # that move each body
     for bodyid in range(1, mjm.nbody):
         ndof[bodyid] = ndof[mjm.body_parentid[bodyid]] + mjm.body_dofnum[bodyid]

@@ -12,6 +12,7 @@ import warp as wp
 from engine_rows import engine_rows, relative_error
 
 import comfree_warp as cfwarp
+from comfree_warp.fixed_point import from_fixed, to_fixed
 
 pytestmark = pytest.mark.engine
 
@@ -62,6 +63,110 @@ def test_forces_on_a_moving_belt_are_those_of_the_reference(cone, seed, device):
     expected = reference.row_forces(rows, qacc_smooth, mjm.opt.timestep, K, D)
     assert relative_error(forces, expected) < 1e-4
     assert relative_error(qfrc_constraint, rows.J.T @ expected) < 1e-4
+
+
+# A tree on a body that does not move, a mocap body, a body without a joint inside a tree.
+HANGING = """
+<mujoco>
+  <option timestep="0.002" cone="{cone}" jacobian="{jacobian}"/>
+  <worldbody>
+    <geom type="plane" size="3 3 .1"/>
+    <body pos="0 0 .2">
+      <body pos="0 0 .05"><joint type="slide" axis="0 0 1"/><joint axis="0 1 0"/>
+        <geom type="box" size=".1 .1 .1" pos="0 0 -.17"/>
+        <body pos=".2 0 0"><geom size=".05"/>
+          <body pos="0 .1 0"><joint axis="1 0 0"/><geom type="capsule" size=".04 .1"/></body>
+        </body>
+      </body>
+    </body>
+    <body mocap="true" pos="1 0 .1"><geom type="box" size=".1 .1 .1"/></body>
+    <body pos="1 0 .29"><freejoint/><geom type="box" size=".1 .1 .1" condim="6"/></body>
+    <body pos="1.15 0 .35"><freejoint/><geom size=".08" condim="4"/></body>
+  </worldbody>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize("jacobian", ["dense", "sparse"])
+def test_every_world_has_the_forces_of_its_own_state_and_parameters(cone, jacobian, device):
+    mjm = mujoco.MjModel.from_xml_string(HANGING.format(cone=cone, jacobian=jacobian))
+    stiffness = [0.1, 0.2, 0.4]
+    m = cfwarp.put_model(mjm, stiffness, D)
+    d = cfwarp.make_data(mjm, 3, nconmax=64, njmax=512)
+    speeds = np.random.default_rng(0).normal(0, 0.5, (3, mjm.nv)).astype(np.float32)
+    d.qvel.assign(speeds)
+    cfwarp.forward(m, d)
+    for world in range(3):
+        mjd = mujoco.MjData(mjm)
+        mjd.qvel[:] = speeds[world]
+        mujoco.mj_forward(mjm, mjd)
+        assert mjd.ncon > 6
+        expected = reference.step_reference(mjm, mjd, stiffness[world], D)
+        found = d.qfrc_constraint.numpy()[world]
+        assert relative_error(found, expected.qfrc_constraint) < 2e-4
+
+
+def test_an_adhesion_actuator_pulls_as_mujoco_warps(cone, device):
+    xml = f"""<mujoco><option cone="{cone}"/><worldbody><geom type="plane" size="1 1 .1"/>
+      <body name="b" pos="0 0 .099"><freejoint/><geom type="box" size=".1 .1 .1" mass="1"/></body>
+      </worldbody><actuator><adhesion body="b" ctrlrange="0 1" gain="50"/></actuator></mujoco>"""
+    mjm = mujoco.MjModel.from_xml_string(xml)
+    mjd = mujoco.MjData(mjm)
+    mjd.ctrl[0] = 1.0
+    mujoco.mj_forward(mjm, mjd)
+    m, d = cfwarp.put_model(mjm), cfwarp.put_data(mjm, mjd, nconmax=32, njmax=128)
+    cfwarp.step(m, d)
+    np.testing.assert_allclose(d.qfrc_actuator.numpy()[0], mjd.qfrc_actuator, atol=1e-4)
+    assert mjd.qfrc_actuator[2] == pytest.approx(-50)
+
+
+@pytest.mark.parametrize("bit", ["CONTACT", "CONSTRAINT"])
+def test_disabled_contacts_push_nothing_though_they_were_found(bit, device):
+    mjm, mjd = shaken(BELT.format(cone="pyramidal"))
+    m, d = cfwarp.put_model(mjm), cfwarp.put_data(mjm, mjd, nconmax=64, njmax=512)
+    cfwarp.forward(m, d)
+    assert d.qfrc_constraint.numpy().any()
+    m.opt.run_collision_detection = False
+    m.opt.disableflags |= mujoco_warp.DisableBit[bit]
+    cfwarp.forward(m, d)
+    assert d.nefc.numpy()[0] == 0
+    assert not d.qfrc_constraint.numpy().any()
+
+
+def test_stages_called_one_by_one_and_twice_are_a_forward(cone, device):
+    mjm, mjd = shaken(BELT.format(cone=cone))
+    m, d = cfwarp.put_model(mjm), cfwarp.put_data(mjm, mjd, nconmax=64, njmax=512)
+    cfwarp.forward(m, d)
+    nefc, expected = d.nefc.numpy()[0], d.qfrc_constraint.numpy().copy()
+    cfwarp.fwd_position(m, d)
+    cfwarp.fwd_velocity(m, d)
+    cfwarp.fwd_actuation(m, d)
+    cfwarp.fwd_acceleration(m, d, factorize=True)
+    for _ in range(2):
+        cfwarp.constraint_forces(m, d)
+        assert d.nefc.numpy()[0] == nefc
+        np.testing.assert_allclose(d.qfrc_constraint.numpy(), expected, rtol=1e-5, atol=1e-4)
+    assert d.overflow.numpy()[0] == 0
+
+
+@wp.kernel
+def _round_trip(values: wp.array[float], out: wp.array[float]):
+    total = wp.int64(0)
+    for _ in range(1000):
+        total += to_fixed(values[wp.tid()])
+    out[wp.tid()] = from_fixed(total)
+
+
+def test_fixed_point_sums_are_near_and_never_wrap():
+    values = np.array([0.0, 1e-6, -3.3, 1e5, -1e30, np.inf, np.nan], dtype=np.float32)
+    with wp.ScopedDevice("cpu"):
+        out = wp.zeros(len(values), dtype=float)
+        wp.launch(_round_trip, dim=len(values), inputs=[wp.array(values)], outputs=[out])
+    found = out.numpy()
+    np.testing.assert_allclose(found[:4], 1000 * values[:4], rtol=1e-2, atol=1e-9)
+    np.testing.assert_allclose(found[1:4], 1000 * values[1:4], rtol=4e-3)
+    assert found[4] == pytest.approx(-3.36e10, rel=1e-2)
+    assert found[5] == found[6] == pytest.approx(3.36e10, rel=1e-2)
 
 
 def test_rows_of_contacts_are_mujoco_warps(cone, device):
@@ -194,7 +299,6 @@ def test_with_the_determinism_option_the_order_of_contacts_does_not_matter(devic
         found[deterministic] = []
         for seed in range(3):
             shuffle_contacts(d, seed)
-            d.nefc.zero_()
             cfwarp.constraint_forces(m, d)
             found[deterministic].append(d.qfrc_constraint.numpy().copy())
     assert any((found[False][0] != other).any() for other in found[False])  # else it is no test

@@ -124,6 +124,19 @@ def test_get_data_into_copies_a_world_back_to_the_host(device):
     np.testing.assert_allclose(np.sort(mjd.efc_force), np.sort(d.efc.force.numpy()[0, :nefc]))
 
 
+def test_a_model_without_dofs_comes_back_to_the_host():
+    xml = "<mujoco><worldbody><body mocap='true'><geom size='.1'/></body></worldbody></mujoco>"
+    mjm = mujoco.MjModel.from_xml_string(xml)
+    mjd, m, d = mujoco.MjData(mjm), cfwarp.put_model(mjm), cfwarp.make_data(mjm)
+    cfwarp.step(m, d)
+    cfwarp.get_data_into(mjd, mjm, d)
+    assert mjd.time == pytest.approx(mjm.opt.timestep)
+
+
+def test_the_second_argument_of_make_data_is_the_number_of_worlds():
+    assert cfwarp.make_data(model(), 3).nworld == mujoco_warp.make_data(model(), 3).nworld == 3
+
+
 def test_every_public_name_of_mujoco_warp_is_here():
     public = [name for name in vars(mujoco_warp) if not name.startswith("_")]
     assert [name for name in public if not hasattr(cfwarp, name)] == []

@@ -19,7 +19,7 @@ from errors import SettingError
 
 HOSTILE = "</title><script>alert('$x_{')</script>|<img src=x onerror=alert(1)>`*"
 MACHINE = {"cpu": "a CPU <b>", "cores": 2, "system": "Linux", "python": "3.11"}
-MADE = {"date": "2026-11-23", "commit": "abc", "command": "make bench", "level": "quick"}
+MADE = {"date": "2026-11-23", "commit": "abc", "command": "make bench", "level": "standard"}
 
 
 def spread(value: float) -> dict:
@@ -298,6 +298,7 @@ def test_a_newer_run_of_a_part_does_not_hide_the_whole(tmp_path):
         "speed-whole": SPEED,
         "speed-part": {**SPEED, "selected": "scenes 'pendula'"},
         "speed-stopped": {**SPEED, "ended": "a signal"},
+        "speed-quick": {**SPEED, "level": "quick"},
         "fidelity-stopped": {**FIDELITY, "ended": "SIGINT"},
     }
     for age, (name, document) in enumerate(runs.items()):
