@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SPEED := $(BIN)/python -m pytest -q -c benchmark/pytest.ini benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run view web video test test-slow doctor bench bench-quick bench-cuda bench-compare bench-engine bench-stream bench-web fidelity report gallery lint format lock clean
+.PHONY: help venv run view web video test test-slow doctor bench bench-quick bench-cuda bench-compare bench-engine bench-stream bench-web fidelity sweep report gallery lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ gallery: venv ## draw the README's pictures, one per model (offscreen)
 
 fidelity: venv ## compare the engines with known physics, on small scenes over many timesteps
 	$(BIN)/python benchmark/fidelity.py
+
+sweep: venv ## run the cases of FILE, benchmark/sweeps/stiffness_damping.toml, or go on with them (Ray)
+	$(BIN)/python benchmark/sweep.py $(or $(FILE),benchmark/sweeps/stiffness_damping.toml)
 
 report: venv ## the newest results as a page and a summary, or FILES="A.json B.json"; INTO=README.md
 	$(BIN)/python benchmark/report.py $(if $(INTO),--into $(INTO)) $(FILES)

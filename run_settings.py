@@ -68,6 +68,13 @@ class RunSettings:
     nsteps: int = settings.setting(
         10000, "--nsteps", "MJSIM_NSTEPS", "Steps to run.", type=click.IntRange(min=0), metavar="N"
     )
+    timestep: float | None = settings.setting(
+        None,
+        "--timestep",
+        "MJSIM_TIMESTEP",
+        "Timestep in s.  [default: the model's]",
+        type=click.FloatRange(min=0.0, min_open=True),
+    )
     nworld: int = settings.setting(
         1, "--nworld", "MJSIM_NWORLD", "Worlds to run at once.", type=click.IntRange(min=1)
     )
@@ -125,8 +132,11 @@ class RunSettings:
         Raises:
           engines.SettingError: a setting cannot be used on this machine or with this model.
         """
+        mjm = engines.load_model(self.model)
+        if self.timestep is not None:
+            mjm.opt.timestep = self.timestep
         return engines.make_simulation(
-            engines.load_model(self.model),
+            mjm,
             engine=self.engine,
             device=self.device,
             nworld=self.nworld,

@@ -9,8 +9,10 @@ Exit status: 0 done, 1 a world diverged, 2 wrong use, 130 or 143 interrupted (Ct
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -109,14 +111,16 @@ class HeadlessSettings(RunSettings):
 
 
 @contextlib.contextmanager
-def make_server(chosen: HeadlessSettings) -> Iterator[streaming.StreamServer]:
+def make_server(
+    chosen: HeadlessSettings, stream_from: str | None = None
+) -> Iterator[streaming.StreamServer]:
     """The server of the run's stream, with its port taken and in the end freed."""
     if chosen.stream_world >= chosen.nworld:
         raise SettingError(
             "stream_world", f"{chosen.stream_world} is no world: 0 to {chosen.nworld - 1}"
         )
     server = streaming.StreamServer(
-        model_path=str(engines.find_file(chosen.model)),
+        model_path=stream_from or str(engines.find_file(chosen.model)),
         host=chosen.host,
         port=chosen.port,
         hz=chosen.stream_hz,
@@ -187,6 +191,7 @@ def summarize(
         "run_seconds": run_seconds,
         "contacts": counts.contacts,
         "rows": counts.rows,
+        "state_sha256": hash_state(simulation),
         "diverged": health.ndiverged,
         "first_divergence": health.divergence and dataclasses.asdict(health.divergence),
         "overflow": list(health.overflow),
@@ -201,6 +206,12 @@ def summarize(
         },
         "versions": versions(),
     }
+
+
+def hash_state(simulation: engines.Simulation) -> str:
+    """Of qpos and qvel of all worlds: the same for runs that ended alike in every bit."""
+    state = [simulation.read_all(field).tobytes() for field in ("qpos", "qvel")]
+    return hashlib.sha256(b"".join(state)).hexdigest()
 
 
 def check_json_path(path: str) -> None:
@@ -242,12 +253,16 @@ def recorded(
         stepped.record_last()
 
 
-def main(chosen: HeadlessSettings) -> int:
-    if chosen.json:
-        check_json_path(chosen.json)
-    if chosen.record:
-        check_path(chosen.record)
-    with setting_errors(), make_server(chosen) as server:
+def run(
+    chosen: HeadlessSettings, stream_from: str | None = None
+) -> tuple[engines.Simulation, dict[str, object]]:
+    """All of a run: build, stream, record, step; the simulation and its summary.
+
+    Args:
+      chosen: the settings.
+      stream_from: file of the model that viewers are sent, where it is not `chosen.model`.
+    """
+    with setting_errors(), make_server(chosen, stream_from) as server:
         with CompilationDisplay() as compilation:
             remember = dump.SECONDS if chosen.dump and not missing_packages() else 0.0
             simulation = chosen.make_simulation(compilation.update, remember)
@@ -264,13 +279,22 @@ def main(chosen: HeadlessSettings) -> int:
             show_summary(summary)
             if chosen.json:
                 write_json(chosen.json, summary)
+    return simulation, summary
 
+
+def main(chosen: HeadlessSettings) -> int:
+    if chosen.json:
+        check_json_path(chosen.json)
+    if chosen.record:
+        check_path(chosen.record)
+    simulation, summary = run(chosen)
     divergence = simulation.health().divergence
     if divergence:
         kept = f"; {dump.write_divergence(chosen, simulation)}" if chosen.dump else ""
         print(f"test_headless.py: {divergence}{kept}", file=sys.stderr)
         return 1
-    return 128 + signals.received if signals.received else 0
+    stopped_by = summary["stopped_by"]
+    return 128 + signal.Signals[stopped_by] if stopped_by else 0
 
 
 if __name__ == "__main__":

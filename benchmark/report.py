@@ -23,10 +23,13 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmark import report_plots as plots
-from benchmark import standings
+from benchmark import standings, sweep_results
 from benchmark.compare import RESULTS, TIE
 from benchmark.measuring import Row, scaling_fits
 from benchmark.standings import Curves, Ranking, Standing, label_of
+from benchmark.sweep_cases import swept
+from benchmark.sweep_results import HeatMap
+from benchmark.sweep_table import STATUSES, read_rows
 from errors import SettingError
 
 OPENING, CLOSING = "<!-- made by: make report -->", "<!-- end of report -->"
@@ -179,7 +182,7 @@ def merge(sources: Sequence[tuple[str, dict[str, Any]]]) -> Results:
 
 
 def newest(folder: Path) -> list[Path]:
-    """The newest whole run of each suite, or the newest at all where none is whole.
+    """The newest whole run of each suite, or the newest at all where none is whole; a sweep too.
 
     Raises:
       SettingError: there are none, or one on the way there cannot be read.
@@ -191,6 +194,7 @@ def newest(folder: Path) -> list[Path]:
         chosen = next(whole, paths[0] if paths else None)
         if chosen:
             found.append(chosen)
+    found += sorted(folder.glob("sweep-*.jsonl"), key=lambda path: path.stat().st_mtime)[-1:]
     if not found:
         raise SettingError("report", f"no results in {folder}: make bench, make fidelity")
     return found
@@ -210,6 +214,7 @@ class Story:
       accuracy: rankings.
       curves: error over cost.
       fits: how time per step grows.
+      sweeps: name and rows of each table of benchmark/sweep.py.
     """
 
     results: Results
@@ -218,9 +223,10 @@ class Story:
     accuracy: tuple[Ranking, ...]
     curves: tuple[Curves, ...]
     fits: tuple[Row, ...]
+    sweeps: tuple[tuple[str, list[Row]], ...] = ()
 
 
-def tell(results: Results) -> Story:
+def tell(results: Results, sweeps: Sequence[tuple[str, list[Row]]] = ()) -> Story:
     """Rank, and fit."""
     steps = [row for row in results.speed if row["kind"] == "step"]
     found = standings.curves(results.errors)
@@ -231,6 +237,7 @@ def tell(results: Results) -> Story:
         tuple(standings.accuracy_rankings(found)),
         tuple(found),
         tuple(scaling_fits(steps)),
+        tuple(sweeps),
     )
 
 
@@ -306,6 +313,39 @@ def partial(document: dict[str, Any]) -> str:
     if ended != "complete":
         told.append(f"ended before it was done, by {ended or 'a crash'}")
     return "; ".join(told)
+
+
+BEST_HEAD = ("model or scene", "by", "best case", "value", "of cases")
+
+
+def best_lines(rows: list[Row]) -> list[tuple[str, ...]]:
+    """The best case of a sweep, of each subject and quantity."""
+    names = swept(rows)
+    return [
+        (
+            it.subject,
+            it.quantity,
+            sweep_results.chosen(it.row, names),
+            standings.significant(it.value),
+            f"{it.of:,}",
+        )
+        for it in sweep_results.best_cases(rows)
+    ]
+
+
+def sweep_sentence(rows: list[Row]) -> str:
+    """How many cases, how they ended, and what law suits all best."""
+    counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
+    told = [f"{number:,} {status}" for status, number in counts.items() if number]
+    sentence = f"{len(rows):,} cases: {', '.join(told) or 'none'}."
+    law = sweep_results.best_law(rows)
+    if law:
+        pair = ", ".join(f"{name} {value:g}" for name, value in law[0].items() if value is not None)
+        sentence += (
+            f" The law that suits all best: {pair}; its errors are {standings.times(law[1])} times "
+            "the smallest of each, in the geometric mean."
+        )
+    return sentence
 
 
 def slope(fit: Row | None) -> str:
@@ -395,6 +435,9 @@ def summarise(story: Story) -> str:
                 for fit in contacts
             ],
         )
+    for name, rows in story.sweeps:
+        told += [f"Sweep {plain(name)}: {plain(sweep_sentence(rows))}", ""]
+        told += markdown_table(BEST_HEAD, [tuple(map(plain, line)) for line in best_lines(rows)])
     told += ["Invalid or without a value, never ranked:", ""]
     told += [f"- {plain(f'{where}: {who}: {why}')}" for where, who, why in invalid(story)] or [
         "- nothing"
@@ -648,6 +691,32 @@ def speed_details(rows: Iterable[Row]) -> Markup:
     return table(head, lines, "details")
 
 
+def heat_table(found: HeatMap) -> Markup:
+    """A cell per pair of settings, the darker the worse; the best is bold."""
+    values = [cell for line in found.cells for cell in line if cell is not None]
+    worse = -1.0 if found.quantity == sweep_results.FASTER else 1.0
+    costs = [worse * value for value in values]
+    low, high = min(costs), max(costs)
+
+    def cell(value: float | None) -> Markup:
+        if value is None:
+            return element("td", "none", class_="bad")
+        share = (worse * value - low) / (high - low) if high > low else 0.0
+        text: object = standings.significant(value)
+        if worse * value == low:
+            text = element("b", text)
+        return element("td", text, style=f"background:rgba(224,135,0,{0.7 * share:.2f})")
+
+    head = [f"{found.down} \N{DOWNWARDS ARROW} {found.across} \N{RIGHTWARDS ARROW}"]
+    return table(
+        [*head, *(f"{value:g}" for value in found.columns)],
+        [
+            (f"{value:g}", *map(cell, line))
+            for value, line in zip(found.rows, found.cells, strict=True)
+        ],
+    )
+
+
 def stream_table(rows: Iterable[Row]) -> Markup:
     return table(
         ("who watches", "us per step", "over nobody, round by round"),
@@ -798,6 +867,7 @@ def render(story: Story) -> str:
     parts += _curve_part(story, colours)
     parts += _scaling_part(story, colours)
     parts += _stability_part(story)
+    parts += [part for name, rows in story.sweeps for part in _sweep_part(name, rows)]
     streams = [row for row in results.speed if row["kind"] == "stream"]
     parts += [element("h2", "What streaming and recording cost")]
     parts += [stream_table(streams) if streams else element("p", "Not measured: make bench.")]
@@ -897,6 +967,24 @@ def _scaling_part(story: Story, colours: dict[str, str]) -> list[Markup]:
     return parts
 
 
+def _sweep_part(name: str, rows: list[Row]) -> list[Markup]:
+    maps = [
+        element(
+            "section",
+            element("h3", it.subject, " ", element("small", it.quantity)),
+            heat_table(it),
+            class_="figure",
+        )
+        for it in sweep_results.heat_maps(rows)
+    ]
+    return [
+        element("h2", f"Sweep {name}"),
+        element("p", sweep_sentence(rows)),
+        table(BEST_HEAD, best_lines(rows)),
+        element("div", *maps, class_="figures"),
+    ]
+
+
 def _stability_part(story: Story) -> list[Markup]:
     stability = story.results.stability
     parts = [element("h2", "Largest timestep that survives")]
@@ -958,7 +1046,10 @@ def _source(name: str, document: dict[str, Any]) -> Markup:
 @click.pass_context
 def main(ctx: click.Context, files: tuple[Path, ...], folder: Path, into: Path | None) -> None:
     try:
-        story = tell(merge([(path.name, load(path)) for path in files or newest(folder)]))
+        paths = files or newest(folder)
+        tables = [path for path in paths if path.suffix == ".jsonl"]
+        documents = [(path.name, load(path)) for path in paths if path not in tables]
+        story = tell(merge(documents), [(path.stem, read_rows(path)) for path in tables])
         summary = summarise(story)
         written = {folder / "report.html": render(story), folder / "summary.md": summary}
         try:

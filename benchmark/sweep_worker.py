@@ -1,0 +1,192 @@
+"""What a worker of a sweep does: the code of test_headless.py, or of the fidelity suite.
+
+Imported on the node that runs it, from the code that the driver sent.
+"""
+
+import contextlib
+import fcntl
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import warp as wp
+
+import display
+import engines
+import run_settings
+import test_headless
+from benchmark import fidelity
+from benchmark.contenders import KINDS, Contender
+from benchmark.fidelity_measures import Trajectory, penetrations
+from benchmark.fidelity_scenes import BY_NAME
+from benchmark.sweep_cases import LAW, Case
+from errors import SettingError
+
+TIMESTEP = 0.002  # s, of a scene that names none
+
+
+class VersionError(Exception):
+    """This node has other packages than the driver: its results would be of something else."""
+
+
+def check_versions(expected: dict[str, str]) -> None:
+    """Raises VersionError: a package differs here."""
+    found = run_settings.versions()
+    if found != expected:
+        raise VersionError(f"{platform.node()} has {found}, the driver {expected}")
+
+
+@contextlib.contextmanager
+def _compiling(key: str) -> Iterator[None]:
+    """Let one worker of a node compile what a key needs, and the others find it in the cache."""
+    engines.warp_device("cpu")
+    folder = Path(wp.config.kernel_cache_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f"sweep-{key}"
+    if mark.exists():
+        yield
+        return
+    with (folder / "sweep.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        mark.touch()
+
+
+def _model_file(model: bytes, key: str) -> str:
+    """A file with the model, written once per node and user."""
+    folder = Path(tempfile.gettempdir()) / f"comfree-sweep-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{key}.mjb"
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(model)
+        partial.replace(path)
+    return str(path)
+
+
+def _law(case: Case) -> dict[str, float]:
+    return {name: value for name in LAW if (value := getattr(case, name)) is not None}
+
+
+def _unpack(packet: dict[str, Any]) -> str:
+    """The XML of a model in a folder with the files that it refers to."""
+    folder = Path(tempfile.mkdtemp(prefix="comfree-watched-"))
+    for name, content in packet["assets"].items():
+        (folder / Path(name).name).write_bytes(content)
+    path = folder / "model.xml"
+    path.write_text(packet["xml"])
+    return str(path)
+
+
+def headless_settings(case: Case, path: str, port: int = 0) -> test_headless.HeadlessSettings:
+    """The case as test_headless.py takes it."""
+    return test_headless.HeadlessSettings(
+        engine=case.engine,
+        model=path,
+        nsteps=case.nsteps,
+        timestep=case.timestep,
+        nworld=case.nworld or 1,
+        device=case.device,
+        ctrl_noise=case.ctrl_noise,
+        seed=case.seed,
+        port=port,
+        dump=False,
+        **{name: (value,) for name, value in _law(case).items()},
+    )
+
+
+def _run_model(
+    case: Case, path: str, port: int = 0, packet: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    chosen = headless_settings(case, path, port)
+    simulation, summary = test_headless.run(chosen, _unpack(packet) if packet else None)
+    qpos, qvel = (simulation.read(field)[None, None] for field in ("qpos", "qvel"))
+    depths = 1e3 * penetrations(simulation.mjm, Trajectory(np.zeros(1), qpos, qvel))
+    summary["model"] = case.model
+    measured = {
+        "steps_per_second": summary["steps_per_second"],
+        "penetration, mean at the end, mm": float(depths.mean()),
+        "penetration, largest at the end, mm": float(depths.max()),
+    }
+    divergence = simulation.health().divergence
+    return {
+        "status": "diverged" if divergence else "done",
+        "error": str(divergence) if divergence else None,
+        "measured": _finite(measured),
+        "summary": summary,
+    }
+
+
+def _run_scene(case: Case) -> dict[str, Any]:
+    scene = BY_NAME[case.scene]
+    options = {**KINDS[case.engine][1], **_law(case)}
+    contender = Contender(case.engine, case.engine, options)
+    timestep = case.timestep or TIMESTEP
+    nworld = case.nworld or scene.nworld_standard or scene.nworld
+    rows = fidelity.Sweep("implicitfast", case.device, "standard", []).run(
+        fidelity.Run(scene, contender, timestep, nworld)
+    )
+    measured = {
+        f"{quantity}, error{' in ' + row['unit'] if row['unit'] else ''}": row["error"]
+        for (_, quantity), row in fidelity.headlines(rows).items()
+    }
+    invalid = rows[0]["invalid"]
+    return {
+        "status": "diverged" if invalid else "done",
+        "error": invalid,
+        "measured": measured,
+        "summary": {"cost": rows[0]["cost"], "contacts": rows[0]["contacts"]},
+    }
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def run_case(
+    case: Case,
+    key: str,
+    model: bytes | None,
+    versions: dict[str, str],
+    watched: tuple[int, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Run a case; what is known of it afterwards, whatever happened.
+
+    Args:
+      case: what to run.
+      key: names the model, or the scene, with its engine.
+      model: MJB; None for a scene.
+      versions: those of the driver.
+      watched: the port to stream at, and the model for viewers; None: nobody watches.
+
+    Raises:
+      VersionError: this node has other versions.
+    """
+    check_versions(versions)
+    display.console.quiet = True
+    start = time.perf_counter()
+    try:
+        with _compiling(key):
+            if model is None:
+                found = _run_scene(case)
+            else:
+                found = _run_model(case, _model_file(model, key), *(watched or ()))
+    except Exception as error:
+        problem = f"{error.setting}: {error.problem}" if isinstance(error, SettingError) else error
+        found = {
+            "status": "failed",
+            "error": f"{type(error).__name__}: {' '.join(str(problem).split())}",
+            "measured": {},
+            "summary": {},
+        }
+    return {
+        **found,
+        "seconds": time.perf_counter() - start,
+        "node": platform.node(),
+        "pid": os.getpid(),
+    }
