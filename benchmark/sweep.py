@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmark.machine import describe_provenance
 from benchmark.sweep_cases import KINDS, Case, Models, case_id, expand, read_file, split_flag
-from benchmark.sweep_table import Table
+from benchmark.sweep_table import Table, read_rows
 from engines import REPOSITORY
 from errors import SettingError
 from run_settings import versions
@@ -286,6 +286,12 @@ class Driver:
 # ---------------------------------------------------------------------------------------- the tool
 
 
+def missing(by_id: Mapping[str, Case], rows: list[dict[str, Any]]) -> list[Job]:
+    """What has no row yet."""
+    there = {row["case"] for row in rows}
+    return [Job(name, case) for name, case in by_id.items() if name not in there]
+
+
 def show_cases(console: Console, jobs: list[Job], there: int) -> None:
     for number, job in enumerate(jobs, start=1):
         console.print(f"{number:5} {job.id} {job.case.label}", markup=False, soft_wrap=True)
@@ -377,12 +383,12 @@ def main(
         cases = expand(gather(file, flags))
         path = table or RESULTS / f"sweep-{file.stem if file else 'flags'}.jsonl"
         by_id = {case_id(case, models): case for case in cases}
+        if dry_run:
+            jobs = missing(by_id, read_rows(path) if path.exists() else [])
+            show_cases(console, jobs, len(by_id) - len(jobs))
+            return
         with Table(path) as opened:
-            there = {row["case"] for row in opened.rows} & by_id.keys()
-            jobs = [Job(name, case) for name, case in by_id.items() if name not in there]
-            if dry_run:
-                show_cases(console, jobs, len(there))
-                return
+            jobs = missing(by_id, opened.rows)
             watched = None
             if watch:
                 watched = (choose(jobs, watch).id, port)

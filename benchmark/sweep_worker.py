@@ -3,13 +3,13 @@
 Imported on the node that runs it, from the code that the driver sent.
 """
 
-import contextlib
 import fcntl
+import functools
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from benchmark.fidelity_scenes import BY_NAME
 from benchmark.sweep_cases import LAW, Case
 from errors import SettingError
 
-TIMESTEP = 0.002  # s, of a scene that names none
+TIMESTEP = 0.002  # s, of a scene whose case names none
+INTEGRATOR = "implicitfast"  # of scenes
 
 
 class VersionError(Exception):
@@ -41,20 +42,19 @@ def check_versions(expected: dict[str, str]) -> None:
         raise VersionError(f"{platform.node()} has {found}, the driver {expected}")
 
 
-@contextlib.contextmanager
-def _compiling(key: str) -> Iterator[None]:
-    """Let one worker of a node compile what a key needs, and the others find it in the cache."""
+def _compile_once(key: str, build: Callable[[], object]) -> None:
+    """Let one worker of a node compile what a key needs, and the others wait to find it cached."""
     engines.warp_device("cpu")
     folder = Path(wp.config.kernel_cache_dir)
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f"sweep-{key}"
     if mark.exists():
-        yield
         return
     with (folder / "sweep.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-        mark.touch()
+        if not mark.exists():
+            build()
+            mark.touch()
 
 
 def _model_file(model: bytes, key: str) -> str:
@@ -101,9 +101,11 @@ def headless_settings(case: Case, path: str, port: int = 0) -> test_headless.Hea
 
 
 def _run_model(
-    case: Case, path: str, port: int = 0, packet: dict[str, Any] | None = None
+    case: Case, key: str, path: str, port: int = 0, packet: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     chosen = headless_settings(case, path, port)
+    if case.engine != "mjc":
+        _compile_once(key, chosen.make_simulation)
     simulation, summary = test_headless.run(chosen, _unpack(packet) if packet else None)
     qpos, qvel = (simulation.read(field)[None, None] for field in ("qpos", "qvel"))
     depths = 1e3 * penetrations(simulation.mjm, Trajectory(np.zeros(1), qpos, qvel))
@@ -122,13 +124,17 @@ def _run_model(
     }
 
 
-def _run_scene(case: Case) -> dict[str, Any]:
+def _run_scene(case: Case, key: str) -> dict[str, Any]:
     scene = BY_NAME[case.scene]
     options = {**KINDS[case.engine][1], **_law(case)}
     contender = Contender(case.engine, case.engine, options)
     timestep = case.timestep or TIMESTEP
     nworld = case.nworld or scene.nworld_standard or scene.nworld
-    rows = fidelity.Sweep("implicitfast", case.device, "standard", []).run(
+    if case.engine != "mjc":
+        mjm, sizes = scene.model(timestep, INTEGRATOR), (scene.nconmax, scene.njmax)
+        build = functools.partial(contender.make_simulation, mjm, case.device, nworld, *sizes)
+        _compile_once(key, build)
+    rows = fidelity.Sweep(INTEGRATOR, case.device, "standard", []).run(
         fidelity.Run(scene, contender, timestep, nworld)
     )
     measured = {
@@ -171,11 +177,10 @@ def run_case(
     display.console.quiet = True
     start = time.perf_counter()
     try:
-        with _compiling(key):
-            if model is None:
-                found = _run_scene(case)
-            else:
-                found = _run_model(case, _model_file(model, key), *(watched or ()))
+        if model is None:
+            found = _run_scene(case, key)
+        else:
+            found = _run_model(case, key, _model_file(model, key), *(watched or ()))
     except Exception as error:
         problem = f"{error.setting}: {error.problem}" if isinstance(error, SettingError) else error
         found = {

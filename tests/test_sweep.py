@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import sweep, sweep_cases, sweep_results
+from benchmark import sweep, sweep_cases, sweep_results, sweep_worker
 from benchmark.sweep_cases import Case, Models, case_id, expand
 from benchmark.sweep_table import Table, read_rows
 from engines import REPOSITORY
@@ -262,7 +262,7 @@ def test_a_dry_run_lists_the_cases_and_runs_none(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 cases to run, 0 in the table already" in done.stdout
     assert "pendula.xml" in done.stdout
-    assert (tmp_path / "t").read_text() == ""
+    assert not (tmp_path / "t").exists()
 
 
 def test_wrong_use_of_a_sweep_ends_in_one_line(tmp_path):
@@ -281,6 +281,21 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path):
         done = run_sweep(*flags, RAY_ADDRESS=address)
     assert done.returncode == 2
     assert f"nothing answers at '{address}'" in " ".join(done.stderr.split())
+
+
+def test_a_node_with_other_versions_is_refused():
+    sweep_worker.check_versions(sweep_worker.run_settings.versions())
+    with pytest.raises(sweep_worker.VersionError, match=r"'mujoco': '3\.0'"):
+        sweep_worker.check_versions({"mujoco": "3.0"})
+
+
+def test_a_case_that_cannot_run_says_why(monkeypatch):
+    monkeypatch.setattr(sweep_worker.display.console, "quiet", True)  # as it was, afterwards
+    case = Case(model=PENDULA, device="cuda:7")
+    model, key = Models().of(PENDULA)
+    found = sweep_worker.run_case(case, key, model, sweep_worker.run_settings.versions())
+    assert found["status"] == "failed"
+    assert found["error"].startswith("SettingError: device: 'cuda:7' is not here")
 
 
 def test_without_ray_the_line_that_installs_it_is_told(tmp_path, monkeypatch):
