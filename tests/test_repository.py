@@ -50,10 +50,15 @@ WATCHING = [
     if command.startswith(("python local_viewer.py", "python test_viewer.py", "ssh -N -L"))
     and command not in REPLAYS
 ]
+SWEEPS = [command for command in COMMANDS if command.startswith("python benchmark/sweep.py")]
+# Of a cluster, which test_sweep.py starts and uses.
+CLUSTER = [
+    command for command in COMMANDS if command.startswith(("export RAY_", "ray start", "RAY_ADDR"))
+]
 
 
 def test_every_command_of_the_readme_is_known_here():
-    known = PROGRAMS + TARGETS + WATCHING + REPLAYS
+    known = PROGRAMS + TARGETS + WATCHING + REPLAYS + SWEEPS + CLUSTER
     assert [each for each in COMMANDS if each and each not in known] == []
     assert len(PROGRAMS) >= 3
     assert len(REPLAYS) >= 3
@@ -86,6 +91,15 @@ def test_the_readmes_replays_run(command, tmp_path):
     words[:2] = [sys.executable, str(REPOSITORY / words[1])]
     done = run([*words, "--backend=none", "--size=160x120"], tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", SWEEPS)
+def test_the_readmes_sweeps_have_cases(command, tmp_path):
+    """Their cases are run by test_sweep.py, on Ray."""
+    words = shlex.split(command.removesuffix("--dry-run"))
+    done = run([sys.executable, *words[1:], "--dry-run", f"--table={tmp_path / 'table'}"])
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\d\d cases to run, 0 in the table", done.stdout)
 
 
 @pytest.mark.engine
