@@ -26,7 +26,8 @@ from errors import SettingError
 
 PENDULA = "benchmark/test_data/pendula.xml"
 HUMANOID = "benchmark/test_data/humanoid/humanoid.xml"
-has_ray = pytest.mark.skipif(not shutil.which("ray"), reason="no Ray: pip install ray")
+RAY = Path(sys.executable).with_name("ray")
+has_ray = pytest.mark.skipif(not RAY.exists(), reason="no Ray: pip install 'comfree-warp[sweep]'")
 
 
 # ------------------------------------------------------------------------------------- the cases
@@ -505,18 +506,18 @@ def children(pid: int) -> list[tuple[int, str]]:
 @pytest.mark.skipif(not has_namespaces(), reason="no network namespaces (root, Debian: iproute2)")
 @pytest.mark.parametrize("victim", ["process", "node"])
 def test_on_two_nodes_a_killed_worker_loses_and_repeats_no_case(tmp_path, victim):
-    ray, token = shutil.which("ray"), secrets.token_hex(32)
+    token = secrets.token_hex(32)
     path = tmp_path / "table.jsonl"
     with Hosts() as hosts, contextlib.ExitStack() as stack:
         here, there = hosts.addresses
         address = f"{here}:6399"
-        head = [ray, "start", "--head", "--port=6399", f"--node-ip-address={here}"]
+        head = [RAY, "start", "--head", "--port=6399", f"--node-ip-address={here}"]
         # Ray's sockets have room for a short path only.
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
         head += ["--include-dashboard=false", f"--temp-dir={folder}"]
         stack.enter_context(ray_node(hosts.on(0, *head), tmp_path / "head", token))
         time.sleep(8)
-        join = [ray, "start", f"--address={address}", f"--node-ip-address={there}"]
+        join = [RAY, "start", f"--address={address}", f"--node-ip-address={there}"]
         other = stack.enter_context(ray_node(hosts.on(1, *join), tmp_path / "other", token))
         time.sleep(6)
         running = subprocess.Popen(
