@@ -482,6 +482,22 @@ def ray_node(command: list[str], folder: Path, token: str) -> Iterator[subproces
             node.wait()
 
 
+def wait_for_nodes(status: list[str], number: int, token: str) -> None:
+    """Until `ray status` lists so many."""
+    deadline, told = time.monotonic() + 120, None
+    while told is None or told.stdout.count(" node_") < number:
+        assert time.monotonic() < deadline, told
+        time.sleep(1)
+        told = subprocess.run(
+            status,
+            env=environment(**cluster_environment(token)),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
 def cluster_environment(token: str) -> dict[str, str]:
     """What all programs of a cluster share, so that no others get in."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_USAGE_STATS_ENABLED": "0"}
@@ -516,10 +532,11 @@ def test_on_two_nodes_a_killed_worker_loses_and_repeats_no_case(tmp_path, victim
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
         head += ["--include-dashboard=false", f"--temp-dir={folder}"]
         stack.enter_context(ray_node(hosts.on(0, *head), tmp_path / "head", token))
-        time.sleep(8)
+        status = hosts.on(0, RAY, "status", f"--address={address}")
+        wait_for_nodes(status, 1, token)
         join = [RAY, "start", f"--address={address}", f"--node-ip-address={there}"]
         other = stack.enter_context(ray_node(hosts.on(1, *join), tmp_path / "other", token))
-        time.sleep(6)
+        wait_for_nodes(status, 2, token)
         running = subprocess.Popen(
             hosts.on(0, *command(*long_sweep(tmp_path, 12))),
             env=environment(**cluster_environment(token), RAY_ADDRESS=address),
