@@ -27,11 +27,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmark.machine import RESULTS
 from benchmark.measuring import Row, differences, median_interval
-from engines import REPOSITORY
 from errors import SettingError
 
-RESULTS = REPOSITORY / "benchmark" / "results"
 TIE = 1.05  # contenders whose medians are closer than this share a rank
 
 Key = tuple[str, int, str, str]

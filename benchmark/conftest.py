@@ -10,13 +10,18 @@ from rich.console import Console
 
 from benchmark import contenders as contending
 from benchmark.compare import ranking_table, scaling_table
-from benchmark.machine import describe_machine, describe_provenance, file_stem
+from benchmark.machine import (
+    RESULTS,
+    describe_machine,
+    describe_provenance,
+    describe_selection,
+    file_stem,
+)
 from benchmark.measuring import Row, scaling_fits
 from benchmark.speed_scenes import LEVELS
-from engines import REPOSITORY
 
 FORMAT = "speed/1"
-RESULTS = REPOSITORY / "benchmark" / "results"
+USUAL = {"scenes": "", "contenders": contending.DEFAULT}
 
 DESCRIBED = pytest.StashKey[Row]()
 SKIPPED = pytest.StashKey[list[Row]]()
@@ -61,13 +66,6 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _selected(option: object) -> str:
-    """What makes a run one of a part, or ""."""
-    usual = {"scenes": "", "contenders": contending.DEFAULT}
-    chosen = {name: getattr(option, name) for name in usual}
-    return ", ".join(f"{name} {it!r}" for name, it in chosen.items() if it != usual[name])
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-benchmark writes its JSON
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     endings = {pytest.ExitCode.OK: "complete", pytest.ExitCode.INTERRUPTED: "a signal"}
@@ -83,7 +81,9 @@ def pytest_benchmark_update_json(
     output_json |= {
         "format": FORMAT,
         "level": config.option.level,
-        "selected": _selected(config.option),
+        "selected": describe_selection(
+            {name: getattr(config.option, name) for name in USUAL}, USUAL
+        ),
         "ended": config.stash[ENDED],
         **config.stash[DESCRIBED],
         "skipped": config.stash[SKIPPED],

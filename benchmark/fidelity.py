@@ -56,7 +56,12 @@ LEVELS = ("quick", "standard", "full")
 QUICK_SWEEP = (0.002, 0.01)
 SURVIVAL = 5.0  # s that a run must last to count as stable; shorter scenes go on, unmeasured
 RUNAWAY = 200.0  # m/s or rad/s: nothing in these scenes moves like that
-RESULTS = engines.REPOSITORY / "benchmark" / "results"
+USUAL = {
+    "scenes": None,
+    "timesteps": None,
+    "contenders": contending.DEFAULT,
+    "integrator": "implicitfast",
+}
 
 
 # ---------------------------------------------------------------------------------- what to run
@@ -618,8 +623,8 @@ def parse_timesteps(text: str | None) -> tuple[float, ...]:
 
 
 def default_path() -> str:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    return str(RESULTS / f"{machine.file_stem('fidelity')}.json")
+    machine.RESULTS.mkdir(parents=True, exist_ok=True)
+    return str(machine.RESULTS / f"{machine.file_stem('fidelity')}.json")
 
 
 def keep_results(console: Console, path: str, document: Row) -> None:
@@ -663,14 +668,8 @@ def main(
             parse_scenes(words), contending.parse_all(names), level, parse_timesteps(sweep)
         )
         show_plan(console, runs, skips)
-        usual = contending.DEFAULT, "implicitfast"
-        chosen = {
-            "scenes": words,
-            "timesteps": sweep,
-            "contenders": names != usual[0] and names,
-            "integrator": integrator != usual[1] and integrator,
-        }
-        selected = ", ".join(f"{name} {text!r}" for name, text in chosen.items() if text)
+        chosen = {"scenes": words, "timesteps": sweep, "contenders": names}
+        selected = machine.describe_selection({**chosen, "integrator": integrator}, USUAL)
         work = Sweep(integrator, device, level, skips, selected)
         ended_by = work.run_all(
             runs,

@@ -9,12 +9,15 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import warp as wp
 
 import engines
 import run_settings
+
+RESULTS = engines.REPOSITORY / "benchmark" / "results"
 
 
 def versions() -> dict[str, str]:
@@ -69,6 +72,11 @@ def describe_provenance() -> dict[str, object]:
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def describe_selection(chosen: Mapping[str, object], usual: Mapping[str, object]) -> str:
+    """What makes a run one of a part, or "": the options that are given and not the usual ones."""
+    return ", ".join(f"{name} {it!r}" for name, it in chosen.items() if it and it != usual[name])
 
 
 def file_stem(prefix: str) -> str:

@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmark import report_plots as plots
 from benchmark import standings, sweep_results
-from benchmark.compare import RESULTS, TIE
+from benchmark.compare import TIE
+from benchmark.machine import RESULTS
 from benchmark.measuring import Row, scaling_fits
 from benchmark.standings import Curves, Ranking, Standing, label_of
 from benchmark.sweep_cases import swept

@@ -30,7 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmark.machine import describe_provenance
+from benchmark.machine import RESULTS, describe_provenance
 from benchmark.sweep_cases import KINDS, Case, Models, case_id, expand, read_file, split_flag
 from benchmark.sweep_table import Table, read_rows
 from engines import REPOSITORY
@@ -39,7 +39,6 @@ from run_settings import versions
 from stop_signals import StopSignals
 from stream_model import model_packet
 
-RESULTS = REPOSITORY / "benchmark" / "results"
 SHIPPED = ("*.py", "comfree_warp/*.py", "benchmark/*.py", "benchmark/test_data/**/*")
 ATTEMPTS = 3  # of a case whose process or node died
 POLL = 0.2  # s between two looks at the cluster

@@ -96,9 +96,9 @@ def _velocity(m: Model, d: Data) -> None:
         m.callback.control(m, d)
 
 
-def _acceleration(m: Model, d: Data, factorize: bool) -> None:
+def _acceleration(m: Model, d: Data) -> None:
     mjw.fwd_actuation(m, d)
-    mjw.fwd_acceleration(m, d, factorize=factorize)
+    mjw.fwd_acceleration(m, d, factorize=True)
     constraint_forces(m, d)
     sensors = not m.opt.disableflags & DisableBit.SENSOR
     if m.opt.run_rne_postconstraint or (sensors and m.sensor_rne_postconstraint):
@@ -136,7 +136,7 @@ def forward(m: Model, d: Data) -> None:
     """
     _position(m, d)
     _velocity(m, d)
-    _acceleration(m, d, factorize=True)
+    _acceleration(m, d)
 
 
 def step(m: Model, d: Data) -> None:
@@ -161,7 +161,7 @@ def step1(m: Model, d: Data) -> None:
 
 def step2(m: Model, d: Data) -> None:
     """Second half of `step`, after the caller has set ctrl. As `mujoco_warp.step2`."""
-    _acceleration(m, d, factorize=True)
+    _acceleration(m, d)
     _integrate(m, d)
 
 

@@ -1,7 +1,7 @@
 """Constraint rows that have a Jacobian: a thread per row for J v and the force, then J^T f.
 
-Equality, limit and friction-loss rows, from `mujoco_warp.make_constraint`; in models with flex the
-contacts too. All other contacts are in contacts.py.
+Equality, limit and friction-loss rows, from `mujoco_warp.make_constraint`; where `has_contact_rows`
+the contacts too. All other contacts are in contacts.py.
 """
 
 import functools
