@@ -27,3 +27,4 @@ from comfree_warp.io import put_model as put_model
 from comfree_warp.io import reset_data as reset_data
 from comfree_warp.types import Data as Data
 from comfree_warp.types import Model as Model
+from comfree_warp.warm import allocate_memory as allocate_memory

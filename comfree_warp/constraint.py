@@ -6,6 +6,7 @@ from mujoco_warp import DisableBit
 from comfree_warp.contacts import accumulate_forces, force_contacts, predict_velocity
 from comfree_warp.rows import add_rows, force_rows, has_contact_rows
 from comfree_warp.types import Data, Model
+from comfree_warp.warm import warm_forces
 
 
 def constraint_forces(m: Model, d: Data) -> None:
@@ -18,6 +19,9 @@ def constraint_forces(m: Model, d: Data) -> None:
     (nworld, njmax), `qvel_smooth_pred`, `qfrc_constraint`, `qfrc_total` (= `efc.Ma`) and `qacc`
     (nworld, nv).
     """
+    if m.comfree_law == "warm":
+        warm_forces(m, d)
+        return
     predict_velocity(m, d)
     force_rows(m, d)
     add_rows(m, d)

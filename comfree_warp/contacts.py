@@ -23,14 +23,12 @@ from mujoco_warp import ConeType
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
+from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
 
-_vec6 = wp.types.vector(length=6, dtype=float)
-
-_FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
-_PYRAMIDAL = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_PYRAMIDAL))
-_ELLIPTIC = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC))
-_MINVAL = wp.constant(mujoco.mjMINVAL)
+FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
+PYRAMIDAL = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_PYRAMIDAL))
+ELLIPTIC = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC))
+MINVAL = wp.constant(mujoco.mjMINVAL)
 _MINIMP = wp.constant(mujoco.mjMINIMP)
 _MAXIMP = wp.constant(mujoco.mjMAXIMP)
 
@@ -82,7 +80,7 @@ def impedance(solimp: vec5, pos: float) -> float:
     """d(r) of MuJoCo's "Solver parameters": how much of a row's motion its force resists."""
     dmin = wp.clamp(solimp[0], _MINIMP, _MAXIMP)
     dmax = wp.clamp(solimp[1], _MINIMP, _MAXIMP)
-    if dmin == dmax or solimp[2] <= _MINVAL:
+    if dmin == dmax or solimp[2] <= MINVAL:
         return 0.5 * (dmin + dmax)
     x = wp.abs(pos) / solimp[2]
     if x >= 1.0:
@@ -105,7 +103,7 @@ def relative_velocity(
     offset1: wp.vec3,
     cvel2: wp.spatial_vector,
     offset2: wp.vec3,
-) -> _vec6:
+) -> vec6:
     """Body 2's minus body 1's at the contact, in its frame: normal, tangents, spin, rolls.
 
     The offsets lead to the contact from where the spatial velocities are taken.
@@ -114,12 +112,12 @@ def relative_velocity(
     linear -= wp.spatial_bottom(cvel1) + wp.cross(wp.spatial_top(cvel1), offset1)
     linear = frame * linear
     angular = frame * (wp.spatial_top(cvel2) - wp.spatial_top(cvel1))
-    return _vec6(linear[0], linear[1], linear[2], angular[0], angular[1], angular[2])
+    return vec6(linear[0], linear[1], linear[2], angular[0], angular[1], angular[2])
 
 
 @wp.func
 def facet_force(
-    row: int, law: wp.vec3, D: float, friction: vec5, u: _vec6, phi: float
+    row: int, law: wp.vec3, D: float, friction: vec5, u: vec6, phi: float
 ) -> tuple[float, int, float]:
     """Of a row of a pyramid, J_n +- mu_i J_i: its force, which i, and +-mu_i; law is (k, d, h)."""
     i = row // 2 + 1
@@ -132,14 +130,14 @@ def facet_force(
 
 @wp.func
 def elliptic_force(
-    condim: int, law: wp.vec3, D: float, mu: float, friction: vec5, u: _vec6, phi: float
-) -> tuple[_vec6, int]:
+    condim: int, law: wp.vec3, D: float, mu: float, friction: vec5, u: vec6, phi: float
+) -> tuple[vec6, int]:
     """The force of a contact with an elliptic cone, and the state of its rows.
 
     D is that of the normal. MuJoCo chooses those of the friction rows such that D_i / mu_i^2 is the
     same for all, D / mu^2, where mu is regularised by impratio.
     """
-    force = _vec6()
+    force = vec6()
     force[0] = D * row_acceleration(law[0], law[1], law[2], u[0], phi)
     tangent_sq = float(0.0)
     for i in range(1, condim):
@@ -161,7 +159,7 @@ def wrench_about(force: wp.vec3, torque: wp.vec3, offset: wp.vec3) -> wp.spatial
 
 
 @wp.func
-def _add_wrench(
+def add_wrench(
     wrench: wp.spatial_vector,
     bodyid: int,
     cfrc: wp.array[wp.spatial_vector],
@@ -171,7 +169,7 @@ def _add_wrench(
 
 
 @wp.func
-def _add_fixed_wrench(
+def add_fixed_wrench(
     wrench: wp.spatial_vector,
     bodyid: int,
     cfrc: wp.array[wp.spatial_vector],
@@ -181,13 +179,38 @@ def _add_fixed_wrench(
         wp.atomic_add(fixed, bodyid, i, to_fixed(wrench[i]))
 
 
+@wp.func
+def describe_row(
+    worldid: int,
+    efcid: int,
+    conid: int,
+    row_type: int,
+    pos: float,
+    margin: float,
+    D: float,
+    efc_type_out: wp.array2d[int],
+    efc_id_out: wp.array2d[int],
+    efc_pos_out: wp.array2d[float],
+    efc_margin_out: wp.array2d[float],
+    efc_D_out: wp.array2d[float],
+    efc_frictionloss_out: wp.array2d[float],
+):
+    """Write what `efc` tells of a contact's row beside its force and state."""
+    efc_type_out[worldid, efcid] = row_type
+    efc_id_out[worldid, efcid] = conid
+    efc_pos_out[worldid, efcid] = pos
+    efc_margin_out[worldid, efcid] = margin
+    efc_D_out[worldid, efcid] = D
+    efc_frictionloss_out[worldid, efcid] = 0.0
+
+
 @functools.cache
 def _contact_force(
     cone: int, maxcondim: int, surfacevel: bool, adhesion: bool, sparse: bool, deterministic: bool
 ) -> wp.Kernel:
     """The kernel for what a model can have."""
     elliptic = cone == ConeType.ELLIPTIC
-    add_wrench = _add_fixed_wrench if deterministic else _add_wrench
+    add = add_fixed_wrench if deterministic else add_wrench
 
     @wp.kernel(module="unique", enable_backward=False)
     def contact_force(
@@ -267,16 +290,16 @@ def _contact_force(
         mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
         invweights = body_invweight0[worldid % body_invweight0.shape[0]]
         invweight = invweights[body1][0] + invweights[body2][0]
-        nrow, row_type = condim, int(_FRICTIONLESS)
+        nrow, row_type = condim, int(FRICTIONLESS)
         if condim > 1:
-            row_type = wp.static(_ELLIPTIC if elliptic else _PYRAMIDAL)
+            row_type = wp.static(ELLIPTIC if elliptic else PYRAMIDAL)
             if wp.static(not elliptic):
                 nrow = 2 * (condim - 1)
                 invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
         imp = impedance(contact_solimp_in[conid], phi)
-        D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, _MINVAL)
+        D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
 
-        force, state = _vec6(), int(QUADRATIC)
+        force, state = vec6(), int(QUADRATIC)
         if condim == 1:
             force[0] = wp.max(D * row_acceleration(law[0], law[1], law[2], u[0], phi), 0.0)
             if force[0] == 0.0:
@@ -302,14 +325,23 @@ def _contact_force(
                 contact_efc_address_out[conid, row] = -1
                 continue
             contact_efc_address_out[conid, row] = efcid
-            efc_type_out[worldid, efcid] = row_type
-            efc_id_out[worldid, efcid] = conid
+            describe_row(
+                worldid,
+                efcid,
+                conid,
+                row_type,
+                pos_row,
+                margin,
+                D_row,
+                efc_type_out,
+                efc_id_out,
+                efc_pos_out,
+                efc_margin_out,
+                efc_D_out,
+                efc_frictionloss_out,
+            )
             if wp.static(sparse):
                 efc_J_rownnz_out[worldid, efcid] = 0
-            efc_pos_out[worldid, efcid] = pos_row
-            efc_margin_out[worldid, efcid] = margin
-            efc_D_out[worldid, efcid] = D_row
-            efc_frictionloss_out[worldid, efcid] = 0.0
             efc_force_out[worldid, efcid] = f_row
             efc_state_out[worldid, efcid] = state
 
@@ -322,9 +354,9 @@ def _contact_force(
             turn = toward * wp.vec3(force[3], force[4], force[5])
         cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
         if body_treeid[body1] >= 0:
-            add_wrench(wrench_about(-pull, -turn, offset1), body1, cfrc, fixed)
+            add(wrench_about(-pull, -turn, offset1), body1, cfrc, fixed)
         if body_treeid[body2] >= 0:
-            add_wrench(wrench_about(pull, turn, offset2), body2, cfrc, fixed)
+            add(wrench_about(pull, turn, offset2), body2, cfrc, fixed)
 
     return contact_force
 
@@ -371,7 +403,8 @@ def _accumulate_forces(deterministic: bool) -> wp.Kernel:
     return accumulate_forces
 
 
-def _tree(m: Model) -> list[wp.array]:
+def tree_arrays(m: Model) -> list[wp.array]:
+    """What a sweep over every tree reads of the model."""
     return [
         m.body_parentid,
         m.body_dofadr,
@@ -392,7 +425,7 @@ def predict_velocity(m: Model, d: Data) -> None:
         dim=(d.nworld, m.ntree),
         inputs=[
             m.opt.timestep,
-            *_tree(m),
+            *tree_arrays(m),
             d.qvel,
             d.qacc_smooth,
             d.cdof,
@@ -469,6 +502,6 @@ def accumulate_forces(m: Model, d: Data) -> None:
     wp.launch(
         _accumulate_forces(is_deterministic(m)),
         dim=(d.nworld, m.ntree),
-        inputs=[*_tree(m), d.cdof, d.qfrc_smooth, d.cfrc_fixed, d.qfrc_fixed],
+        inputs=[*tree_arrays(m), d.cdof, d.qfrc_smooth, d.cfrc_fixed, d.qfrc_fixed],
         outputs=[d.cfrc_contact, d.qfrc_constraint, d.qfrc_total],
     )

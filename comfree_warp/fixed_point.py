@@ -32,3 +32,24 @@ def to_fixed(value: float) -> wp.int64:
 def from_fixed(steps: wp.int64) -> float:
     """The number again."""
     return float(wp.float64(steps) / _SCALE)
+
+
+_COARSE = wp.constant(wp.float64(2.0**10))
+_FINE = wp.constant(wp.float64(2.0**45))
+
+
+@wp.func
+def add_fixed_pair(value: float, out: wp.array[wp.int64]):
+    """Add to a sum of any size, kept in steps of 2^-10 and of 2^-45: (2,) int64."""
+    wide = wp.float64(value)
+    if not (wp.abs(wide) * _COARSE < _LARGEST):
+        wide = wp.where(value < 0.0, -_LARGEST, _LARGEST) / _COARSE
+    coarse = wp.rint(wide * _COARSE)
+    wp.atomic_add(out, 0, wp.int64(coarse))
+    wp.atomic_add(out, 1, wp.int64(wp.rint((wide - coarse / _COARSE) * _FINE)))
+
+
+@wp.func
+def from_fixed_pair(pair: wp.array[wp.int64]) -> float:
+    """The sum again."""
+    return float(wp.float64(pair[0]) / _COARSE + wp.float64(pair[1]) / _FINE)

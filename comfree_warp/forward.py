@@ -10,6 +10,7 @@ from mujoco_warp import DisableBit, EnableBit, IntegratorType, OverflowType
 from comfree_warp.constraint import constraint_forces
 from comfree_warp.rows import has_contact_rows
 from comfree_warp.types import Data, Model
+from comfree_warp.warm import remember
 
 
 @contextlib.contextmanager
@@ -111,6 +112,8 @@ def _integrate(m: Model, d: Data) -> None:
         mjw.euler(m, d)
     else:
         mjw.implicit(m, d)
+    if m.comfree_law == "warm":
+        remember(m, d)
     wp.launch(
         _tell_overflow,
         dim=d.nworld,

@@ -12,10 +12,14 @@ from mujoco_warp import BroadphaseType, EnableBit, IntegratorType, OverflowType
 
 from comfree_warp.rows import has_contact_rows, max_nonzeros
 from comfree_warp.types import Data, Model
+from comfree_warp.warm import forget
 
 # Beyond this many pairs of geoms one core tests them slower than it sorts the geoms (MuJoCo Warp
 # itself sorts from 250,000 on).
 _MAX_PAIRS_ON_CPU = 5_000
+
+LAWS = ("paper", "warm")
+_DEFAULTS = {"comfree_stiffness": 0.2, "comfree_damping": 0.001}
 
 _INTEGRATORS = (IntegratorType.EULER, IntegratorType.IMPLICIT, IntegratorType.IMPLICITFAST)
 
@@ -36,6 +40,23 @@ def _parameter(name: str, value: npt.ArrayLike) -> wp.array:
     if wrong.size:
         raise ValueError(f"{name} contains {wrong[0]}: expected {allowed}")
     return wp.array(array.astype(np.float32), dtype=float)
+
+
+def _check_law(law: str, passes: int, parameters: dict[str, npt.ArrayLike | None]) -> None:
+    if law not in LAWS:
+        raise ValueError(f"comfree_law={law!r}: expected one of {', '.join(LAWS)}")
+    allowed = (1, 2) if law == "warm" else (1,)
+    if passes not in allowed:
+        raise ValueError(
+            f"comfree_passes={passes!r}: expected {' or '.join(map(str, allowed))} with "
+            f"comfree_law={law!r}"
+        )
+    for name, value in parameters.items():
+        if law == "warm" and value is not None:
+            raise ValueError(
+                f"{name}={value!r} with comfree_law='warm', which has no such parameter: leave it "
+                "out, and set solref and solimp in the model, or use comfree_law='paper'"
+            )
 
 
 def check_supported(mjm: mujoco.MjModel) -> None:
@@ -79,31 +100,40 @@ def _check_flex(m: mujoco_warp.Model) -> None:
 
 def put_model(
     mjm: mujoco.MjModel,
-    comfree_stiffness: npt.ArrayLike = 0.2,
-    comfree_damping: npt.ArrayLike = 0.001,
+    comfree_stiffness: npt.ArrayLike | None = None,
+    comfree_damping: npt.ArrayLike | None = None,
+    *,
+    comfree_law: str = "paper",
+    comfree_passes: int = 1,
     **kwargs: Any,
 ) -> Model:
     """Create a model on the current Warp device.
 
     Args:
       mjm: the model on the host.
-      comfree_stiffness: k of the contact law, a scalar or a vector; world w uses entry
-        w mod len. Dimensionless, finite, >= 0.
-      comfree_damping: d of the contact law, likewise.
+      comfree_stiffness: k of the paper law, a scalar or a vector; world w uses entry w mod len.
+        Dimensionless, finite, >= 0. 0.2 when None.
+      comfree_damping: d of the paper law, likewise. 0.001 when None.
+      comfree_law: "paper", the published law; or "warm", which has no parameter and honours
+        solref and solimp.
+      comfree_passes: of the warm law over normal forces, 1 or 2.
       **kwargs: as `mujoco_warp.put_model`.
 
     Returns:
       The model, with the parameters in `comfree_stiffness` and `comfree_damping`, (len,) float32.
 
     Raises:
-      ValueError: a parameter is negative, not finite, empty, no number or not a vector.
+      ValueError: a parameter is negative, not finite, empty, no number or not a vector, or the
+        law has no such parameter; the law or number of passes does not exist.
       NotImplementedError: the model uses what this engine does not support (RK4, the discrete
         integrator, sleep, noslip, elasticity that needs the discrete integrator), or what
         MuJoCo Warp does not.
     """
+    given = {"comfree_stiffness": comfree_stiffness, "comfree_damping": comfree_damping}
+    _check_law(comfree_law, comfree_passes, given)
     parameters = {
-        "comfree_stiffness": _parameter("comfree_stiffness", comfree_stiffness),
-        "comfree_damping": _parameter("comfree_damping", comfree_damping),
+        name: _parameter(name, _DEFAULTS[name] if value is None else value)
+        for name, value in given.items()
     }
     check_supported(mjm)
     base = mujoco_warp.put_model(mjm, **kwargs)
@@ -114,7 +144,13 @@ def put_model(
     nxn = base.opt.broadphase == BroadphaseType.NXN
     if wp.get_device().is_cpu and nxn and len(base.nxn_geom_pair_filtered) > _MAX_PAIRS_ON_CPU:
         base.opt.broadphase = BroadphaseType.SAP_TILE
-    return Model(**_shallow(base), **parameters, has_gravcomp=bool(mjm.body_gravcomp.any()))
+    return Model(
+        **_shallow(base),
+        **parameters,
+        comfree_law=comfree_law,
+        comfree_passes=comfree_passes,
+        has_gravcomp=bool(mjm.body_gravcomp.any()),
+    )
 
 
 def _shallow(instance: Any) -> dict[str, Any]:
@@ -242,5 +278,7 @@ def reset_data(m: Model, d: Data, reset: wp.array | None = None) -> None:
     else:
         mask = wp.empty(d.nworld, dtype=bool)
         wp.utils.array_cast(reset, mask)
+    if d.warm is not None:
+        forget(d, mask)
     for array in (d.qvel_smooth_pred, d.qfrc_total, d.cvel_smooth_pred, d.cfrc_contact):
         wp.launch(_clear_worlds, dim=array.shape, inputs=[mask], outputs=[array])

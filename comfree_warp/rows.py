@@ -189,7 +189,7 @@ def has_contact_rows(m: Model | mujoco.MjModel) -> bool:
     return m.nflex > 0 or m.nacttrnbody > 0
 
 
-def _max_rows(m: Model, d: Data) -> int:
+def max_rows(m: Model, d: Data) -> int:
     """No world has more rows with a Jacobian."""
     if has_contact_rows(m):
         return d.njmax
@@ -221,7 +221,7 @@ def force_rows(m: Model, d: Data) -> None:
     """`efc.force` and `efc.state` of all rows that there are so far."""
     wp.launch(
         _row_force(m.is_sparse),
-        dim=(d.nworld, _max_rows(m, d)),
+        dim=(d.nworld, max_rows(m, d)),
         inputs=[
             m.nv,
             d.njmax,
@@ -266,7 +266,7 @@ def add_rows(m: Model, d: Data) -> None:
     sparse = [d.efc.J_rownnz, d.efc.J_rowadr, d.efc.J_colind] if m.is_sparse else []
     wp.launch(
         _add_rows(bool(m.is_sparse), is_deterministic(m)),
-        dim=(d.nworld, _max_rows(m, d) if m.is_sparse else m.nv),
+        dim=(d.nworld, max_rows(m, d) if m.is_sparse else m.nv),
         inputs=[d.njmax, d.nefc, *sparse, d.efc.J, d.efc.force],
         outputs=[d.qfrc_constraint, d.qfrc_fixed],
     )

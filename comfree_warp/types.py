@@ -9,6 +9,8 @@ import warp as wp
 vec5 = {f.name: f for f in dataclasses.fields(mujoco_warp.Contact)}["friction"].type.dtype
 CONTACT_TYPE_CONSTRAINT = wp.constant(1)
 
+vec6 = wp.types.vector(length=6, dtype=float)
+
 
 @dataclasses.dataclass(kw_only=True)
 class Model(mujoco_warp.Model):
@@ -17,13 +19,97 @@ class Model(mujoco_warp.Model):
     Attributes:
       comfree_stiffness: gain k on the predicted gap, entry w mod len for world w  (len,) float32
       comfree_damping: gain d on the predicted speed, entry w mod len for world w  (len,) float32
+      comfree_law: "paper" or "warm"
+      comfree_passes: of the warm law over normals, 1 or 2
       has_gravcomp: whether `body_gravcomp` was not all zero when `put_model` saw it; set it when
         you write to that array, before the first step or capture
     """
 
     comfree_stiffness: wp.array[float]
     comfree_damping: wp.array[float]
+    comfree_law: str
+    comfree_passes: int
     has_gravcomp: bool
+
+
+@dataclasses.dataclass(kw_only=True)
+class Warm:
+    """What the warm law keeps between steps, and what it works on within one.
+
+    Forces are in a contact's frame, normal first (N, N m); `class` is 0 for normals, limits and
+    equalities, 1 for friction.
+
+    Attributes:
+      mem_pos, mem_geom, mem_worldid: of the contacts of the last step, geoms -1 for none
+                                                                          (naconmax,)
+      mem_normal, mem_mean: normal force, and its slow mean               (naconmax,) float32
+      mem_friction, mem_torque: friction force and torque, in the world   (naconmax, 3) float32
+      mem_next, mem_head: chains of the contacts with the same hash of world and geoms, 0 for the
+        end, else one more than the contact, int32                   (naconmax,) and (nhead,)
+      mem_row: force of rows other than contacts, and its slow mean; 0 and 0 where there was none
+                                                                          (nworld, nslot, 2) float32
+      mem_qpos, mem_time: the state that the step left; any other makes the memory of a tree void
+                                                                  (nworld, nq), (nworld,) float32
+      mem_alpha: part of its step that a tree takes                       (nworld, ntree, 2) float32
+      eq_slotadr, eq_slotnum: where `mem_row` has an equality's rows      (neq,) int32
+      tree_qposadr, tree_qposnum: the part of qpos that belongs to a tree (ntree,) int32
+      valid: whether the memory holds for a tree                          (nworld, ntree) int32
+      alpha: the same as `mem_alpha`, for this step                       (nworld, ntree, 2) float32
+      sums: of a pass, per tree: -r d, R d^2, z y, d y                    (nworld, ntree, 4) float32
+      sums_fixed: likewise, in fixed point, where `Option.deterministic` asks for it
+                                                                     (nworld, ntree, 4, 2) int64
+      scale: s, the part of its step that a world takes                   (nworld,) float32
+      cacc: acceleration of bodies along their tree, spatial              (nworld, nbody) spatial
+      qfrc_step, qacc_step: J^T d and M^-1 J^T d                          (nworld, nv) float32
+      force, step, bias, R, metric: f, d, a, R and P + R of a contact     (naconmax, 6) float32
+      mean, residual, proposed: its fbar; r and z of its normal           (naconmax,) float32
+      ntree: number of trees that a contact touches; 0: nothing to do     (naconmax,) int32
+      row_step, row_bias, row_metric, row_mean, row_residual, row_proposed: the same of rows
+                                                                          (nworld, nrow) float32
+      row_slot: place in `mem_row`, or -1                                 (nworld, nrow) int32
+    """
+
+    mem_pos: wp.array[wp.vec3]
+    mem_geom: wp.array[wp.vec2i]
+    mem_worldid: wp.array[int]
+    mem_normal: wp.array[float]
+    mem_mean: wp.array[float]
+    mem_friction: wp.array[wp.vec3]
+    mem_torque: wp.array[wp.vec3]
+    mem_next: wp.array[int]
+    mem_head: wp.array[int]
+    mem_row: wp.array3d[float]
+    mem_qpos: wp.array2d[float]
+    mem_time: wp.array[float]
+    mem_alpha: wp.array3d[float]
+    eq_slotadr: wp.array[int]
+    eq_slotnum: wp.array[int]
+    tree_qposadr: wp.array[int]
+    tree_qposnum: wp.array[int]
+    valid: wp.array2d[int]
+    alpha: wp.array3d[float]
+    sums: wp.array3d[float]
+    sums_fixed: wp.array4d[wp.int64]
+    scale: wp.array[float]
+    cacc: wp.array2d[wp.spatial_vector]
+    qfrc_step: wp.array2d[float]
+    qacc_step: wp.array2d[float]
+    force: wp.array[vec6]
+    step: wp.array[vec6]
+    bias: wp.array[vec6]
+    R: wp.array[vec6]
+    metric: wp.array[vec6]
+    mean: wp.array[float]
+    residual: wp.array[float]
+    proposed: wp.array[float]
+    ntree: wp.array[int]
+    row_step: wp.array2d[float]
+    row_bias: wp.array2d[float]
+    row_metric: wp.array2d[float]
+    row_mean: wp.array2d[float]
+    row_residual: wp.array2d[float]
+    row_proposed: wp.array2d[float]
+    row_slot: wp.array2d[int]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -44,6 +130,7 @@ class Data(mujoco_warp.Data):
       qfrc_fixed: J^T f of the other rows, likewise                       (nworld, nv) int64
       overflow_told: bits of `mujoco_warp.OverflowType` that `step` has already told the user;
         set to all ones for silence                                       (1,) int32
+      warm: memory and scratch of the warm law; `allocate_memory` makes it
     """
 
     qvel_smooth_pred: wp.array2d[float]
@@ -53,3 +140,4 @@ class Data(mujoco_warp.Data):
     cfrc_fixed: wp.array3d[wp.int64]
     qfrc_fixed: wp.array2d[wp.int64]
     overflow_told: wp.array[int]
+    warm: Warm | None = None

@@ -1,0 +1,769 @@
+"""Contacts under the warm law: a thread per contact, no Jacobian. As ../contacts.py does it.
+
+    prepare            geometry, a, R, P; the force to start from
+    step_normals       d of a pass over normal forces
+    propose_normals    in a second pass before that: z, for the conjugate direction
+    reclip             f += s d; friction into the new cones
+    step_friction      d of the pass over friction
+    finish             f += s d; `efc.force` and `efc.state`
+
+Every contact has Coulomb's own cone, as with `cone="elliptic"`: a pyramid is an approximation that
+solvers make for their own sake. Where the model asks for one, `efc` has its rows all the same.
+"""
+
+import functools
+
+import warp as wp
+from mujoco_warp import ConeType, DisableBit
+
+from comfree_warp.contacts import (
+    ELLIPTIC,
+    FRICTIONLESS,
+    MINVAL,
+    PYRAMIDAL,
+    add_fixed_wrench,
+    add_wrench,
+    describe_row,
+    impedance,
+    relative_velocity,
+    wrench_about,
+)
+from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
+from comfree_warp.law import CONE, QUADRATIC, SATISFIED
+from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
+from comfree_warp.warm.law import (
+    conjugate_factor,
+    into_cone,
+    kept_part,
+    nearest_friction,
+    solref_gains,
+)
+from comfree_warp.warm.memory import find_contact
+from comfree_warp.warm.trees import CONJUGATE, CURVATURE, REGULAR, WORK
+
+
+@wp.func
+def _bodies(geom: wp.vec2i, geom_bodyid: wp.array[int]) -> wp.vec2i:
+    return wp.vec2i(geom_bodyid[geom[0]], geom_bodyid[geom[1]])
+
+
+@wp.func
+def _last_dof(
+    bodyid: int,
+    body_parentid: wp.array[int],
+    body_dofadr: wp.array[int],
+    body_dofnum: wp.array[int],
+) -> int:
+    """The dof nearest above a body, or -1."""
+    above = bodyid
+    while above > 0 and body_dofnum[above] == 0:
+        above = body_parentid[above]
+    if above == 0:
+        return -1
+    return body_dofadr[above] + body_dofnum[above] - 1
+
+
+@wp.func
+def _inverse_mass(
+    worldid: int,
+    body: wp.vec2i,
+    offset1: wp.vec3,
+    offset2: wp.vec3,
+    frame: wp.mat33,
+    body_parentid: wp.array[int],
+    body_dofadr: wp.array[int],
+    body_dofnum: wp.array[int],
+    dof_parentid: wp.array[int],
+    M_rownnz: wp.array[int],
+    M_rowadr: wp.array[int],
+    cdof_in: wp.array2d[wp.spatial_vector],
+    M_in: wp.array2d[float],
+) -> vec6:
+    """P = sum over the dofs above either body of J^2 / M_dd."""
+    P = vec6()
+    dof1 = _last_dof(body[0], body_parentid, body_dofadr, body_dofnum)
+    dof2 = _last_dof(body[1], body_parentid, body_dofadr, body_dofnum)
+    while dof1 >= 0 or dof2 >= 0:
+        dof = wp.max(dof1, dof2)
+        cdof = cdof_in[worldid, dof]
+        cvel1, cvel2 = wp.spatial_vector(), wp.spatial_vector()
+        if dof1 == dof:
+            cvel1 = cdof
+            dof1 = dof_parentid[dof]
+        if dof2 == dof:
+            cvel2 = cdof
+            dof2 = dof_parentid[dof]
+        J = relative_velocity(frame, cvel1, offset1, cvel2, offset2)
+        P += wp.cw_mul(J, J) / M_in[worldid, M_rowadr[dof] + M_rownnz[dof] - 1]
+    return P
+
+
+@wp.func
+def _lightest(alpha: wp.array2d[float], tree1: int, tree2: int, kind: int) -> float:
+    """The smallest alpha of the trees that a contact touches."""
+    least = float(1.0)
+    if tree1 >= 0:
+        least = wp.min(least, alpha[tree1, kind])
+    if tree2 >= 0:
+        least = wp.min(least, alpha[tree2, kind])
+    return least
+
+
+@wp.func
+def _add_sum(
+    value: float, treeid: int, which: int, sums: wp.array2d[float], fixed: wp.array3d[wp.int64]
+):
+    wp.atomic_add(sums, treeid, which, value)
+
+
+@wp.func
+def _add_fixed_sum(
+    value: float, treeid: int, which: int, sums: wp.array2d[float], fixed: wp.array3d[wp.int64]
+):
+    add_fixed_pair(value, fixed[treeid, which])
+
+
+def add_sum_function(deterministic: bool) -> wp.Function:
+    """How a value is added to `Warm.sums` of a world."""
+    return _add_fixed_sum if deterministic else _add_sum
+
+
+@functools.cache
+def _prepare(
+    cone: int, maxcondim: int, surfacevel: bool, adhesion: bool, sparse: bool, deterministic: bool
+) -> wp.Kernel:
+    elliptic = cone == ConeType.ELLIPTIC
+    add = add_fixed_wrench if deterministic else add_wrench
+
+    @wp.kernel(module="unique", enable_backward=False)
+    def prepare(
+        opt_timestep: wp.array[float],
+        opt_impratio_invsqrt: wp.array[float],
+        opt_disableflags: int,
+        body_parentid: wp.array[int],
+        body_rootid: wp.array[int],
+        body_treeid: wp.array[int],
+        body_dofadr: wp.array[int],
+        body_dofnum: wp.array[int],
+        body_invweight0: wp.array2d[wp.vec2],
+        dof_parentid: wp.array[int],
+        M_rownnz: wp.array[int],
+    M_rowadr: wp.array[int],
+        geom_bodyid: wp.array[int],
+        njmax: int,
+        naconmax: int,
+        subtree_com_in: wp.array2d[wp.vec3],
+        cdof_in: wp.array2d[wp.spatial_vector],
+        cvel_in: wp.array2d[wp.spatial_vector],
+        M_in: wp.array2d[float],
+        nacon_in: wp.array[int],
+        contact_dist_in: wp.array[float],
+        contact_pos_in: wp.array[wp.vec3],
+        contact_frame_in: wp.array[wp.mat33],
+        contact_includemargin_in: wp.array[float],
+        contact_friction_in: wp.array[vec5],
+        contact_solref_in: wp.array[wp.vec2],
+        contact_solreffriction_in: wp.array[wp.vec2],
+        contact_solimp_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_geom_in: wp.array[wp.vec2i],
+        contact_worldid_in: wp.array[int],
+        contact_type_in: wp.array[int],
+        contact_adhesion_in: wp.array[float],
+        contact_surfacevel_in: wp.array[wp.vec3],
+        valid_in: wp.array2d[int],
+        mem_worldid_in: wp.array[int],
+        mem_geom_in: wp.array[wp.vec2i],
+        mem_pos_in: wp.array[wp.vec3],
+        mem_normal_in: wp.array[float],
+        mem_mean_in: wp.array[float],
+        mem_friction_in: wp.array[wp.vec3],
+        mem_torque_in: wp.array[wp.vec3],
+        mem_next_in: wp.array[int],
+        mem_head_in: wp.array[int],
+        nefc_out: wp.array[int],
+        contact_efc_address_out: wp.array2d[int],
+        efc_type_out: wp.array2d[int],
+        efc_id_out: wp.array2d[int],
+        efc_J_rownnz_out: wp.array2d[int],
+        efc_pos_out: wp.array2d[float],
+        efc_margin_out: wp.array2d[float],
+        efc_D_out: wp.array2d[float],
+        efc_frictionloss_out: wp.array2d[float],
+        ntree_out: wp.array[int],
+        bias_out: wp.array[vec6],
+        R_out: wp.array[vec6],
+        metric_out: wp.array[vec6],
+        mean_out: wp.array[float],
+        force_out: wp.array[vec6],
+        cfrc_contact_out: wp.array2d[wp.spatial_vector],
+        cfrc_fixed_out: wp.array3d[wp.int64],
+    ):
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax):
+            return
+        ntree_out[conid] = 0
+        if not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
+            return
+        margin = contact_includemargin_in[conid]
+        phi = contact_dist_in[conid] - margin
+        active = phi < 0.0
+        if wp.static(adhesion):
+            active = active or contact_adhesion_in[conid] != 0.0
+        if not active:
+            return
+
+        worldid = contact_worldid_in[conid]
+        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+        frame, pos, geom = contact_frame_in[conid], contact_pos_in[conid], contact_geom_in[conid]
+        friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
+        body = _bodies(geom, geom_bodyid)
+        offset1 = pos - subtree_com_in[worldid, body_rootid[body[0]]]
+        offset2 = pos - subtree_com_in[worldid, body_rootid[body[1]]]
+        u = relative_velocity(
+            frame, cvel_in[worldid, body[0]], offset1, cvel_in[worldid, body[1]], offset2
+        )
+        if wp.static(surfacevel):
+            for i in range(1, wp.min(condim, 4)):
+                u[i] += contact_surfacevel_in[conid][i - 1]
+
+        # What MuJoCo's solref and solimp ask, -aref, and R = 1 / D of an elliptic contact.
+        h = opt_timestep[worldid % opt_timestep.shape[0]]
+        least = wp.where((opt_disableflags & DisableBit.REFSAFE) != 0, 0.0, 2.0 * h)
+        gains = solref_gains(contact_solref_in[conid], solimp, least)
+        imp = impedance(solimp, phi)
+        B = wp.max(gains[1], 1.0 / h)
+        invweights = body_invweight0[worldid % body_invweight0.shape[0]]
+        invweight = invweights[body[0]][0] + invweights[body[1]][0]
+        normal_R = wp.max(invweight * (1.0 - imp) / imp, MINVAL)
+        mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+        bias, R = vec6(), vec6()
+        R[0] = normal_R
+        bias[0] = B * u[0] + gains[0] * imp * phi
+        if wp.static(adhesion):
+            bias[0] -= normal_R * contact_adhesion_in[conid]
+        solreffriction = contact_solreffriction_in[conid]
+        tangent_B = gains[1]
+        if solreffriction[0] != 0.0 or solreffriction[1] != 0.0:
+            tangent_B = solref_gains(solreffriction, solimp, least)[1]
+        for i in range(1, condim):
+            ratio = mu / friction[i - 1]
+            R[i] = normal_R * ratio * ratio
+            bias[i] = tangent_B * u[i]
+
+        # `efc` tells of the rows that the model's cone has.
+        nrow, row_type, D = condim, int(FRICTIONLESS), 1.0 / normal_R
+        if condim > 1:
+            row_type = wp.static(ELLIPTIC if elliptic else PYRAMIDAL)
+            if wp.static(not elliptic):
+                nrow = 2 * (condim - 1)
+                invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
+                D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
+        efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
+        for row in range(nrow):
+            efcid = efcid0 + row
+            if efcid0 + nrow > njmax:  # all or none, since readers look at the first
+                contact_efc_address_out[conid, row] = -1
+                continue
+            contact_efc_address_out[conid, row] = efcid
+            D_row, pos_row = D, phi + margin
+            if wp.static(elliptic) and row > 0:
+                D_row, pos_row = 1.0 / R[row], margin
+            describe_row(
+                worldid,
+                efcid,
+                conid,
+                row_type,
+                pos_row,
+                margin,
+                D_row,
+                efc_type_out,
+                efc_id_out,
+                efc_pos_out,
+                efc_margin_out,
+                efc_D_out,
+                efc_frictionloss_out,
+            )
+            if wp.static(sparse):
+                efc_J_rownnz_out[worldid, efcid] = 0
+
+        tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
+        ntree = wp.int32(0)
+        valid = bool(True)
+        if tree1 >= 0:
+            ntree += 1
+            valid = valid_in[worldid, tree1] != 0
+        if tree2 >= 0:
+            if tree2 != tree1:
+                ntree += 1
+            valid = valid and valid_in[worldid, tree2] != 0
+        force, mean = vec6(), float(0.0)
+        if valid and ntree > 0:
+            other = find_contact(
+                worldid,
+                geom,
+                pos,
+                mem_worldid_in,
+                mem_geom_in,
+                mem_pos_in,
+                mem_next_in,
+                mem_head_in,
+            )
+            if other >= 0:
+                mean = mem_mean_in[other]
+                sliding = frame * mem_friction_in[other]
+                turning = frame * mem_torque_in[other]
+                kept = kept_part(h, gains[0] * imp, B)
+                force[0] = mean + kept * (mem_normal_in[other] - mean)
+                for i in range(1, condim):
+                    force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
+        force = into_cone(force, condim, friction)
+        ntree_out[conid] = ntree
+        mean_out[conid] = mean
+        force_out[conid] = force
+        if ntree == 0:
+            return
+        bias_out[conid] = bias
+        R_out[conid] = R
+        metric_out[conid] = R + _inverse_mass(
+            worldid,
+            body,
+            offset1,
+            offset2,
+            frame,
+            body_parentid,
+            body_dofadr,
+            body_dofnum,
+            dof_parentid,
+            M_rownnz,
+            M_rowadr,
+            cdof_in,
+            M_in,
+        )
+        if force[0] == 0.0:
+            return
+        toward = wp.transpose(frame)
+        pull = toward * wp.vec3(force[0], force[1], force[2])
+        turn = toward * wp.vec3(force[3], force[4], force[5])
+        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
+        if tree1 >= 0:
+            add(wrench_about(-pull, -turn, offset1), body[0], cfrc, fixed)
+        if tree2 >= 0:
+            add(wrench_about(pull, turn, offset2), body[1], cfrc, fixed)
+
+    return prepare
+
+
+# What a pass over normals does: the first; the second, before and after its direction is known.
+_FIRST, _PROPOSE, _CONJUGATE = range(3)
+
+
+@functools.cache
+def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
+    add = add_fixed_wrench if deterministic else add_wrench
+    add_sum = add_sum_function(deterministic)
+
+    @wp.kernel(module="unique", enable_backward=False)
+    def step_normals(
+        body_rootid: wp.array[int],
+        body_treeid: wp.array[int],
+        geom_bodyid: wp.array[int],
+        naconmax: int,
+        subtree_com_in: wp.array2d[wp.vec3],
+        nacon_in: wp.array[int],
+        contact_pos_in: wp.array[wp.vec3],
+        contact_frame_in: wp.array[wp.mat33],
+        contact_geom_in: wp.array[wp.vec2i],
+        contact_worldid_in: wp.array[int],
+        cacc_in: wp.array2d[wp.spatial_vector],
+        alpha_in: wp.array3d[float],
+        scale_in: wp.array[float],
+        ntree_in: wp.array[int],
+        bias_in: wp.array[vec6],
+        R_in: wp.array[vec6],
+        metric_in: wp.array[vec6],
+        force_out: wp.array[vec6],
+        step_out: wp.array[vec6],
+        residual_out: wp.array[float],
+        proposed_out: wp.array[float],
+        sums_out: wp.array3d[float],
+        sums_fixed_out: wp.array4d[wp.int64],
+        cfrc_contact_out: wp.array2d[wp.spatial_vector],
+        cfrc_fixed_out: wp.array3d[wp.int64],
+    ):
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax):
+            return
+        ntree = ntree_in[conid]
+        if ntree == 0:
+            return
+        worldid = contact_worldid_in[conid]
+        body = _bodies(contact_geom_in[conid], geom_bodyid)
+        tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
+        sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
+        offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
+        offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
+        normal = contact_frame_in[conid][0]
+        R, metric = R_in[conid][0], metric_in[conid][0]
+
+        if wp.static(stage != _CONJUGATE):
+            force = force_out[conid]
+            taken = float(0.0)
+            if wp.static(stage == _PROPOSE):
+                taken = scale_in[worldid] * step_out[conid][0]
+                force[0] += taken
+                force_out[conid] = force
+            cacc1, cacc2 = cacc_in[worldid, body[0]], cacc_in[worldid, body[1]]
+            apart = wp.spatial_bottom(cacc2) + wp.cross(wp.spatial_top(cacc2), offset2)
+            apart -= wp.spatial_bottom(cacc1) + wp.cross(wp.spatial_top(cacc1), offset1)
+            residual = wp.dot(normal, apart) + bias_in[conid][0] + R * force[0]
+            proposed = wp.max(force[0] - residual / metric, 0.0) - force[0]
+            if wp.static(stage == _PROPOSE):
+                if force[0] + proposed <= 0.0:
+                    taken = 0.0
+                change = residual - residual_out[conid]
+                for i in range(2):
+                    treeid = wp.where(i == 0, tree1, tree2)
+                    if treeid >= 0 and (i == 0 or tree2 != tree1):
+                        share = 1.0 / float(ntree)
+                        add_sum(share * proposed * change, treeid, CONJUGATE, sums, sums_fixed)
+                        add_sum(share * taken * change, treeid, CURVATURE, sums, sums_fixed)
+                step_out[conid] = vec6(taken, 0.0, 0.0, 0.0, 0.0, 0.0)
+            residual_out[conid] = residual
+            proposed_out[conid] = proposed
+            if wp.static(stage == _PROPOSE):
+                return
+
+        force0, residual0 = force_out[conid][0], residual_out[conid]
+        step = float(proposed_out[conid])
+        if wp.static(stage == _CONJUGATE):
+            beta = float(1.0)
+            for i in range(2):
+                treeid = wp.where(i == 0, tree1, tree2)
+                if treeid >= 0:
+                    numerator = float(sums[treeid, CONJUGATE])
+                    denominator = float(sums[treeid, CURVATURE])
+                    if wp.static(deterministic):
+                        numerator = from_fixed_pair(sums_fixed[treeid, CONJUGATE])
+                        denominator = from_fixed_pair(sums_fixed[treeid, CURVATURE])
+                    beta = wp.min(beta, conjugate_factor(numerator, denominator))
+            step = wp.max(force0 + step + beta * step_out[conid][0], 0.0) - force0
+        step *= _lightest(alpha_in[worldid], tree1, tree2, 0)
+        step_out[conid] = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
+        if step == 0.0:
+            return
+        for i in range(2):
+            treeid = wp.where(i == 0, tree1, tree2)
+            if treeid >= 0 and (i == 0 or tree2 != tree1):
+                share = 1.0 / float(ntree)
+                add_sum(-share * residual0 * step, treeid, WORK, sums, sums_fixed)
+                add_sum(share * R * step * step, treeid, REGULAR, sums, sums_fixed)
+        pull = normal * step
+        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
+        if tree1 >= 0:
+            add(wrench_about(-pull, wp.vec3(), offset1), body[0], cfrc, fixed)
+        if tree2 >= 0:
+            add(wrench_about(pull, wp.vec3(), offset2), body[1], cfrc, fixed)
+
+    return step_normals
+
+
+@functools.cache
+def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
+    add = add_fixed_wrench if deterministic else add_wrench
+
+    @wp.kernel(module="unique", enable_backward=False)
+    def reclip(
+        body_rootid: wp.array[int],
+        body_treeid: wp.array[int],
+        geom_bodyid: wp.array[int],
+        naconmax: int,
+        subtree_com_in: wp.array2d[wp.vec3],
+        nacon_in: wp.array[int],
+        contact_pos_in: wp.array[wp.vec3],
+        contact_frame_in: wp.array[wp.mat33],
+        contact_friction_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_geom_in: wp.array[wp.vec2i],
+        contact_worldid_in: wp.array[int],
+        scale_in: wp.array[float],
+        ntree_in: wp.array[int],
+        step_in: wp.array[vec6],
+        force_out: wp.array[vec6],
+        cfrc_contact_out: wp.array2d[wp.spatial_vector],
+        cfrc_fixed_out: wp.array3d[wp.int64],
+    ):
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
+            return
+        worldid = contact_worldid_in[conid]
+        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+        force = force_out[conid]
+        force[0] += scale_in[worldid] * step_in[conid][0]
+        force = into_cone(force, condim, contact_friction_in[conid])
+        force_out[conid] = force
+        if force[0] == 0.0:
+            return
+        body = _bodies(contact_geom_in[conid], geom_bodyid)
+        offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
+        offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
+        toward = wp.transpose(contact_frame_in[conid])
+        pull = toward * wp.vec3(force[0], force[1], force[2])
+        turn = toward * wp.vec3(force[3], force[4], force[5])
+        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
+        if body_treeid[body[0]] >= 0:
+            add(wrench_about(-pull, -turn, offset1), body[0], cfrc, fixed)
+        if body_treeid[body[1]] >= 0:
+            add(wrench_about(pull, turn, offset2), body[1], cfrc, fixed)
+
+    return reclip
+
+
+@functools.cache
+def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
+    add = add_fixed_wrench if deterministic else add_wrench
+    add_sum = add_sum_function(deterministic)
+
+    @wp.kernel(module="unique", enable_backward=False)
+    def step_friction(
+        body_rootid: wp.array[int],
+        body_treeid: wp.array[int],
+        geom_bodyid: wp.array[int],
+        naconmax: int,
+        subtree_com_in: wp.array2d[wp.vec3],
+        nacon_in: wp.array[int],
+        contact_pos_in: wp.array[wp.vec3],
+        contact_frame_in: wp.array[wp.mat33],
+        contact_friction_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_geom_in: wp.array[wp.vec2i],
+        contact_worldid_in: wp.array[int],
+        cacc_in: wp.array2d[wp.spatial_vector],
+        alpha_in: wp.array3d[float],
+        ntree_in: wp.array[int],
+        bias_in: wp.array[vec6],
+        R_in: wp.array[vec6],
+        metric_in: wp.array[vec6],
+        force_in: wp.array[vec6],
+        step_out: wp.array[vec6],
+        sums_out: wp.array3d[float],
+        sums_fixed_out: wp.array4d[wp.int64],
+        cfrc_contact_out: wp.array2d[wp.spatial_vector],
+        cfrc_fixed_out: wp.array3d[wp.int64],
+    ):
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
+            return
+        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+        force = force_in[conid]
+        if condim == 1 or force[0] == 0.0:
+            step_out[conid] = vec6()
+            return
+        worldid = contact_worldid_in[conid]
+        body = _bodies(contact_geom_in[conid], geom_bodyid)
+        tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
+        offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
+        offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
+        frame = contact_frame_in[conid]
+        apart = relative_velocity(
+            frame, cacc_in[worldid, body[0]], offset1, cacc_in[worldid, body[1]], offset2
+        )
+        R, metric, bias = R_in[conid], metric_in[conid], bias_in[conid]
+        wanted = vec6()
+        wanted[0] = force[0]
+        residual = vec6()
+        for i in range(1, condim):
+            residual[i] = apart[i] + bias[i] + R[i] * force[i]
+            wanted[i] = force[i] - residual[i] / metric[i]
+        nearest = nearest_friction(wanted, metric, condim, contact_friction_in[conid])
+        alpha = _lightest(alpha_in[worldid], tree1, tree2, 1)
+        step = vec6()
+        work = float(0.0)
+        regular = float(0.0)
+        for i in range(1, condim):
+            step[i] = alpha * (nearest[i] - force[i])
+            work -= residual[i] * step[i]
+            regular += R[i] * step[i] * step[i]
+        step_out[conid] = step
+        sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
+        for i in range(2):
+            treeid = wp.where(i == 0, tree1, tree2)
+            if treeid >= 0 and (i == 0 or tree2 != tree1):
+                share = 1.0 / float(ntree_in[conid])
+                add_sum(share * work, treeid, WORK, sums, sums_fixed)
+                add_sum(share * regular, treeid, REGULAR, sums, sums_fixed)
+        toward = wp.transpose(frame)
+        pull = toward * wp.vec3(0.0, step[1], step[2])
+        turn = wp.vec3()
+        if wp.static(maxcondim > 3):
+            turn = toward * wp.vec3(step[3], step[4], step[5])
+        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
+        if tree1 >= 0:
+            add(wrench_about(-pull, -turn, offset1), body[0], cfrc, fixed)
+        if tree2 >= 0:
+            add(wrench_about(pull, turn, offset2), body[1], cfrc, fixed)
+
+    return step_friction
+
+
+@functools.cache
+def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def finish(
+        naconmax: int,
+        nacon_in: wp.array[int],
+        contact_friction_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_efc_address_in: wp.array2d[int],
+        contact_worldid_in: wp.array[int],
+        scale_in: wp.array[float],
+        ntree_in: wp.array[int],
+        step_in: wp.array[vec6],
+        force_out: wp.array[vec6],
+        efc_force_out: wp.array2d[float],
+        efc_state_out: wp.array2d[int],
+    ):
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
+            return
+        worldid = contact_worldid_in[conid]
+        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+        force = force_out[conid]
+        tangent_sq = float(0.0)
+        for i in range(1, condim):
+            force[i] += scale_in[worldid] * step_in[conid][i]
+            scaled = force[i] / contact_friction_in[conid][i - 1]
+            tangent_sq += scaled * scaled
+        force_out[conid] = force
+        if contact_efc_address_in[conid, 0] < 0:
+            return
+        state = int(QUADRATIC)
+        if force[0] == 0.0:
+            state = SATISFIED
+        elif condim > 1 and tangent_sq >= 0.9999 * force[0] * force[0]:
+            state = CONE
+        if wp.static(elliptic) or condim == 1:
+            for i in range(condim):
+                efcid = contact_efc_address_in[conid, i]
+                efc_force_out[worldid, efcid] = force[i]
+                efc_state_out[worldid, efcid] = state
+        else:
+            share = force[0] / float(2 * (condim - 1))
+            for i in range(1, condim):
+                facet = 0.5 * force[i] / contact_friction_in[conid][i - 1]
+                for side in range(2):
+                    efcid = contact_efc_address_in[conid, 2 * (i - 1) + side]
+                    efc_force_out[worldid, efcid] = share + wp.where(side == 0, facet, -facet)
+                    efc_state_out[worldid, efcid] = wp.where(force[0] == 0.0, SATISFIED, QUADRATIC)
+
+    return finish
+
+
+def has_contacts(m: Model) -> bool:
+    """Whether contacts act at all."""
+    return not m.opt.disableflags & (DisableBit.CONTACT | DisableBit.CONSTRAINT)
+
+
+def prepare_contacts(m: Model, d: Data) -> None:
+    """Geometry, a, R, P of every contact; its warm force; its rows of `efc` but for the force."""
+    warm, contact, efc = d.warm, d.contact, d.efc
+    wp.launch(
+        _prepare(
+            int(m.opt.cone),
+            int(m.nmaxcondim),
+            bool(m.flg_surfacevel),
+            bool(m.flg_adhesion),
+            bool(m.is_sparse),
+            is_deterministic(m),
+        ),
+        dim=d.naconmax,
+        inputs=[
+            *(m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
+            *(m.body_parentid, m.body_rootid, m.body_treeid, m.body_dofadr, m.body_dofnum),
+            *(m.body_invweight0, m.dof_parentid, m.M_rownnz, m.M_rowadr, m.geom_bodyid),
+            *(d.njmax, d.naconmax, d.subtree_com, d.cdof, d.cvel, d.M),
+            *(d.nacon, contact.dist, contact.pos, contact.frame, contact.includemargin),
+            *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
+            *(contact.dim, contact.geom, contact.worldid, contact.type),
+            *(contact.adhesion, contact.surfacevel, warm.valid),
+            *(warm.mem_worldid, warm.mem_geom, warm.mem_pos, warm.mem_normal, warm.mem_mean),
+            *(warm.mem_friction, warm.mem_torque, warm.mem_next, warm.mem_head),
+        ],
+        outputs=[
+            *(d.nefc, contact.efc_address, efc.type, efc.id, efc.J_rownnz, efc.pos, efc.margin),
+            *(efc.D, efc.frictionloss, warm.ntree, warm.bias, warm.R, warm.metric, warm.mean),
+            *(warm.force, d.cfrc_contact, d.cfrc_fixed),
+        ],
+    )
+
+
+def _step_normals_at(m: Model, d: Data, stage: int) -> None:
+    warm, contact = d.warm, d.contact
+    wp.launch(
+        _step_normals(stage, is_deterministic(m)),
+        dim=d.naconmax,
+        inputs=[
+            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, d.subtree_com, d.nacon),
+            *(contact.pos, contact.frame, contact.geom, contact.worldid),
+            *(warm.cacc, warm.alpha, warm.scale, warm.ntree, warm.bias, warm.R, warm.metric),
+        ],
+        outputs=[
+            *(warm.force, warm.step, warm.residual, warm.proposed, warm.sums, warm.sums_fixed),
+            *(d.cfrc_contact, d.cfrc_fixed),
+        ],
+    )
+
+
+def step_normals(m: Model, d: Data, *, conjugate: bool) -> None:
+    """D of all normal forces; `conjugate` after `propose_normals`."""
+    _step_normals_at(m, d, _CONJUGATE if conjugate else _FIRST)
+
+
+def propose_normals(m: Model, d: Data) -> None:
+    """F += s d of the first pass, and what the second needs for its direction."""
+    _step_normals_at(m, d, _PROPOSE)
+
+
+def reclip(m: Model, d: Data) -> None:
+    """F += s d of the last pass over normals, friction into the new cones, and their wrenches."""
+    warm, contact = d.warm, d.contact
+    wp.launch(
+        _reclip(int(m.nmaxcondim), is_deterministic(m)),
+        dim=d.naconmax,
+        inputs=[
+            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, d.subtree_com, d.nacon),
+            *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
+            *(contact.worldid, warm.scale, warm.ntree, warm.step),
+        ],
+        outputs=[warm.force, d.cfrc_contact, d.cfrc_fixed],
+    )
+
+
+def step_friction(m: Model, d: Data) -> None:
+    """D of all friction forces."""
+    warm, contact = d.warm, d.contact
+    wp.launch(
+        _step_friction(int(m.nmaxcondim), is_deterministic(m)),
+        dim=d.naconmax,
+        inputs=[
+            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, d.subtree_com, d.nacon),
+            *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
+            *(contact.worldid, warm.cacc, warm.alpha, warm.ntree, warm.bias, warm.R),
+            *(warm.metric, warm.force),
+        ],
+        outputs=[warm.step, warm.sums, warm.sums_fixed, d.cfrc_contact, d.cfrc_fixed],
+    )
+
+
+def finish_contacts(m: Model, d: Data) -> None:
+    """F += s d of the pass over friction; `efc.force` and `efc.state`."""
+    warm, contact = d.warm, d.contact
+    wp.launch(
+        _finish(m.opt.cone == ConeType.ELLIPTIC, int(m.nmaxcondim)),
+        dim=d.naconmax,
+        inputs=[
+            *(d.naconmax, d.nacon, contact.friction, contact.dim, contact.efc_address),
+            *(contact.worldid, warm.scale, warm.ntree, warm.step),
+        ],
+        outputs=[warm.force, d.efc.force, d.efc.state],
+    )

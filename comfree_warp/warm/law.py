@@ -1,0 +1,125 @@
+"""The warm law of one row and of one contact. ../README.md derives it.
+
+    a = B' J qvel + K I (pos - margin)             what MuJoCo's solref and solimp ask, -aref
+    r = J acc + a + R f                            gradient of MuJoCo's dual problem along the row
+    f -> f + s (proj(f - r / (P + R)) - f)         P = sum over dofs of J^2 / M_dd
+
+Source: MuJoCo's "Computation" chapter for K, B, I, R and the cone.
+"""
+
+import mujoco
+import warp as wp
+
+from comfree_warp.types import vec5, vec6
+
+_MINVAL = wp.constant(mujoco.mjMINVAL)
+_MINIMP = wp.constant(mujoco.mjMINIMP)
+_MAXIMP = wp.constant(mujoco.mjMAXIMP)
+
+# A share of what a force differs from its slow mean goes into that mean with every step.
+MEAN_GAIN = wp.constant(0.02)
+# Of a kinematic tree: the smallest part of a step that it takes, and by what that may change.
+_MIN_ALPHA = wp.constant(0.02)
+_MIN_RATIO = wp.constant(0.5)
+_MAX_RATIO = wp.constant(1.25)
+_MAX_BETA = wp.constant(0.95)
+_SECULAR_ITERATIONS = wp.constant(4)
+
+
+@wp.func
+def solref_gains(solref: wp.vec2, solimp: vec5, least_timeconst: float) -> wp.vec2:
+    """K and B of MuJoCo's "Solver parameters", 1/s^2 and 1/s."""
+    dmax = wp.clamp(solimp[1], _MINIMP, _MAXIMP)
+    timeconst = wp.max(solref[0], least_timeconst)
+    # Branches, since what is not meant may divide by zero.
+    K = float(0.0)
+    if solref[0] <= 0.0:
+        K = -solref[0] / (dmax * dmax)
+    else:
+        stiff = dmax * timeconst * solref[1]
+        K = 1.0 / wp.max(stiff * stiff, _MINVAL)
+    if solref[1] <= 0.0:
+        return wp.vec2(K, -solref[1] / dmax)
+    return wp.vec2(K, 2.0 / wp.max(dmax * timeconst, _MINVAL))
+
+
+@wp.func
+def kept_part(h: float, KI: float, B: float) -> float:
+    """gamma: how much of a force's distance from its mean survives a step.
+
+    A pass with the efficiency rho follows what it should be with a lag of h / rho; losing
+    h K I / B of the force with every step damps that for every rho.
+    """
+    if KI <= 0.0:
+        return 1.0
+    return wp.clamp(1.0 - h * KI / wp.max(B, _MINVAL), 0.0, 1.0)
+
+
+@wp.func
+def into_cone(force: vec6, condim: int, friction: vec5) -> vec6:
+    """Clamp the normal force at zero and scale friction into the cone that it opens."""
+    clipped = force
+    clipped[0] = wp.max(force[0], 0.0)
+    tangent_sq = float(0.0)
+    for i in range(1, condim):
+        scaled = force[i] / friction[i - 1]
+        tangent_sq += scaled * scaled
+    if tangent_sq > clipped[0] * clipped[0]:
+        factor = clipped[0] / wp.sqrt(tangent_sq)
+        for i in range(1, condim):
+            clipped[i] = force[i] * factor
+    return clipped
+
+
+@wp.func
+def nearest_friction(wanted: vec6, metric: vec6, condim: int, friction: vec5) -> vec6:
+    """The friction nearest to `wanted`, in the metric diag(P + R), that its normal force allows.
+
+    With g_i = f_i / mu_i the cone is a ball of radius f_n, and the nearest point is
+    g_i w_i / (w_i + lambda), w_i = mu_i^2 (P + R)_i, with lambda from |g| = f_n: Newton on
+    1 / |g|, which is exact at once where all w_i are the same.
+    """
+    normal = wanted[0]
+    nearest = vec6()
+    nearest[0] = normal
+    if normal <= 0.0:
+        nearest[0] = 0.0
+        return nearest
+    lam = float(0.0)
+    length = float(0.0)
+    for iteration in range(wp.static(_SECULAR_ITERATIONS + 1)):
+        length_sq = float(0.0)
+        slope = float(0.0)
+        for i in range(1, condim):
+            mu = friction[i - 1]
+            w = mu * mu * metric[i]
+            g = wanted[i] / mu * (w / (w + lam))
+            nearest[i] = mu * g
+            length_sq += g * g
+            slope += g * g / (w + lam)
+        length = wp.sqrt(length_sq)
+        if length <= normal and lam == 0.0:
+            return nearest
+        if slope > 0.0 and iteration < _SECULAR_ITERATIONS:
+            lam = wp.max(lam + length_sq / slope * (length - normal) / normal, 0.0)
+    if length > normal:
+        for i in range(1, condim):
+            nearest[i] *= normal / length
+    return nearest
+
+
+@wp.func
+def conjugate_factor(numerator: float, denominator: float) -> float:
+    """Beta of a kinematic tree: how much of the last pass's direction the next one keeps."""
+    if denominator > 1.0e-30:
+        return wp.clamp(-numerator / denominator, 0.0, _MAX_BETA)
+    return 0.0
+
+
+@wp.func
+def next_alpha(alpha: float, gained: float, curvature: float) -> float:
+    """The part of its step that a kinematic tree takes next time, from the best it had now."""
+    if not (curvature > 0.0):
+        return alpha
+    ratio = wp.clamp(gained / curvature, _MIN_RATIO, _MAX_RATIO)
+    return wp.clamp(alpha * ratio, _MIN_ALPHA, 1.0)

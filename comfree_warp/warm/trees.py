@@ -1,0 +1,282 @@
+"""What a pass does tree by tree: validity of the memory, the two sweeps, the length of the step."""
+
+import functools
+from typing import Any
+
+import warp as wp
+
+from comfree_warp.contacts import tree_arrays
+from comfree_warp.fixed_point import from_fixed, from_fixed_pair, is_deterministic
+from comfree_warp.rows import has_contact_rows
+from comfree_warp.types import Data, Model
+from comfree_warp.warm.law import next_alpha
+
+# Of `Warm.sums`.
+WORK = wp.constant(0)  # -r d
+REGULAR = wp.constant(1)  # R d^2
+CONJUGATE = wp.constant(2)  # z y
+CURVATURE = wp.constant(3)  # d y
+
+
+@wp.kernel(enable_backward=False)
+def _begin(
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    tree_dofnum: wp.array[int],
+    tree_bodynum: wp.array[int],
+    tree_qposadr: wp.array[int],
+    tree_qposnum: wp.array[int],
+    time_in: wp.array[float],
+    qpos_in: wp.array2d[float],
+    mem_time: wp.array[float],
+    mem_qpos: wp.array2d[float],
+    mem_alpha: wp.array3d[float],
+    drop_contact_rows: bool,
+    ne_in: wp.array[int],
+    nf_in: wp.array[int],
+    nl_in: wp.array[int],
+    nefc_out: wp.array[int],
+    valid_out: wp.array2d[int],
+    alpha_out: wp.array3d[float],
+    cfrc_contact_out: wp.array2d[wp.spatial_vector],
+    qfrc_constraint_out: wp.array2d[float],
+):
+    """Whether a tree is where the last step left it; clears the sums that come next."""
+    worldid, treeid = wp.tid()
+    if drop_contact_rows and treeid == 0:
+        nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
+    valid = time_in[worldid] == mem_time[worldid]
+    adr = tree_qposadr[treeid]
+    for i in range(adr, adr + tree_qposnum[treeid]):
+        valid = valid and qpos_in[worldid, i] == mem_qpos[worldid, i]
+    valid_out[worldid, treeid] = wp.where(valid, 1, 0)
+    for i in range(2):
+        alpha_out[worldid, treeid, i] = wp.where(valid, mem_alpha[worldid, treeid, i], 1.0)
+    first = dof_bodyid[tree_dofadr[treeid]]
+    for bodyid in range(first, first + tree_bodynum[treeid]):
+        cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+    for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
+        qfrc_constraint_out[worldid, dofid] = 0.0
+
+
+@functools.cache
+def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def accelerate_bodies(
+        body_parentid: wp.array[int],
+        body_dofadr: wp.array[int],
+        body_dofnum: wp.array[int],
+        dof_bodyid: wp.array[int],
+        tree_dofadr: wp.array[int],
+        tree_bodynum: wp.array[int],
+        cdof_in: wp.array2d[wp.spatial_vector],
+        scale_in: wp.array[float],
+        qacc_step_in: wp.array2d[float],
+        qacc_out: wp.array2d[float],
+        cacc_out: wp.array2d[wp.spatial_vector],
+        qfrc_step_out: wp.array2d[float],
+        qfrc_constraint_out: wp.array2d[float],
+        sums_out: wp.array3d[float],
+    ):
+        """A sweep down every tree: what acc makes of its bodies, J acc but for the geometry.
+
+        `apply` takes the step of the last pass first, `renew` clears the total that is made anew.
+        """
+        worldid, treeid = wp.tid()
+        for i in range(4):
+            sums_out[worldid, treeid, i] = 0.0
+        first = dof_bodyid[tree_dofadr[treeid]]
+        for bodyid in range(first, first + tree_bodynum[treeid]):
+            cacc = wp.spatial_vector()
+            if bodyid > first:
+                cacc = cacc_out[worldid, body_parentid[bodyid]]
+            dofadr = body_dofadr[bodyid]
+            for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+                qacc = float(qacc_out[worldid, dofid])
+                if wp.static(apply):
+                    qacc += scale_in[worldid] * qacc_step_in[worldid, dofid]
+                    qacc_out[worldid, dofid] = qacc
+                if wp.static(renew):
+                    qfrc_constraint_out[worldid, dofid] = 0.0
+                qfrc_step_out[worldid, dofid] = 0.0
+                cacc += cdof_in[worldid, dofid] * qacc
+            cacc_out[worldid, bodyid] = cacc
+
+    return accelerate_bodies
+
+
+@functools.cache
+def _gather(total: bool, deterministic: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def gather(
+        body_parentid: wp.array[int],
+        body_dofadr: wp.array[int],
+        body_dofnum: wp.array[int],
+        dof_bodyid: wp.array[int],
+        tree_dofadr: wp.array[int],
+        tree_bodynum: wp.array[int],
+        cdof_in: wp.array2d[wp.spatial_vector],
+        qfrc_smooth_in: wp.array2d[float],
+        cfrc_fixed_out: wp.array3d[wp.int64],
+        qfrc_fixed_out: wp.array2d[wp.int64],
+        cfrc_contact_out: wp.array2d[wp.spatial_vector],
+        qfrc_out: wp.array2d[float],
+        qfrc_total_out: wp.array2d[float],
+    ):
+        """A sweep up every tree: joint forces += J^T of the wrenches, which are zero afterwards."""
+        worldid, treeid = wp.tid()
+        first = dof_bodyid[tree_dofadr[treeid]]
+        last = first + tree_bodynum[treeid] - 1
+        for below in range(last - first + 1):
+            bodyid = last - below
+            cfrc = cfrc_contact_out[worldid, bodyid]
+            cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+            if wp.static(deterministic):
+                for i in range(6):
+                    cfrc[i] += from_fixed(cfrc_fixed_out[worldid, bodyid, i])
+                    cfrc_fixed_out[worldid, bodyid, i] = wp.int64(0)
+            if bodyid > first:
+                cfrc_contact_out[worldid, body_parentid[bodyid]] += cfrc
+            dofadr = body_dofadr[bodyid]
+            for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+                qfrc = qfrc_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
+                if wp.static(deterministic):
+                    qfrc += from_fixed(qfrc_fixed_out[worldid, dofid])
+                    qfrc_fixed_out[worldid, dofid] = wp.int64(0)
+                qfrc_out[worldid, dofid] = qfrc
+                if wp.static(total):
+                    qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
+
+    return gather
+
+
+@functools.cache
+def _choose_scale(deterministic: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def choose_scale(
+        ntree: int,
+        tree_dofadr: wp.array[int],
+        tree_dofnum: wp.array[int],
+        qfrc_step_in: wp.array2d[float],
+        qacc_step_in: wp.array2d[float],
+        sums_in: wp.array3d[float],
+        sums_fixed_in: wp.array4d[wp.int64],
+        kind: int,
+        alpha_out: wp.array3d[float],
+        scale_out: wp.array[float],
+    ):
+        """S = -sum(r d) / (q.w + sum(R d^2)), the exact minimum along the step, and every alpha."""
+        worldid = wp.tid()
+        gained = float(0.0)
+        curvature = float(0.0)
+        for treeid in range(ntree):
+            work = float(sums_in[worldid, treeid, WORK])
+            regular = float(sums_in[worldid, treeid, REGULAR])
+            if wp.static(deterministic):
+                work = from_fixed_pair(sums_fixed_in[worldid, treeid, WORK])
+                regular = from_fixed_pair(sums_fixed_in[worldid, treeid, REGULAR])
+            for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
+                regular += qfrc_step_in[worldid, dofid] * qacc_step_in[worldid, dofid]
+            alpha = alpha_out[worldid, treeid, kind]
+            alpha_out[worldid, treeid, kind] = next_alpha(alpha, work, regular)
+            gained += work
+            curvature += regular
+        scale = float(0.0)
+        if curvature > 0.0:
+            scale = wp.clamp(gained / curvature, 0.0, 1.0)
+        scale_out[worldid] = scale
+
+    return choose_scale
+
+
+@wp.kernel(enable_backward=False)
+def _take_step(
+    scale_in: wp.array[float],
+    qfrc_step_in: wp.array2d[float],
+    qacc_step_in: wp.array2d[float],
+    qfrc_constraint_out: wp.array2d[float],
+    qacc_out: wp.array2d[float],
+    qfrc_total_out: wp.array2d[float],
+):
+    worldid, dofid = wp.tid()
+    qfrc = scale_in[worldid] * qfrc_step_in[worldid, dofid]
+    qfrc_constraint_out[worldid, dofid] += qfrc
+    qfrc_total_out[worldid, dofid] += qfrc
+    qacc_out[worldid, dofid] += scale_in[worldid] * qacc_step_in[worldid, dofid]
+
+
+def begin(m: Model, d: Data) -> None:
+    """Find out for which trees the memory holds, and start with empty sums."""
+    warm = d.warm
+    wp.launch(
+        _begin,
+        dim=(d.nworld, m.ntree),
+        inputs=[
+            *(m.dof_bodyid, m.tree_dofadr, m.tree_dofnum, m.tree_bodynum),
+            *(warm.tree_qposadr, warm.tree_qposnum),
+            *(d.time, d.qpos, warm.mem_time, warm.mem_qpos, warm.mem_alpha),
+            not has_contact_rows(m),
+            *(d.ne, d.nf, d.nl),
+        ],
+        outputs=[d.nefc, warm.valid, warm.alpha, d.cfrc_contact, d.qfrc_constraint],
+    )
+    if is_deterministic(m):
+        d.cfrc_fixed.zero_()
+        d.qfrc_fixed.zero_()
+
+
+def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
+    """`cacc` from `qacc`, after the last pass's step where `apply`; clears the sums of a pass."""
+    warm = d.warm
+    wp.launch(
+        _accelerate_bodies(apply, renew),
+        dim=(d.nworld, m.ntree),
+        inputs=[*tree_arrays(m), d.cdof, warm.scale, warm.qacc_step],
+        outputs=[d.qacc, warm.cacc, warm.qfrc_step, d.qfrc_constraint, warm.sums],
+    )
+    if is_deterministic(m):
+        warm.sums_fixed.zero_()
+
+
+def gather_total(m: Model, d: Data) -> None:
+    """`qfrc_constraint` += J^T f of contacts; `qfrc_total` = `qfrc_smooth` + that."""
+    _launch_gather(m, d, d.qfrc_constraint, True)
+
+
+def gather_step(m: Model, d: Data) -> None:
+    """`qfrc_step` += J^T d of contacts."""
+    _launch_gather(m, d, d.warm.qfrc_step, False)
+
+
+def _launch_gather(m: Model, d: Data, qfrc: Any, total: bool) -> None:
+    wp.launch(
+        _gather(total, is_deterministic(m)),
+        dim=(d.nworld, m.ntree),
+        inputs=[*tree_arrays(m), d.cdof, d.qfrc_smooth],
+        outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total],
+    )
+
+
+def choose_scale(m: Model, d: Data, kind: int) -> None:
+    """How far every world goes along its step, and how far every tree may next time."""
+    warm = d.warm
+    wp.launch(
+        _choose_scale(is_deterministic(m)),
+        dim=d.nworld,
+        inputs=[
+            *(m.ntree, m.tree_dofadr, m.tree_dofnum),
+            *(warm.qfrc_step, warm.qacc_step, warm.sums, warm.sums_fixed, kind),
+        ],
+        outputs=[warm.alpha, warm.scale],
+    )
+
+
+def take_step(m: Model, d: Data) -> None:
+    """Add the last step to `qfrc_constraint`, `qfrc_total` and `qacc`."""
+    warm = d.warm
+    wp.launch(
+        _take_step,
+        dim=(d.nworld, m.nv),
+        inputs=[warm.scale, warm.qfrc_step, warm.qacc_step],
+        outputs=[d.qfrc_constraint, d.qacc, d.qfrc_total],
+    )
