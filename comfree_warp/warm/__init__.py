@@ -10,9 +10,10 @@
 
 import mujoco_warp
 
-from comfree_warp.rows import max_rows
+from comfree_warp.rows import has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
-from comfree_warp.warm import contacts, memory, rows, trees
+from comfree_warp.warm import contact_rows, contacts, memory, rows, trees
+from comfree_warp.warm.stages import CONJUGATE_STEP, PLAIN_STEP, PROPOSAL
 
 allocate_memory = memory.allocate_memory
 remember = memory.remember
@@ -34,53 +35,75 @@ def warm_forces(m: Model, d: Data) -> None:
                 "call comfree_warp.allocate_memory(m, d), or step once, before the capture"
             )
         allocate_memory(m, d)
-    has_rows = max_rows(m, d) > 0
-    has_contacts = contacts.has_contacts(m)
-
     trees.begin(m, d)
-    if has_rows:
-        rows.prepare_rows(m, d)
-    if has_contacts:
-        contacts.prepare_contacts(m, d)
-    trees.gather_total(m, d)
-    mujoco_warp.solve_m(m, d, d.qacc, d.qfrc_total)
+    _prepare(m, d)
+    _accelerate(m, d)
 
     for index in range(m.comfree_passes):
-        conjugate = index > 0
-        trees.accelerate_bodies(m, d, apply=conjugate, renew=True)
-        if conjugate:
-            if has_rows:
-                rows.propose_rows(m, d)
-            if has_contacts:
-                contacts.propose_normals(m, d)
-        if has_rows:
-            rows.step_rows(m, d, rows.NORMAL, conjugate=conjugate)
-        if has_contacts:
-            contacts.step_normals(m, d, conjugate=conjugate)
-        _measure_step(m, d, rows.NORMAL)
+        trees.accelerate_bodies(m, d, apply=index > 0, renew=True)
+        if index > 0:
+            _step(m, d, rows.NORMAL, PROPOSAL)
+        _step(m, d, rows.NORMAL, CONJUGATE_STEP if index > 0 else PLAIN_STEP)
+        _choose_scale(m, d, rows.NORMAL)
 
-    if has_rows:
-        rows.collect_rows(m, d)
-    if has_contacts:
-        contacts.reclip(m, d)
-    trees.gather_total(m, d)
-    mujoco_warp.solve_m(m, d, d.qacc, d.qfrc_total)
+    _reclip(m, d)
+    _accelerate(m, d)
 
     trees.accelerate_bodies(m, d, apply=False, renew=False)
-    if has_rows:
-        rows.step_rows(m, d, rows.FRICTION)
-    if has_contacts:
-        contacts.step_friction(m, d)
-    _measure_step(m, d, rows.FRICTION)
+    _step(m, d, rows.FRICTION, PLAIN_STEP)
+    _choose_scale(m, d, rows.FRICTION)
+    _finish(m, d)
+
+
+# Each of these over rows with a Jacobian and over contacts, whichever there can be.
+
+
+def _prepare(m: Model, d: Data) -> None:
+    if max_rows(m, d):
+        rows.prepare_rows(m, d)
+    if has_contact_rows(m):
+        contact_rows.prepare_contacts(m, d)
+    elif contacts.has_contacts(m):
+        contacts.prepare_contacts(m, d)
+
+
+def _step(m: Model, d: Data, kind: int, stage: int) -> None:
+    if max_rows(m, d):
+        rows.step_rows(m, d, kind, stage)
+    if has_contact_rows(m):
+        contact_rows.step_contacts(m, d, friction=kind == rows.FRICTION, stage=stage)
+    elif contacts.has_contacts(m):
+        if kind == rows.FRICTION:
+            contacts.step_friction(m, d)
+        else:
+            contacts.step_normals(m, d, stage)
+
+
+def _reclip(m: Model, d: Data) -> None:
+    if max_rows(m, d):
+        rows.collect_rows(m, d)
+    if has_contact_rows(m):
+        contact_rows.reclip(m, d)
+    elif contacts.has_contacts(m):
+        contacts.reclip(m, d)
+
+
+def _finish(m: Model, d: Data) -> None:
     trees.take_step(m, d)
-    if has_rows:
+    if max_rows(m, d):
         rows.finish_rows(m, d)
-    if has_contacts:
+    if has_contact_rows(m) or contacts.has_contacts(m):
         contacts.finish_contacts(m, d)
 
 
-def _measure_step(m: Model, d: Data, kind: int) -> None:
-    """W = M^-1 J^T d, and from that how far to go."""
+def _accelerate(m: Model, d: Data) -> None:
+    """The acceleration of the present forces: M^-1 (qfrc_smooth + J^T f)."""
+    trees.gather_total(m, d)
+    mujoco_warp.solve_m(m, d, d.qacc, d.qfrc_total)
+
+
+def _choose_scale(m: Model, d: Data, kind: int) -> None:
+    """How far to go along the step, from M^-1 J^T d."""
     trees.gather_step(m, d)
     mujoco_warp.solve_m(m, d, d.warm.qacc_step, d.warm.qfrc_step)
     trees.choose_scale(m, d, kind)

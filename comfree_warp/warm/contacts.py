@@ -2,7 +2,6 @@
 
     prepare            geometry, a, R, P; the force to start from
     step_normals       d of a pass over normal forces
-    propose_normals    in a second pass before that: z, for the conjugate direction
     reclip             f += s d; friction into the new cones
     step_friction      d of the pass over friction
     finish             f += s d; `efc.force` and `efc.state`
@@ -39,6 +38,7 @@ from comfree_warp.warm.law import (
     solref_gains,
 )
 from comfree_warp.warm.memory import find_contact
+from comfree_warp.warm.stages import CONJUGATE_STEP, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, CURVATURE, REGULAR, WORK
 
 
@@ -148,7 +148,7 @@ def _prepare(
         body_invweight0: wp.array2d[wp.vec2],
         dof_parentid: wp.array[int],
         M_rownnz: wp.array[int],
-    M_rowadr: wp.array[int],
+        M_rowadr: wp.array[int],
         geom_bodyid: wp.array[int],
         njmax: int,
         naconmax: int,
@@ -354,10 +354,6 @@ def _prepare(
     return prepare
 
 
-# What a pass over normals does: the first; the second, before and after its direction is known.
-_FIRST, _PROPOSE, _CONJUGATE = range(3)
-
-
 @functools.cache
 def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
     add = add_fixed_wrench if deterministic else add_wrench
@@ -406,10 +402,10 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
         normal = contact_frame_in[conid][0]
         R, metric = R_in[conid][0], metric_in[conid][0]
 
-        if wp.static(stage != _CONJUGATE):
+        if wp.static(stage != CONJUGATE_STEP):
             force = force_out[conid]
             taken = float(0.0)
-            if wp.static(stage == _PROPOSE):
+            if wp.static(stage == PROPOSAL):
                 taken = scale_in[worldid] * step_out[conid][0]
                 force[0] += taken
                 force_out[conid] = force
@@ -418,7 +414,7 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
             apart -= wp.spatial_bottom(cacc1) + wp.cross(wp.spatial_top(cacc1), offset1)
             residual = wp.dot(normal, apart) + bias_in[conid][0] + R * force[0]
             proposed = wp.max(force[0] - residual / metric, 0.0) - force[0]
-            if wp.static(stage == _PROPOSE):
+            if wp.static(stage == PROPOSAL):
                 if force[0] + proposed <= 0.0:
                     taken = 0.0
                 change = residual - residual_out[conid]
@@ -431,12 +427,12 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
                 step_out[conid] = vec6(taken, 0.0, 0.0, 0.0, 0.0, 0.0)
             residual_out[conid] = residual
             proposed_out[conid] = proposed
-            if wp.static(stage == _PROPOSE):
+            if wp.static(stage == PROPOSAL):
                 return
 
         force0, residual0 = force_out[conid][0], residual_out[conid]
         step = float(proposed_out[conid])
-        if wp.static(stage == _CONJUGATE):
+        if wp.static(stage == CONJUGATE_STEP):
             beta = float(1.0)
             for i in range(2):
                 treeid = wp.where(i == 0, tree1, tree2)
@@ -697,7 +693,8 @@ def prepare_contacts(m: Model, d: Data) -> None:
     )
 
 
-def _step_normals_at(m: Model, d: Data, stage: int) -> None:
+def step_normals(m: Model, d: Data, stage: int) -> None:
+    """The step d of all normal forces, or a stage of that."""
     warm, contact = d.warm, d.contact
     wp.launch(
         _step_normals(stage, is_deterministic(m)),
@@ -712,16 +709,6 @@ def _step_normals_at(m: Model, d: Data, stage: int) -> None:
             *(d.cfrc_contact, d.cfrc_fixed),
         ],
     )
-
-
-def step_normals(m: Model, d: Data, *, conjugate: bool) -> None:
-    """D of all normal forces; `conjugate` after `propose_normals`."""
-    _step_normals_at(m, d, _CONJUGATE if conjugate else _FIRST)
-
-
-def propose_normals(m: Model, d: Data) -> None:
-    """F += s d of the first pass, and what the second needs for its direction."""
-    _step_normals_at(m, d, _PROPOSE)
 
 
 def reclip(m: Model, d: Data) -> None:

@@ -15,6 +15,7 @@ from comfree_warp.law import project_row
 from comfree_warp.rows import max_rows
 from comfree_warp.types import Data, Model, vec5
 from comfree_warp.warm.law import conjugate_factor, kept_part, solref_gains
+from comfree_warp.warm.stages import CONJUGATE_STEP, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, CURVATURE, WORK
 
 _EQUALITY = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_EQUALITY))
@@ -90,7 +91,7 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         tendon_solimp_lim: wp.array2d[vec5],
         dof_treeid: wp.array[int],
         M_rownnz: wp.array[int],
-    M_rowadr: wp.array[int],
+        M_rowadr: wp.array[int],
         njmax: int,
         M_in: wp.array2d[float],
         nefc_in: wp.array[int],
@@ -217,10 +218,6 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
     return prepare_rows
 
 
-# As in contacts.py.
-_FIRST, _PROPOSE, _CONJUGATE = range(3)
-
-
 @functools.cache
 def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
@@ -283,7 +280,7 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
                     last = treeid
                     ntree += 1
                     alpha = wp.min(alpha, alpha_in[worldid, treeid, kind])
-                    if wp.static(stage == _CONJUGATE):
+                    if wp.static(stage == CONJUGATE_STEP):
                         numerator = float(sums[treeid, CONJUGATE])
                         denominator = float(sums[treeid, CURVATURE])
                         if wp.static(deterministic):
@@ -292,14 +289,14 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
                         beta = wp.min(beta, conjugate_factor(numerator, denominator))
         R, force = 1.0 / efc_D_in[worldid, efcid], float(efc_force_out[worldid, efcid])
         taken = float(0.0)
-        if wp.static(stage == _PROPOSE):
+        if wp.static(stage == PROPOSAL):
             taken = scale_in[worldid] * row_step_out[worldid, efcid]
             force += taken
             efc_force_out[worldid, efcid] = force
         loss = efc_frictionloss_in[worldid, efcid]
         residual = J_qacc + row_bias_in[worldid, efcid] + R * force
         wanted = force - residual / row_metric_in[worldid, efcid]
-        if wp.static(stage == _CONJUGATE):
+        if wp.static(stage == CONJUGATE_STEP):
             residual = row_residual_out[worldid, efcid]
             wanted = force + row_proposed_out[worldid, efcid]
             wanted += beta * row_step_out[worldid, efcid]
@@ -307,7 +304,7 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
         step = allowed - force
         change = residual - row_residual_out[worldid, efcid]
         row_residual_out[worldid, efcid] = residual
-        if wp.static(stage == _PROPOSE):
+        if wp.static(stage == PROPOSAL):
             if row_type != _EQUALITY and allowed <= 0.0:
                 taken = 0.0
             row_proposed_out[worldid, efcid] = step
@@ -325,7 +322,7 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
                 dofid = i
                 if wp.static(is_sparse):
                     dofid = colind[i]
-                if wp.static(stage != _PROPOSE):
+                if wp.static(stage != PROPOSAL):
                     if wp.static(deterministic):
                         wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(J[i] * step))
                     else:
@@ -334,9 +331,9 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
                 if treeid != last:
                     last = treeid
                     one, other = -share * residual * step, share * R * step * step
-                    if wp.static(stage == _PROPOSE):
+                    if wp.static(stage == PROPOSAL):
                         one, other = share * step * change, share * taken * change
-                    which = wp.static(int(CONJUGATE if stage == _PROPOSE else WORK))
+                    which = wp.static(int(CONJUGATE if stage == PROPOSAL else WORK))
                     if wp.static(deterministic):
                         add_fixed_pair(one, sums_fixed[treeid, which])
                         add_fixed_pair(other, sums_fixed[treeid, which + 1])
@@ -411,7 +408,7 @@ def _jacobian(d: Data) -> list[wp.array]:
 
 
 def prepare_rows(m: Model, d: Data) -> None:
-    """a, R, P of every row; its warm force, and J^T of that in `qfrc_constraint`."""
+    """Find a, R, P of every row; its warm force, and J^T of that in `qfrc_constraint`."""
     warm, efc = d.warm, d.efc
     neqslot = warm.mem_row.shape[1] - m.nv - m.njnt - 2 * m.ntendon
     wp.launch(
@@ -432,7 +429,8 @@ def prepare_rows(m: Model, d: Data) -> None:
     )
 
 
-def _step_rows_at(m: Model, d: Data, kind: int, stage: int) -> None:
+def step_rows(m: Model, d: Data, kind: int, stage: int) -> None:
+    """The step d of the rows of a kind, or a stage of that."""
     warm, efc = d.warm, d.efc
     wp.launch(
         _step_rows(kind, stage, bool(m.is_sparse), is_deterministic(m)),
@@ -446,16 +444,6 @@ def _step_rows_at(m: Model, d: Data, kind: int, stage: int) -> None:
             *(warm.sums, warm.sums_fixed, warm.qfrc_step, d.qfrc_fixed),
         ],
     )
-
-
-def step_rows(m: Model, d: Data, kind: int, *, conjugate: bool = False) -> None:
-    """D of the rows of a kind; `conjugate` after `propose_rows`."""
-    _step_rows_at(m, d, kind, _CONJUGATE if conjugate else _FIRST)
-
-
-def propose_rows(m: Model, d: Data) -> None:
-    """F += s d of the first pass over normals, and what the second needs for its direction."""
-    _step_rows_at(m, d, NORMAL, _PROPOSE)
 
 
 def _take_row_step_of(m: Model, d: Data, kind: int, total: bool) -> None:

@@ -1,0 +1,477 @@
+"""Contacts that have a Jacobian (rows.py tells which), under the warm law: as contacts.py.
+
+MuJoCo Warp made their rows, with the model's cone. What the law needs of them are the motions along
+the normal and the tangents: the rows themselves on an elliptic contact; on a pyramidal one, whose
+rows are J_n +- mu_i J_i, half the sum and half the difference of a pair.
+"""
+
+import functools
+
+import warp as wp
+from mujoco_warp import ConeType, DisableBit
+
+from comfree_warp.contacts import impedance
+from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic, to_fixed
+from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
+from comfree_warp.warm.law import (
+    conjugate_factor,
+    into_cone,
+    kept_part,
+    nearest_friction,
+    solref_gains,
+)
+from comfree_warp.warm.memory import find_contact
+from comfree_warp.warm.stages import CONJUGATE_STEP, PROPOSAL
+from comfree_warp.warm.trees import CONJUGATE, CURVATURE, WORK
+
+
+@wp.struct
+class Rows:
+    """The Jacobian of all rows of a world set, as `efc` has it.
+
+    Attributes:
+      sparse, elliptic: how it is laid out.
+      nv: number of columns.
+      rownnz, rowadr, colind, J, address: of `efc` and `contact`.
+    """
+
+    sparse: bool
+    elliptic: bool
+    nv: int
+    rownnz: wp.array2d[int]
+    rowadr: wp.array2d[int]
+    colind: wp.array3d[int]
+    J: wp.array3d[float]
+    address: wp.array2d[int]
+
+
+@wp.func
+def _ncolumn(rows: Rows, worldid: int, conid: int) -> int:
+    if rows.sparse:  # the rows of a contact share their non-zeros
+        return rows.rownnz[worldid, rows.address[conid, 0]]
+    return rows.nv
+
+
+@wp.func
+def _dof(rows: Rows, worldid: int, conid: int, column: int) -> int:
+    if rows.sparse:
+        return rows.colind[worldid, 0, rows.rowadr[worldid, rows.address[conid, 0]] + column]
+    return column
+
+
+@wp.func
+def _entry(rows: Rows, worldid: int, efcid: int, column: int) -> float:
+    if rows.sparse:
+        return rows.J[worldid, 0, rows.rowadr[worldid, efcid] + column]
+    return rows.J[worldid, efcid, column]
+
+
+@wp.func
+def _unfold(rows: Rows, values: vec6, other: vec6, condim: int, friction: vec5) -> vec6:
+    """Along normal and tangents, from what the rows, or both rows of every pair, have."""
+    if rows.elliptic or condim == 1:
+        return values
+    along = vec6()
+    along[0] = 0.5 * (values[1] + other[1])
+    for i in range(1, condim):
+        along[i] = 0.5 * (values[i] - other[i]) / friction[i - 1]
+    return along
+
+
+@wp.func
+def _column(rows: Rows, worldid: int, conid: int, column: int, condim: int, friction: vec5) -> vec6:
+    """What a dof does along the normal and the tangents of a contact."""
+    values, other = vec6(), vec6()
+    if rows.elliptic or condim == 1:
+        for i in range(condim):
+            values[i] = _entry(rows, worldid, rows.address[conid, i], column)
+    else:
+        for i in range(1, condim):
+            values[i] = _entry(rows, worldid, rows.address[conid, 2 * i - 2], column)
+            other[i] = _entry(rows, worldid, rows.address[conid, 2 * i - 1], column)
+    return _unfold(rows, values, other, condim, friction)
+
+
+@functools.cache
+def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def prepare_with_rows(
+        rows: Rows,
+        opt_timestep: wp.array[float],
+        opt_impratio_invsqrt: wp.array[float],
+        opt_disableflags: int,
+        maxcondim: int,
+        dof_treeid: wp.array[int],
+        M_rownnz: wp.array[int],
+        M_rowadr: wp.array[int],
+        naconmax: int,
+        M_in: wp.array2d[float],
+        nacon_in: wp.array[int],
+        contact_dist_in: wp.array[float],
+        contact_pos_in: wp.array[wp.vec3],
+        contact_frame_in: wp.array[wp.mat33],
+        contact_includemargin_in: wp.array[float],
+        contact_friction_in: wp.array[vec5],
+        contact_solref_in: wp.array[wp.vec2],
+        contact_solreffriction_in: wp.array[wp.vec2],
+        contact_solimp_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_geom_in: wp.array[wp.vec2i],
+        contact_worldid_in: wp.array[int],
+        contact_type_in: wp.array[int],
+        contact_adhesion_in: wp.array[float],
+        efc_D_in: wp.array2d[float],
+        efc_vel_in: wp.array2d[float],
+        valid_in: wp.array2d[int],
+        mem_worldid_in: wp.array[int],
+        mem_geom_in: wp.array[wp.vec2i],
+        mem_pos_in: wp.array[wp.vec3],
+        mem_normal_in: wp.array[float],
+        mem_mean_in: wp.array[float],
+        mem_friction_in: wp.array[wp.vec3],
+        mem_torque_in: wp.array[wp.vec3],
+        mem_next_in: wp.array[int],
+        mem_head_in: wp.array[int],
+        ntree_out: wp.array[int],
+        bias_out: wp.array[vec6],
+        R_out: wp.array[vec6],
+        metric_out: wp.array[vec6],
+        mean_out: wp.array[float],
+        force_out: wp.array[vec6],
+        qfrc_constraint_out: wp.array2d[float],
+        qfrc_fixed_out: wp.array2d[wp.int64],
+    ):
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax):
+            return
+        ntree_out[conid] = 0
+        efcid0 = rows.address[conid, 0]
+        phi = contact_dist_in[conid] - contact_includemargin_in[conid]
+        active = phi < 0.0
+        if wp.static(adhesion):
+            active = active or contact_adhesion_in[conid] != 0.0
+        if not active or not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT) or efcid0 < 0:
+            return
+        worldid = contact_worldid_in[conid]
+        condim = wp.min(contact_dim_in[conid], maxcondim)
+        nrow = condim
+        if condim > 1 and not rows.elliptic:
+            nrow = 2 * (condim - 1)
+        if rows.address[conid, nrow - 1] < 0:
+            return
+        friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
+
+        h = opt_timestep[worldid % opt_timestep.shape[0]]
+        least = wp.where((opt_disableflags & DisableBit.REFSAFE) != 0, 0.0, 2.0 * h)
+        gains = solref_gains(contact_solref_in[conid], solimp, least)
+        imp = impedance(solimp, phi)
+        B = wp.max(gains[1], 1.0 / h)
+        mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+        normal_R = 1.0 / efc_D_in[worldid, efcid0]
+        values, other = vec6(), vec6()
+        if rows.elliptic or condim == 1:
+            for i in range(condim):
+                values[i] = efc_vel_in[worldid, efcid0 + i]
+        else:
+            normal_R /= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
+            for i in range(1, condim):
+                values[i] = efc_vel_in[worldid, rows.address[conid, 2 * i - 2]]
+                other[i] = efc_vel_in[worldid, rows.address[conid, 2 * i - 1]]
+        u = _unfold(rows, values, other, condim, friction)
+        bias, R, metric = vec6(), vec6(), vec6()
+        R[0] = normal_R
+        bias[0] = B * u[0] + gains[0] * imp * phi
+        if wp.static(adhesion):
+            bias[0] -= normal_R * contact_adhesion_in[conid]
+        solreffriction = contact_solreffriction_in[conid]
+        tangent_B = gains[1]
+        if solreffriction[0] != 0.0 or solreffriction[1] != 0.0:
+            tangent_B = solref_gains(solreffriction, solimp, least)[1]
+        for i in range(1, condim):
+            ratio = mu / friction[i - 1]
+            R[i] = normal_R * ratio * ratio
+            bias[i] = tangent_B * u[i]
+
+        # Trees come one after the other, since the dofs of a row do.
+        metric = vec6(R)
+        valid = bool(True)
+        ntree = wp.int32(0)
+        last = wp.int32(-1)
+        ncolumn = _ncolumn(rows, worldid, conid)
+        for column in range(ncolumn):
+            J = _column(rows, worldid, conid, column, condim, friction)
+            if wp.length_sq(J) > 0.0:
+                dofid = _dof(rows, worldid, conid, column)
+                metric += wp.cw_mul(J, J) / M_in[worldid, M_rowadr[dofid] + M_rownnz[dofid] - 1]
+                if dof_treeid[dofid] != last:
+                    last = dof_treeid[dofid]
+                    ntree += 1
+                    valid = valid and valid_in[worldid, last] != 0
+        force, mean = vec6(), float(0.0)
+        if valid and ntree > 0:
+            found = find_contact(
+                worldid,
+                contact_geom_in[conid],
+                contact_pos_in[conid],
+                mem_worldid_in,
+                mem_geom_in,
+                mem_pos_in,
+                mem_next_in,
+                mem_head_in,
+            )
+            if found >= 0:
+                mean = float(mem_mean_in[found])
+                sliding = contact_frame_in[conid] * mem_friction_in[found]
+                turning = contact_frame_in[conid] * mem_torque_in[found]
+                kept = kept_part(h, gains[0] * imp, B)
+                force[0] = mean + kept * (mem_normal_in[found] - mean)
+                for i in range(1, condim):
+                    force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
+        force = into_cone(force, condim, friction)
+        ntree_out[conid] = ntree
+        bias_out[conid] = bias
+        R_out[conid] = R
+        metric_out[conid] = metric
+        mean_out[conid] = mean
+        force_out[conid] = force
+        if force[0] == 0.0:
+            return
+        for column in range(ncolumn):
+            J = _column(rows, worldid, conid, column, condim, friction)
+            qfrc, dofid = wp.dot(J, force), _dof(rows, worldid, conid, column)
+            if wp.static(deterministic):
+                wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(qfrc))
+            else:
+                wp.atomic_add(qfrc_constraint_out[worldid], dofid, qfrc)
+
+    return prepare_with_rows
+
+
+@functools.cache
+def _step(friction_pass: bool, stage: int, deterministic: bool) -> wp.Kernel:
+    kind = 1 if friction_pass else 0
+
+    @wp.kernel(module="unique", enable_backward=False)
+    def step_with_rows(
+        rows: Rows,
+        maxcondim: int,
+        dof_treeid: wp.array[int],
+        naconmax: int,
+        nacon_in: wp.array[int],
+        contact_friction_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_worldid_in: wp.array[int],
+        qacc_in: wp.array2d[float],
+        alpha_in: wp.array3d[float],
+        scale_in: wp.array[float],
+        ntree_in: wp.array[int],
+        bias_in: wp.array[vec6],
+        R_in: wp.array[vec6],
+        metric_in: wp.array[vec6],
+        force_out: wp.array[vec6],
+        step_out: wp.array[vec6],
+        residual_out: wp.array[float],
+        proposed_out: wp.array[float],
+        sums_out: wp.array3d[float],
+        sums_fixed_out: wp.array4d[wp.int64],
+        qfrc_step_out: wp.array2d[float],
+        qfrc_fixed_out: wp.array2d[wp.int64],
+    ):
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
+            return
+        worldid = contact_worldid_in[conid]
+        condim = wp.min(contact_dim_in[conid], maxcondim)
+        friction = contact_friction_in[conid]
+        sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
+        ncolumn = _ncolumn(rows, worldid, conid)
+        force, taken = vec6(force_out[conid]), float(0.0)
+        if wp.static(stage == PROPOSAL):
+            taken = scale_in[worldid] * step_out[conid][0]
+            force[0] += taken
+            force_out[conid] = force
+
+        residual = bias_in[conid] + wp.cw_mul(R_in[conid], force)
+        alpha = float(1.0)
+        beta = float(1.0)
+        last = wp.int32(-1)
+        for column in range(ncolumn):
+            J = _column(rows, worldid, conid, column, condim, friction)
+            if wp.length_sq(J) > 0.0:
+                dofid = _dof(rows, worldid, conid, column)
+                residual += J * qacc_in[worldid, dofid]
+                treeid = dof_treeid[dofid]
+                if treeid != last:
+                    last = treeid
+                    alpha = wp.min(alpha, alpha_in[worldid, treeid, kind])
+                    if wp.static(stage == CONJUGATE_STEP):
+                        numerator = float(sums[treeid, CONJUGATE])
+                        denominator = float(sums[treeid, CURVATURE])
+                        if wp.static(deterministic):
+                            numerator = from_fixed_pair(sums_fixed[treeid, CONJUGATE])
+                            denominator = from_fixed_pair(sums_fixed[treeid, CURVATURE])
+                        beta = wp.min(beta, conjugate_factor(numerator, denominator))
+
+        metric, step = metric_in[conid], vec6()
+        one = float(0.0)
+        other = float(0.0)
+        if wp.static(friction_pass):
+            wanted = vec6()
+            wanted[0] = force[0]
+            for i in range(1, condim):
+                wanted[i] = force[i] - residual[i] / metric[i]
+            nearest = nearest_friction(wanted, metric, condim, friction)
+            for i in range(1, condim):
+                step[i] = alpha * (nearest[i] - force[i])
+        elif wp.static(stage == CONJUGATE_STEP):
+            residual[0] = residual_out[conid]
+            wanted0 = force[0] + proposed_out[conid] + beta * step_out[conid][0]
+            step[0] = alpha * (wp.max(wanted0, 0.0) - force[0])
+        else:
+            proposed = wp.max(force[0] - residual[0] / metric[0], 0.0) - force[0]
+            if wp.static(stage == PROPOSAL):
+                if force[0] + proposed <= 0.0:
+                    taken = 0.0
+                change = residual[0] - residual_out[conid]
+                one, other = proposed * change, taken * change
+                proposed_out[conid] = proposed
+                step[0] = taken
+            else:
+                step[0] = alpha * proposed
+            residual_out[conid] = residual[0]
+        step_out[conid] = step
+        if wp.static(stage != PROPOSAL):
+            for i in range(condim):
+                one -= residual[i] * step[i]
+                other += R_in[conid][i] * step[i] * step[i]
+
+        share = 1.0 / float(ntree_in[conid])
+        which = wp.static(int(CONJUGATE if stage == PROPOSAL else WORK))
+        last = wp.int32(-1)
+        for column in range(ncolumn):
+            J = _column(rows, worldid, conid, column, condim, friction)
+            if wp.length_sq(J) > 0.0:
+                dofid = _dof(rows, worldid, conid, column)
+                if wp.static(stage != PROPOSAL):
+                    qfrc = wp.dot(J, step)
+                    if wp.static(deterministic):
+                        wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(qfrc))
+                    else:
+                        wp.atomic_add(qfrc_step_out[worldid], dofid, qfrc)
+                treeid = dof_treeid[dofid]
+                if treeid != last:
+                    last = treeid
+                    if wp.static(deterministic):
+                        add_fixed_pair(share * one, sums_fixed[treeid, which])
+                        add_fixed_pair(share * other, sums_fixed[treeid, which + 1])
+                    else:
+                        wp.atomic_add(sums, treeid, which, share * one)
+                        wp.atomic_add(sums, treeid, which + 1, share * other)
+
+    return step_with_rows
+
+
+@functools.cache
+def _reclip(deterministic: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def reclip_with_rows(
+        rows: Rows,
+        maxcondim: int,
+        naconmax: int,
+        nacon_in: wp.array[int],
+        contact_friction_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_worldid_in: wp.array[int],
+        scale_in: wp.array[float],
+        ntree_in: wp.array[int],
+        step_in: wp.array[vec6],
+        force_out: wp.array[vec6],
+        qfrc_constraint_out: wp.array2d[float],
+        qfrc_fixed_out: wp.array2d[wp.int64],
+    ):
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
+            return
+        worldid = contact_worldid_in[conid]
+        condim = wp.min(contact_dim_in[conid], maxcondim)
+        friction = contact_friction_in[conid]
+        force = vec6(force_out[conid])
+        force[0] += scale_in[worldid] * step_in[conid][0]
+        force = into_cone(force, condim, friction)
+        force_out[conid] = force
+        if force[0] == 0.0:
+            return
+        for column in range(_ncolumn(rows, worldid, conid)):
+            J = _column(rows, worldid, conid, column, condim, friction)
+            qfrc, dofid = wp.dot(J, force), _dof(rows, worldid, conid, column)
+            if wp.static(deterministic):
+                wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(qfrc))
+            else:
+                wp.atomic_add(qfrc_constraint_out[worldid], dofid, qfrc)
+
+    return reclip_with_rows
+
+
+def _rows(m: Model, d: Data) -> Rows:
+    rows = Rows()
+    rows.sparse, rows.elliptic = bool(m.is_sparse), m.opt.cone == ConeType.ELLIPTIC
+    rows.nv = m.nv
+    rows.rownnz, rows.rowadr = d.efc.J_rownnz, d.efc.J_rowadr
+    rows.colind, rows.J = d.efc.J_colind, d.efc.J
+    rows.address = d.contact.efc_address
+    return rows
+
+
+def prepare_contacts(m: Model, d: Data) -> None:
+    """Find a, R, P of every contact; its warm force, and J^T of that in `qfrc_constraint`."""
+    warm, contact = d.warm, d.contact
+    wp.launch(
+        _prepare(bool(m.flg_adhesion), is_deterministic(m)),
+        dim=d.naconmax,
+        inputs=[
+            *(_rows(m, d), m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
+            *(int(m.nmaxcondim), m.dof_treeid, m.M_rownnz, m.M_rowadr, d.naconmax, d.M),
+            *(d.nacon, contact.dist, contact.pos, contact.frame, contact.includemargin),
+            *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
+            *(contact.dim, contact.geom, contact.worldid, contact.type, contact.adhesion),
+            *(d.efc.D, d.efc.vel, warm.valid),
+            *(warm.mem_worldid, warm.mem_geom, warm.mem_pos, warm.mem_normal, warm.mem_mean),
+            *(warm.mem_friction, warm.mem_torque, warm.mem_next, warm.mem_head),
+        ],
+        outputs=[
+            *(warm.ntree, warm.bias, warm.R, warm.metric, warm.mean, warm.force),
+            *(d.qfrc_constraint, d.qfrc_fixed),
+        ],
+    )
+
+
+def step_contacts(m: Model, d: Data, *, friction: bool, stage: int) -> None:
+    """The step d of normal or friction forces, or a stage of that."""
+    warm, contact = d.warm, d.contact
+    wp.launch(
+        _step(friction, stage, is_deterministic(m)),
+        dim=d.naconmax,
+        inputs=[
+            *(_rows(m, d), int(m.nmaxcondim), m.dof_treeid, d.naconmax, d.nacon),
+            *(contact.friction, contact.dim, contact.worldid, d.qacc, warm.alpha, warm.scale),
+            *(warm.ntree, warm.bias, warm.R, warm.metric),
+        ],
+        outputs=[
+            *(warm.force, warm.step, warm.residual, warm.proposed),
+            *(warm.sums, warm.sums_fixed, warm.qfrc_step, d.qfrc_fixed),
+        ],
+    )
+
+
+def reclip(m: Model, d: Data) -> None:
+    """Take the last step over normals, friction into the new cones; J^T f of that."""
+    warm, contact = d.warm, d.contact
+    wp.launch(
+        _reclip(is_deterministic(m)),
+        dim=d.naconmax,
+        inputs=[
+            *(_rows(m, d), int(m.nmaxcondim), d.naconmax, d.nacon, contact.friction, contact.dim),
+            *(contact.worldid, warm.scale, warm.ntree, warm.step),
+        ],
+        outputs=[warm.force, d.qfrc_constraint, d.qfrc_fixed],
+    )
