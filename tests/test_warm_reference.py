@@ -272,13 +272,15 @@ def test_step_follows_what_the_trees_have_learned():
     ball, *box = law.accelerate(mjd).forces
     law.memory = Memory(alpha=np.array([[1.0, 1], [1, 1]]))
     whole_ball, *whole_box = law.accelerate(mjd).forces
-    assert 0 < ball < 0.05 * whole_ball
-    assert min(np.array(box) / whole_box) > 1
+    assert box[0] > 0
+    np.testing.assert_allclose(ball / box[0], 0.02 * whole_ball / whole_box[0], rtol=1e-9)
 
 
 def test_contact_touches_the_trees_of_both_its_bodies():
-    mjm = scene(scenes.boxes_xml(scenes.column(2)))
-    result = WarmLaw(mjm).accelerate(state_of(mjm))
+    mjm = boxes(scenes.column(2))
+    mjd = state_of(mjm)
+    mjd.qpos[[2, 9]] -= [0.001, 0.002]
+    result = WarmLaw(mjm).accelerate(mjd)
     on_floor, between = (
         [result.rows.trees[c.rows] for c in result.rows.contacts if (0 in c.geom) == floor]
         for floor in (True, False)
@@ -320,7 +322,7 @@ def test_nothing_that_a_contact_may_exert_is_nearer(friction, weights):
 def test_friction_that_a_contact_may_exert_is_left_alone(friction, weights):
     friction, weights = np.array(friction), np.array(weights)
     asked = 1.99 * friction / np.sqrt(len(friction))
-    np.testing.assert_array_equal(nearest_in_cone(asked, friction, 2.0, weights), asked)
+    np.testing.assert_allclose(nearest_in_cone(asked, friction, 2.0, weights), asked, rtol=1e-14)
 
 
 def test_contact_that_does_not_push_has_no_friction():
@@ -379,12 +381,13 @@ def test_friction_keeps_its_direction_in_the_world_when_the_contact_frame_turns(
     law.commit()
     (contact,) = last.rows.contacts
     turn = np.zeros(9)
-    mujoco.mju_quat2Mat(turn, np.array([math.cos(0.3), math.sin(0.3), 0, 0]))
+    mujoco.mju_quat2Mat(turn, np.array([math.cos(0.6), math.sin(0.6), 0, 0]))
     turned = dataclasses.replace(contact, frame=turn.reshape(3, 3) @ contact.frame)
     np.testing.assert_allclose(turned.frame[0], contact.frame[0], atol=1e-12)
     rows = dataclasses.replace(last.rows, contacts=(turned,))
+    mujoco.mj_forward(law.mjm, mjd)
     M = reference.full_mass_matrix(law.mjm, mjd)
-    warm = law.accelerate_rows(rows, np.eye(6) + M, np.zeros(6)).warm_forces
+    warm = law.accelerate_rows(rows, M, np.zeros(6)).warm_forces
     for entries in (slice(0, 3), slice(3, 6)):
         before, after = last.forces[entries].copy(), warm[entries].copy()
         if entries.start == 0:
@@ -421,7 +424,8 @@ def test_other_rows_keep_their_forces_when_their_places_change():
     mjd.qpos[0] = 0  # off its limit, whose row goes
     warm = law.accelerate(mjd)
     assert len(warm.forces) == len(last.forces) - 1
-    assert set(last.rows.type) - set(warm.rows.type) == {TYPE.mjCNSTR_LIMIT_JOINT}
+    gone = {int(kind) for kind in set(last.rows.type) - set(warm.rows.type)}
+    assert gone == {int(TYPE.mjCNSTR_LIMIT_JOINT)}
     for kind in warm.rows.type:
         before = last.forces[last.rows.type == kind]
         assert before != 0
@@ -463,11 +467,144 @@ def test_bodies_that_collide_keep_their_momentum(passes):
         simulation.write(name, values)
     kept = measures.invariants(mjm, follow(simulation, 0.8))
     assert kept.energy[-1] < 0.9 * kept.energy[0]
-    sizes = float(np.repeat(mjm.body_mass[1:], 3) @ np.abs(kept.momentum[0]).max() * np.ones(1))
-    assert measures.largest_change(kept.momentum) < 1e-12 * sizes
+    speeds = np.linalg.norm(scenes.collision_start(mjm, 1)["qvel"].reshape(-1, 6)[:, :3], axis=1)
+    assert measures.largest_change(kept.momentum) < 1e-12 * (mjm.body_mass[1:] @ speeds)
 
 
 def dropped() -> WarmReferenceSimulation:
     simulation = WarmReferenceSimulation(boxes([(0, 1.5)]))
     simulation.write("qvel", [0, 0, 0, 1, 2, 3])
     return simulation
+
+
+def colliding() -> WarmReferenceSimulation:
+    mjm = scene(scenes.collision_xml())
+    simulation = WarmReferenceSimulation(mjm)
+    for name, values in scenes.collision_start(mjm, 1).items():
+        simulation.write(name, values)
+    return simulation
+
+
+def resting() -> WarmReferenceSimulation:
+    return WarmReferenceSimulation(boxes(scenes.pyramid(2)))
+
+
+@each_passes
+@pytest.mark.parametrize("start", [dropped, colliding, resting])
+def test_energy_is_never_more_than_at_the_start(start, passes):
+    simulation = start()
+    simulation.law.passes = passes
+    energy = measures.invariants(simulation.mjm, follow(simulation, 0.8)).energy
+    assert energy[-1] < energy[0]
+    assert energy.max() <= energy[0] * (1 + 1e-12)
+
+
+def distance_downhill(degrees: float, trajectory: measures.Trajectory) -> np.ndarray:
+    angle = math.radians(degrees)
+    return trajectory.qpos[:, 0, :3] @ [math.cos(angle), 0, -math.sin(angle)]
+
+
+@each_passes
+def test_box_that_friction_holds_creeps_less_than_1_mm_per_s(passes):
+    trajectory = follow(WarmReferenceSimulation(slider(20), passes), 1.0)
+    late = trajectory.since(0.5)
+    speed = measures.mean_velocity(late.time, distance_downhill(20, late))
+    assert 0 < MM * speed < 1
+
+
+@each_passes
+def test_box_that_friction_cannot_hold_accelerates_as_coulomb_says(passes):
+    late = follow(WarmReferenceSimulation(slider(35), passes), 0.8).since(0.4)
+    found = measures.mean_acceleration(late.time, distance_downhill(35, late))
+    angle = math.radians(35)
+    exact = GRAVITY * (math.sin(angle) - 0.5 * math.cos(angle))
+    assert found == pytest.approx(exact, rel=0.02)
+
+
+@each_passes
+@pytest.mark.parametrize("turned", [0, 45])
+@pytest.mark.parametrize("direction", [0, 45])
+def test_sliding_box_stops_where_coulomb_says(direction, turned, passes):
+    simulation = WarmReferenceSimulation(slider(), passes)
+    angle, half = math.radians(direction), math.radians(turned) / 2
+    simulation.write("qpos", [0, 0, 0.02, math.cos(half), 0, 0, math.sin(half)])
+    simulation.write("qvel", [2 * math.cos(angle), 2 * math.sin(angle), 0, 0, 0, 0])
+    trajectory = follow(simulation, 0.6)
+    distance = measures.distance_travelled(trajectory.qpos[:, 0, :3])
+    assert distance == pytest.approx(2.0**2 / (2 * 0.5 * GRAVITY), rel=0.02)
+
+
+@each_passes
+def test_spinning_and_rolling_spheres_stop_when_their_torques_say(passes):
+    mjm = scene(scenes.spinning_xml())
+    simulation = WarmReferenceSimulation(mjm, passes)
+    simulation.write("qvel", scenes.spinning_start(mjm, 1)["qvel"])
+    times = [
+        quantity
+        for quantity in scenes.measure_spinning(mjm, follow(simulation, 1.0))
+        if quantity.relative
+    ]
+    assert len(times) == 6
+    for quantity in times:
+        assert quantity.value == pytest.approx(quantity.reference, rel=0.05), quantity
+
+
+def test_second_pass_comes_closer_to_newtons_solver_on_a_stack():
+    mjm = boxes(scenes.column(5))
+    solver = newton(mjm)
+
+    def overlap(qpos: np.ndarray) -> float:
+        return scenes.EDGE - np.diff([-scenes.EDGE / 2, *qpos[2::7]]).min()
+
+    exact, deepest, off = mujoco.MjData(solver), [], []
+    largest = 0.0
+    for _ in range(300):
+        mujoco.mj_step(solver, exact)
+        largest = max(largest, overlap(exact.qpos))
+    for passes in (1, 2):
+        simulation = WarmReferenceSimulation(mjm, passes)
+        deepest.append(0.0)
+        for _ in range(300):
+            simulation.step()
+            deepest[-1] = max(deepest[-1], overlap(simulation.read("qpos")))
+        forces = simulation.law.accelerate(simulation._mjd).forces
+        here = copy.copy(simulation._mjd)
+        mujoco.mj_forward(solver, here)
+        off.append(np.abs(forces - here.efc_force).max())
+    assert abs(deepest[1] - largest) < 0.5 * abs(deepest[0] - largest)
+    assert 0 < off[1] < 0.5 * off[0]
+
+
+@pytest.mark.parametrize("integrator", ["EULER", "IMPLICIT", "IMPLICITFAST"])
+def test_simulation_integrates_as_mujoco_does(integrator):
+    mjm = load(ARM)
+    mjm.dof_damping[:] = [0.5, 0.2, 3]
+    mjm.opt.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{integrator}")
+    exact = state_of(mjm, qpos=[-0.5, 0, 0.1], qvel=[1, 2, 3])
+    simulation = WarmReferenceSimulation(mjm)
+    for name in ("qpos", "qvel"):
+        simulation.write(name, getattr(exact, name))
+    simulation.write("qfrc_applied", [1, 2, 3])
+    exact.qfrc_applied[:] = [1, 2, 3]
+    result = simulation.law.accelerate(exact)
+    assert result.qfrc_constraint.all()
+    simulation.step()
+    np.testing.assert_array_equal(simulation.read("qfrc_applied"), [1, 2, 3])
+
+    mjm.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+    exact.qfrc_applied += result.qfrc_constraint
+    mujoco.mj_step(mjm, exact)
+    for name in ("time", "qpos", "qvel"):
+        np.testing.assert_allclose(simulation.read(name), getattr(exact, name), rtol=1e-12)
+
+
+def test_reset_repeats_the_run():
+    simulation = dropped()
+    start = simulation.read("qvel")
+    runs = []
+    for _ in range(2):
+        simulation.reset()
+        simulation.write("qvel", start)
+        runs.append(follow(simulation, 0.3).qpos)
+    assert simulation.law.memory.contacts
+    np.testing.assert_array_equal(*runs)
