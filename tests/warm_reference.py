@@ -1,0 +1,607 @@
+"""Float64 reference of the warm contact law, in NumPy on MuJoCo C's own elliptic rows.
+
+Written from the equations alone, to be compared with the engine. With A = J M^-1 J^T, R = 1 / D
+and acc0 the acceleration without constraint forces, MuJoCo's constraint forces f minimise
+
+    1/2 f^T (A + R) f + f^T (J acc0 + a)        over what the rows may exert,
+
+the dual problem of the chapter "Computation" of MuJoCo's documentation. Its gradient is the
+residual r = J acc + a + R f, with acc = acc0 + M^-1 J^T f. The law starts at the forces of the last
+step and takes one or two preconditioned steps on the normal forces, limits and equalities (N), then
+one on friction (T), each of the length that minimises the cost along it. Our own law; its
+projected gradient step with an exact length, and the conjugate direction of Polak, Ribiere and
+Hestenes, Stiefel, are textbook (Nocedal and Wright, "Numerical Optimization", chapter 5 and 16).
+
+Coulomb's cone is the only one: where a model asks for pyramids, the rows are still elliptic. Units
+are SI along each row: metres and newtons, or radians and newton metres where the row is an angle.
+"""
+
+import copy
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import mujoco
+import numpy as np
+import reference
+from reference_simulation import ReferenceSimulation
+
+_TYPE = mujoco.mjtConstraint
+
+NORMAL, FRICTION = 0, 1  # the classes of rows: N and T, and the columns of alpha
+
+MEMORY_RADIUS = 0.02  # m that a contact may move from one step to the next and keep its force
+MEAN_RATE = 0.02  # of the slow mean of a row's force, per step
+LARGEST_BETA = 0.95
+SMALLEST_ALPHA = 0.02
+ALPHA_FACTORS = 0.5, 1.25  # by which alpha changes in one pass, at most
+NEWTON_STEPS = 4  # on the secular equation
+
+RowKey = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Contact:
+    """What the law reads of one contact that has rows.
+
+    Attributes:
+        rows: (condim,) int, its rows in efc order, the normal first.
+        friction: (condim - 1,) mu_k, one per row after the normal: two for sliding (no unit), then
+            torsion and two for rolling (metres).
+        geom: the two geoms in MuJoCo's order; -1 for a flex.
+        pos: (3,) in the world (m).
+        frame: (3, 3), its rows the normal and the two tangents in the world.
+    """
+
+    rows: np.ndarray
+    friction: np.ndarray
+    geom: tuple[int, int]
+    pos: np.ndarray
+    frame: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The constraint rows at one state, elliptic, as the law reads them.
+
+    Attributes:
+        J: (nefc, nv) Jacobian, dense.
+        D: (nefc,) constraint mass, MuJoCo's efc_D (kg or kg m^2).
+        aref: (nefc,) reference acceleration -B vel - K I pos, MuJoCo's efc_aref (m/s^2 or rad/s^2).
+        vel: (nefc,) MuJoCo's efc_vel, J qvel plus the surface velocity of conveyor geoms.
+        stiffness: (nefc,) K I of MuJoCo's efc_KBIP (1/s^2).
+        damping: (nefc,) B of MuJoCo's efc_KBIP (1/s).
+        type: (nefc,) int, mjtConstraint.
+        id: (nefc,) int, MuJoCo's efc_id: of the joint, tendon, dof or equality.
+        frictionloss: (nefc,) bound on |f| of friction-loss rows, zero elsewhere (N or N m).
+        trees: (nefc, ntree) bool, the kinematic trees that each row touches.
+        contacts: every contact that has rows.
+    """
+
+    J: np.ndarray
+    D: np.ndarray
+    aref: np.ndarray
+    vel: np.ndarray
+    stiffness: np.ndarray
+    damping: np.ndarray
+    type: np.ndarray
+    id: np.ndarray
+    frictionloss: np.ndarray
+    trees: np.ndarray
+    contacts: tuple[Contact, ...]
+
+    @property
+    def normals(self) -> np.ndarray:
+        """(nefc,) bool: contact normals, those of frictionless contacts too."""
+        return self._marked([contact.rows[:1] for contact in self.contacts])
+
+    @property
+    def contact_friction(self) -> np.ndarray:
+        """(nefc,) bool: sliding, torsional and rolling rows of contacts."""
+        return self._marked([contact.rows[1:] for contact in self.contacts])
+
+    @property
+    def friction_loss(self) -> np.ndarray:
+        """(nefc,) bool: friction loss of dofs and tendons."""
+        return np.isin(self.type, [_TYPE.mjCNSTR_FRICTION_DOF, _TYPE.mjCNSTR_FRICTION_TENDON])
+
+    @property
+    def unilateral(self) -> np.ndarray:
+        """(nefc,) bool: rows that push but never pull, contact normals and limits."""
+        limits = [_TYPE.mjCNSTR_LIMIT_JOINT, _TYPE.mjCNSTR_LIMIT_TENDON]
+        return self.normals | np.isin(self.type, limits)
+
+    def _marked(self, chosen: list[np.ndarray]) -> np.ndarray:
+        mask = np.zeros(len(self.type), dtype=bool)
+        for rows in chosen:
+            mask[rows] = True
+        return mask
+
+
+@dataclass(frozen=True)
+class RememberedContact:
+    """The force of a contact, as it is kept from step to step.
+
+    Attributes:
+        geom: the two geoms, in order.
+        pos: (3,) where the contact was, in the world (m).
+        normal: normal force (N).
+        mean: slow mean of the normal force (N).
+        force: (3,) friction force along the tangents, in the world (N).
+        torque: (3,) torsional and rolling torque, in the world (N m).
+    """
+
+    geom: tuple[int, int]
+    pos: np.ndarray
+    normal: float
+    mean: float
+    force: np.ndarray
+    torque: np.ndarray
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the law keeps from step to step.
+
+    Attributes:
+        alpha: (ntree, 2) fraction of a step that each tree takes, for N and for T.
+        contacts: the contacts of the last step.
+        rows: force and slow mean of every other row, by type, id and index within these two.
+    """
+
+    alpha: np.ndarray
+    contacts: tuple[RememberedContact, ...] = ()
+    rows: Mapping[RowKey, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the law gives at one state.
+
+    Attributes:
+        rows: the constraint rows.
+        warm_forces: (nefc,) forces that the passes started from (N or N m).
+        forces: (nefc,) f (N or N m).
+        qfrc_constraint: (nv,) J^T f (N or N m).
+        qacc: (nv,) acceleration with the constraint forces (m/s^2 or rad/s^2).
+        memory: what the next step will start from, once this one is committed.
+    """
+
+    rows: Rows
+    warm_forces: np.ndarray
+    forces: np.ndarray
+    qfrc_constraint: np.ndarray
+    qacc: np.ndarray
+    memory: Memory
+
+
+# ------------------------------------------------------------------------- rows from MuJoCo C
+
+
+def elliptic_model(mjm: mujoco.MjModel) -> mujoco.MjModel:
+    """Copy a model so that mj_forward makes elliptic rows and spends no time on its own solver."""
+    mjm = copy.copy(mjm)
+    mjm.opt.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    mjm.opt.iterations, mjm.opt.noslip_iterations = 1, 0
+    # Else a state with a large acceleration would be put back to the model's start.
+    mjm.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    return mjm
+
+
+def rows_from_mujoco(mjm: mujoco.MjModel, mjd: mujoco.MjData) -> Rows:
+    """Copy the rows of MuJoCo C, dense or sparse, after mj_forward on an elliptic model.
+
+    Source: the efc_* arrays and mjContact; MuJoCo "Computation", "Constraint model".
+    """
+    J = reference.rows_from_mujoco(mjm, mjd).J
+    contacts = tuple(
+        Contact(
+            rows=np.arange(contact.efc_address, contact.efc_address + contact.dim),
+            friction=contact.friction[: contact.dim - 1].copy(),
+            geom=(int(contact.geom[0]), int(contact.geom[1])),
+            pos=contact.pos.copy(),
+            frame=contact.frame.reshape(3, 3).copy(),
+        )
+        for contact in mjd.contact
+        if contact.efc_address >= 0
+    )
+    K, B, impedance = mjd.efc_KBIP.reshape(-1, 4)[:, :3].T
+    return Rows(
+        J=J,
+        D=mjd.efc_D.copy(),
+        aref=mjd.efc_aref.copy(),
+        vel=mjd.efc_vel.copy(),
+        stiffness=K * impedance,
+        damping=B.copy(),
+        type=mjd.efc_type.copy(),
+        id=mjd.efc_id.copy(),
+        frictionloss=mjd.efc_frictionloss.copy(),
+        trees=touched_trees(mjm, J, contacts),
+        contacts=contacts,
+    )
+
+
+def touched_trees(
+    mjm: mujoco.MjModel, J: np.ndarray, contacts: tuple[Contact, ...] = ()
+) -> np.ndarray:
+    """Return which kinematic trees each row touches, (nefc, ntree) bool.
+
+    Those of the dofs in the row; each row of a contact touches the trees of both bodies.
+    """
+    trees = np.zeros((len(J), mjm.ntree), dtype=bool)
+    rows, dofs = np.nonzero(J)
+    trees[rows, mjm.dof_treeid[dofs]] = True
+    for contact in contacts:
+        trees[contact.rows] = trees[contact.rows].any(axis=0)
+        bodies = [mjm.geom_bodyid[geom] for geom in contact.geom if geom >= 0]
+        for tree in mjm.body_treeid[bodies]:
+            if tree >= 0:
+                trees[contact.rows, tree] = True
+    return trees
+
+
+# ------------------------------------------------------------------ what the rows may exert
+
+
+def into_cone(force: np.ndarray, friction: np.ndarray, normal: float) -> np.ndarray:
+    """Shorten a contact's friction vector until sqrt(sum_k (f_k / mu_k)^2) <= f_n.
+
+    Args:
+        force: (condim - 1,) friction forces (N or N m).
+        friction: (condim - 1,) mu_k.
+        normal: f_n >= 0 (N).
+    """
+    length = np.linalg.norm(force / friction)
+    return force if length <= normal else force * (normal / length)
+
+
+def nearest_in_cone(
+    force: np.ndarray, friction: np.ndarray, normal: float, weights: np.ndarray
+) -> np.ndarray:
+    """Return the nearest friction vector to one that a contact may not exert.
+
+    It minimises sum_k weights_k (f_k - force_k)^2 over sqrt(sum_k (f_k / mu_k)^2) <= f_n. With
+    g_k = f_k / mu_k and w_k = weights_k mu_k^2 that is a trust-region problem of diagonal Hessian:
+
+        g_k = g0_k / (1 + lam / w_k)        with lam >= 0 such that |g| = f_n, or 0 if |g0| <= f_n.
+
+    Newton's method for lam on 1 / |g| = 1 / f_n comes from below and never passes it (More and
+    Sorensen 1983), so that what is missing after NEWTON_STEPS is a shortening. To shorten alone
+    would be nearest only where all w_k are the same: a body that slides along no axis of its
+    contact frame would come to rest elsewhere than MuJoCo's optimum.
+
+    Args:
+        force: (condim - 1,) friction forces asked for (N or N m).
+        friction: (condim - 1,) mu_k.
+        normal: f_n >= 0 (N).
+        weights: (condim - 1,) of the metric (m/s^2 per N, or rad/s^2 per N m).
+    """
+    if normal <= 0:
+        return np.zeros_like(force)
+    w = weights * friction**2
+    asked = force / friction
+    lam = 0.0
+    for _ in range(NEWTON_STEPS):
+        g = asked / (1 + lam / w)
+        square, slope = g @ g, g**2 @ (1 / (w + lam))
+        if slope > 0:
+            lam = max(0.0, lam + square / slope * (np.sqrt(square) - normal) / normal)
+    return into_cone(friction * asked / (1 + lam / w), friction, normal)
+
+
+def _admissible_normals(rows: Rows, forces: np.ndarray) -> np.ndarray:
+    """Clamp contact normals and limits at zero from below; leave every other row."""
+    return np.where(rows.unilateral, np.maximum(forces, 0), forces)
+
+
+def _admissible_friction(
+    rows: Rows, forces: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Clip friction loss to its bound and the friction of contacts to their cones.
+
+    Args:
+        rows: the constraint rows.
+        forces: (nefc,), whose normals are taken as they are (N or N m).
+        weights: (nefc,) of the metric of the nearest point; radially if None.
+    """
+    bound = np.where(rows.friction_loss, rows.frictionloss, np.inf)
+    forces = np.clip(forces, -bound, bound)
+    for contact in rows.contacts:
+        normal, tangent = contact.rows[0], contact.rows[1:]
+        limits = contact.friction, forces[normal]
+        forces[tangent] = (
+            into_cone(forces[tangent], *limits)
+            if weights is None
+            else nearest_in_cone(forces[tangent], *limits, weights[tangent])
+        )
+    return forces
+
+
+# ------------------------------------------------------------------------------------ memory
+
+
+def _row_keys(rows: Rows) -> dict[RowKey, int]:
+    """Name the rows that belong to no contact: (type, id, index within these two) to row."""
+    seen: Counter[tuple[int, int]] = Counter()
+    keys = {}
+    for row in np.flatnonzero(~(rows.normals | rows.contact_friction)):
+        owner = int(rows.type[row]), int(rows.id[row])
+        keys[*owner, seen[owner]] = int(row)
+        seen[owner] += 1
+    return keys
+
+
+def _recall(memory: Memory, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Find last step's forces and their slow means, (nefc,) each; zero on new rows."""
+    forces, means = np.zeros(len(rows.type)), np.zeros(len(rows.type))
+    for key, row in _row_keys(rows).items():
+        forces[row], means[row] = memory.rows.get(key, (0.0, 0.0))
+    for contact in rows.contacts:
+        near = [
+            (distance, candidate)
+            for candidate in memory.contacts
+            if candidate.geom == contact.geom
+            and (distance := np.linalg.norm(candidate.pos - contact.pos)) < MEMORY_RADIUS
+        ]
+        if not near:
+            continue
+        _, last = min(near, key=lambda found: found[0])
+        # The rows of a contact: force along normal and tangents, then torque about the same.
+        along = np.concatenate([contact.frame @ last.force, contact.frame @ last.torque])
+        forces[contact.rows] = [last.normal, *along[1 : len(contact.rows)]]
+        means[contact.rows[0]] = last.mean
+    return forces, means
+
+
+def _remember(rows: Rows, forces: np.ndarray, means: np.ndarray, alpha: np.ndarray) -> Memory:
+    """Keep the forces of this step; the slow means follow them by MEAN_RATE."""
+    means = means + MEAN_RATE * (forces - means)
+    contacts = []
+    for contact in rows.contacts:
+        along = np.zeros(6)
+        along[1 : len(contact.rows)] = forces[contact.rows[1:]]
+        normal = contact.rows[0]
+        contacts.append(
+            RememberedContact(
+                geom=contact.geom,
+                pos=contact.pos,
+                normal=float(forces[normal]),
+                mean=float(means[normal]),
+                force=contact.frame.T @ along[:3],
+                torque=contact.frame.T @ along[3:],
+            )
+        )
+    kept = {key: (float(forces[row]), float(means[row])) for key, row in _row_keys(rows).items()}
+    return Memory(alpha, tuple(contacts), kept)
+
+
+# -------------------------------------------------------------------------------------- the law
+
+
+class _Descent:
+    """The forces of one step, and the acceleration under them, on their way down the cost.
+
+    Attributes:
+        f: (nefc,) forces (N or N m).
+        acc: (nv,) acceleration under them (m/s^2 or rad/s^2).
+        alpha: (ntree, 2) fraction of a step that each tree takes.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        M: np.ndarray,
+        qfrc_smooth: np.ndarray,
+        dof_treeid: np.ndarray,
+        timestep: float,
+        memory: Memory,
+    ):
+        self._rows, self._M, self._dof_treeid = rows, M, dof_treeid
+        friction = rows.contact_friction | rows.friction_loss
+        self._of_class = {NORMAL: ~friction, FRICTION: friction}
+        self._ntouched = np.maximum(rows.trees.sum(axis=1), 1)
+
+        damping = np.where(rows.unilateral, np.maximum(rows.damping, 1 / timestep), rows.damping)
+        self._a = -rows.aref + (damping - rows.damping) * rows.vel
+        self._R = 1 / rows.D
+        # Of the step's direction only: what the step is too long by, its length takes back.
+        self._weights = (rows.J**2 / np.diag(M)).sum(axis=1) + self._R
+
+        stiffness = np.where(friction, 0, rows.stiffness)
+        lost = np.zeros_like(stiffness)
+        np.divide(timestep * stiffness, damping, out=lost, where=stiffness > 0)
+        last, self.means = _recall(memory, rows)
+        kept = self.means + np.clip(1 - lost, 0, 1) * (last - self.means)
+        kept = _admissible_normals(rows, np.where(friction, last, kept))
+        self.f = _admissible_friction(rows, kept)
+        self.acc = np.linalg.solve(M, qfrc_smooth + rows.J.T @ self.f)
+        self.alpha = memory.alpha.copy()
+
+    def normal_passes(self, passes: int) -> None:
+        """Step on normals, limits and equalities; the second along a conjugate direction."""
+        before: tuple[np.ndarray, np.ndarray] | None = None
+        for _ in range(passes):
+            r = self._residual()
+            z = self._towards(NORMAL, r)
+            if before is not None:
+                z = self._conjugate(z, r, *before)
+            before = r, self._move(NORMAL, z, r)
+
+    def clip_friction(self) -> None:
+        """Shorten friction to what the new normal forces allow."""
+        clipped = _admissible_friction(self._rows, self.f)
+        self.acc = self.acc + self._acceleration(clipped - self.f)
+        self.f = clipped
+
+    def friction_pass(self) -> None:
+        """Step on the friction of contacts and on friction loss."""
+        r = self._residual()
+        self._move(FRICTION, self._towards(FRICTION, r), r)
+
+    def _residual(self) -> np.ndarray:
+        """Return r = J acc + a + R f, (nefc,), the gradient of the cost (m/s^2 or rad/s^2)."""
+        return self._rows.J @ self.acc + self._a + self._R * self.f
+
+    def _towards(self, kind: int, r: np.ndarray) -> np.ndarray:
+        """Direction to proj(f - r / (P + R)) on the rows of one class, zero elsewhere."""
+        asked = self.f - r / self._weights
+        allowed = (
+            _admissible_normals(self._rows, asked)
+            if kind == NORMAL
+            # The cones are those of the normal forces as they are, not as another step of theirs.
+            else _admissible_friction(
+                self._rows, np.where(self._of_class[FRICTION], asked, self.f), self._weights
+            )
+        )
+        return np.where(self._of_class[kind], allowed - self.f, 0)
+
+    def _conjugate(
+        self, z: np.ndarray, r: np.ndarray, r_before: np.ndarray, taken: np.ndarray
+    ) -> np.ndarray:
+        """Add to a direction on N what makes it conjugate to the last one, tree by tree.
+
+        With y = r - r_before and sums over the rows of a tree, a row that touches n trees counting
+        1/n, beta = -sum(z y) / sum(taken y): Hestenes and Stiefel's, where M^-1 couples no trees.
+        A row takes the smallest beta of its trees. What has become slack does not go on.
+        """
+        rows = self._rows
+        slack = rows.unilateral & (self.f + z <= 0)
+        taken = np.where(slack, 0, taken)
+        y = r - r_before
+        down, along = self._per_tree(-z * y), self._per_tree(taken * y)
+        beta = np.zeros_like(along)
+        np.divide(down, along, out=beta, where=along > 1e-30)
+        beta = self._smallest(np.clip(beta, 0, LARGEST_BETA))
+        asked = self.f + z + beta * taken
+        return np.where(self._of_class[NORMAL], _admissible_normals(rows, asked) - self.f, 0)
+
+    def _move(self, kind: int, z: np.ndarray, r: np.ndarray) -> np.ndarray:
+        """Go along z, alpha by alpha, to where the cost is least; return the step, (nefc,).
+
+        Along d the cost is sum(r d) s + 1/2 (d^T A d + sum(R d^2)) s^2, d^T A d = q . M^-1 q with
+        q = J^T d. s is one number per world. Where the trees of a world would have gone further
+        alone, or less far, their alpha learns it for the next time.
+        """
+        d = z * self._smallest(self.alpha[:, kind])
+        q = self._rows.J.T @ d
+        w = self._acceleration(d)
+        down, regular = -r * d, self._R * d**2
+        curvature = q @ w + regular.sum()
+        s = np.clip(down.sum() / curvature, 0, 1) if curvature > 0 else 0.0
+        self.f = self.f + s * d
+        self.acc = self.acc + s * w
+
+        ntree = len(self.alpha)
+        curvatures = self._per_tree(regular) + np.bincount(self._dof_treeid, q * w, ntree)
+        ratio = np.ones(ntree)
+        np.divide(self._per_tree(down), curvatures, out=ratio, where=curvatures > 0)
+        alpha = self.alpha[:, kind] * np.clip(ratio, *ALPHA_FACTORS)
+        self.alpha[:, kind] = np.clip(alpha, SMALLEST_ALPHA, 1)
+        return s * d
+
+    def _acceleration(self, forces: np.ndarray) -> np.ndarray:
+        """M^-1 J^T f, (nv,)."""
+        return np.linalg.solve(self._M, self._rows.J.T @ forces)
+
+    def _per_tree(self, values: np.ndarray) -> np.ndarray:
+        """Sum over the rows of each tree, (ntree,); a row that touches n trees counts 1/n."""
+        return (values / self._ntouched) @ self._rows.trees
+
+    def _smallest(self, values: np.ndarray) -> np.ndarray:
+        """Smallest value of the trees that each row touches, (nefc,); zero if it touches none."""
+        trees = self._rows.trees
+        smallest = np.where(trees, values, np.inf).min(axis=1, initial=np.inf)
+        return np.where(trees.any(axis=1), smallest, 0)
+
+
+class WarmLaw:
+    """The law of one model, with its memory.
+
+    To evaluate it changes nothing; `commit` makes what was evaluated last the past of the next
+    step.
+    """
+
+    def __init__(self, mjm: mujoco.MjModel, passes: int = 1):
+        """Start without memory.
+
+        Args:
+            mjm: the model; its timestep is read whenever the law is evaluated.
+            passes: on the normal forces per step, 1 or 2.
+        """
+        if passes not in (1, 2):
+            raise ValueError(f"passes is {passes}, and can be 1 or 2")
+        self.mjm, self.passes = mjm, passes
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again without memory."""
+        self.memory = Memory(alpha=np.ones((self.mjm.ntree, 2)))
+        self._evaluated: Memory | None = None
+
+    def commit(self) -> None:
+        """Keep the forces evaluated last for the next step."""
+        if self._evaluated is None:
+            raise ValueError("nothing was evaluated since the last commit")
+        self.memory, self._evaluated = self._evaluated, None
+
+    def accelerate(self, mjd: mujoco.MjData) -> Result:
+        """Apply the law at the state and controls of mjd, which is left as it is.
+
+        The acceleration is the one before the integrator's own terms.
+        """
+        mjm, mjd = elliptic_model(self.mjm), copy.copy(mjd)
+        mujoco.mj_forward(mjm, mjd)
+        M = reference.full_mass_matrix(mjm, mjd)
+        return self.accelerate_rows(rows_from_mujoco(mjm, mjd), M, mjd.qfrc_smooth)
+
+    def accelerate_rows(self, rows: Rows, M: np.ndarray, qfrc_smooth: np.ndarray) -> Result:
+        """Apply the law over given rows.
+
+        Args:
+            rows: the constraint rows, elliptic.
+            M: (nv, nv) mass matrix.
+            qfrc_smooth: (nv,) every force but the constraints' (N or N m).
+        """
+        descent = _Descent(
+            rows, M, qfrc_smooth, self.mjm.dof_treeid, self.mjm.opt.timestep, self.memory
+        )
+        warm_forces = descent.f
+        descent.normal_passes(self.passes)
+        descent.clip_friction()
+        descent.friction_pass()
+        self._evaluated = _remember(rows, descent.f, descent.means, descent.alpha)
+        return Result(
+            rows, warm_forces, descent.f, rows.J.T @ descent.f, descent.acc, self._evaluated
+        )
+
+
+# ------------------------------------------------------------------------------------- stepped
+
+
+class WarmReferenceSimulation(ReferenceSimulation):
+    """One world under the warm law, integrated by MuJoCo C's own integrators."""
+
+    def __init__(self, mjm: mujoco.MjModel, passes: int = 1):
+        super().__init__(mjm, stiffness=np.nan, damping=np.nan)  # the other law's
+        self.law = WarmLaw(mjm, passes)
+        self._free = copy.copy(mjm)
+        self._free.opt.disableflags |= (
+            mujoco.mjtDisableBit.mjDSBL_CONSTRAINT | mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        )
+
+    def step(self, n: int = 1) -> None:
+        mjd = self._mjd
+        for _ in itertools.repeat(None, n):
+            result = self.law.accelerate(mjd)
+            self.law.commit()
+            applied = mjd.qfrc_applied.copy()
+            mjd.qfrc_applied += result.qfrc_constraint
+            mujoco.mj_step(self._free, mjd)
+            mjd.qfrc_applied[:] = applied
+            self._rows = len(result.forces)
+        self.nstep += n
+
+    def reset(self) -> None:
+        super().reset()
+        self.law.forget()
