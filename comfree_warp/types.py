@@ -36,8 +36,8 @@ class Model(mujoco_warp.Model):
 class Warm:
     """What the warm law keeps between steps, and what it works on within one.
 
-    Forces are in a contact's frame, normal first (N, N m); `class` is 0 for normals, limits and
-    equalities, 1 for friction.
+    Forces are in a contact's frame, normal first (N, N m); of a pair over `kind`, 0 is
+    normals, limits and equalities, 1 friction.
 
     Attributes:
       mem_pos, mem_geom, mem_worldid: of the contacts of the last step, geoms -1 for none

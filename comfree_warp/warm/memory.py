@@ -14,7 +14,6 @@ import mujoco
 import numpy as np
 import warp as wp
 
-from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.rows import max_rows
 from comfree_warp.types import Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
@@ -71,9 +70,7 @@ def allocate_memory(m: Model, d: Data) -> None:
             valid=wp.zeros((nworld, m.ntree), dtype=int),
             alpha=wp.zeros((nworld, m.ntree, 2), dtype=float),
             sums=wp.zeros((nworld, m.ntree, 4), dtype=float),
-            sums_fixed=wp.zeros(
-                (nworld, m.ntree if is_deterministic(m) else 0, 4, 2), dtype=wp.int64
-            ),
+            sums_fixed=wp.zeros((nworld, m.ntree, 4, 2), dtype=wp.int64),
             scale=wp.zeros(nworld, dtype=float),
             cacc=wp.zeros_like(d.cvel),
             qfrc_step=wp.zeros_like(d.qvel),

@@ -1,0 +1,380 @@
+"""The warm law in the engine: against its float64 reference, and what it remembers and forgets."""
+
+import mujoco
+import mujoco_warp
+import numpy as np
+import pytest
+import scenes
+import warm_engine
+import warm_reference
+import warp as wp
+from engine_rows import relative_error
+from test_contacts import BELT, HANGING, shuffle_contacts
+
+import comfree_warp as cfwarp
+import engines
+
+pytestmark = pytest.mark.engine
+
+CONES = {"pyramidal": mujoco.mjtCone.mjCONE_PYRAMIDAL, "elliptic": mujoco.mjtCone.mjCONE_ELLIPTIC}
+
+# Of the largest component, at every step, from the same state and memory.
+TOLERANCE = 1e-4
+# MuJoCo Warp's own aref of connect and weld rows is that far from MuJoCo C's.
+TOLERANCES = {"constraints.xml": 2e-2}
+
+
+@pytest.fixture(params=[1, 2], ids=["one pass", "two passes"])
+def passes(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+def put(
+    mjm: mujoco.MjModel, mjd: mujoco.MjData, passes: int = 1, nworld: int = 1
+) -> tuple[cfwarp.Model, cfwarp.Data]:
+    m = cfwarp.put_model(mjm, comfree_law="warm", comfree_passes=passes)
+    return m, cfwarp.put_data(mjm, mjd, nworld=nworld, **engines.size_buffers(mjm))
+
+
+def under_way(mjm: mujoco.MjModel, nstep: int) -> mujoco.MjData:
+    """A state that MuJoCo C reaches after so many steps."""
+    mjd = engines.initial_data(mjm)
+    mujoco.mj_step(mjm, mjd, nstep)
+    return mjd
+
+
+def largest_error(mjm: mujoco.MjModel, mjd: mujoco.MjData, passes: int, nstep: int) -> float:
+    """Of `qfrc_constraint`, relative, over so many steps of the engine."""
+    m, d = put(mjm, mjd, passes)
+    law, worst, largest = warm_reference.WarmLaw(mjm, passes), 0.0, 0.0
+    for step in range(nstep):
+        cfwarp.forward(m, d)
+        if step:
+            law.memory = warm_engine.remembered(mjm, d)
+        expected = warm_engine.reference_step(law, mjm, d).qfrc_constraint
+        found = d.qfrc_constraint.numpy()[0]
+        largest = max(largest, np.abs(expected).max(initial=0.0))
+        # Relative to what the forces are in this run: in a step without any, rounding is all.
+        worst = max(worst, np.abs(found - expected).max(initial=0.0))
+        cfwarp.step(m, d)
+    assert int(d.overflow.numpy()[0]) == 0
+    return worst / largest if largest else worst
+
+
+# ------------------------------------------------------------------------- against the reference
+
+
+@pytest.mark.parametrize("name", scenes.OWN)
+def test_a_hundred_steps_agree_with_the_float64_reference(name, passes, device):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.OWN_FOLDER / name))
+    mjm.opt.cone = CONES["pyramidal" if passes == 1 else "elliptic"]
+    error = largest_error(mjm, under_way(mjm, 100), passes, 100)
+    assert error < TOLERANCES.get(name, TOLERANCE)
+
+
+@pytest.mark.parametrize("cone", CONES)
+@pytest.mark.parametrize("jacobian", ["dense", "sparse"])
+@pytest.mark.parametrize("xml", [BELT, HANGING], ids=["belt", "hanging"])
+def test_both_cones_and_layouts_agree_with_the_reference(xml, jacobian, cone, passes, device):
+    mjm = mujoco.MjModel.from_xml_string(xml.format(cone=cone, jacobian=jacobian))
+    mjm.opt.jacobian = getattr(mujoco.mjtJacobian, f"mjJAC_{jacobian.upper()}")
+    assert largest_error(mjm, under_way(mjm, 5), passes, 40) < TOLERANCE
+
+
+@pytest.mark.parametrize("cone", CONES)
+@pytest.mark.parametrize("name", ["flex/floppy.xml", "actuation/adhesion.xml"])
+def test_contacts_that_have_a_jacobian_agree_with_the_reference(name, cone, passes, device):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.THEIR_FOLDER / name))
+    mjm.opt.cone = CONES[cone]
+    mjm.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    assert largest_error(mjm, under_way(mjm, 150), passes, 20) < TOLERANCE
+
+
+def test_contact_forces_read_the_same_from_rows_of_either_cone(device):
+    forces = {}
+    for rows in CONES:
+        mjm = mujoco.MjModel.from_xml_string(BELT.format(cone=rows))
+        m, d = put(mjm, engines.initial_data(mjm))
+        cfwarp.forward(m, d)
+        ncon = int(d.nacon.numpy()[0])
+        ids, out = wp.array(np.arange(ncon), dtype=int), wp.zeros(ncon, dtype=wp.spatial_vector)
+        mujoco_warp.contact_force(m, d, ids, False, out)
+        forces[rows] = out.numpy()
+    assert np.count_nonzero(forces["elliptic"][:, 0]) > 8
+    assert relative_error(forces["pyramidal"], forces["elliptic"]) < 1e-4
+
+
+# ------------------------------------------------------------------------------------- memory
+
+STACK = """
+<mujoco>
+  <option timestep="0.002" integrator="implicitfast"/>
+  <worldbody>
+    <geom type="plane" size="5 5 1"/>
+    <body pos="0 0 .0999"><freejoint/><geom type="box" size=".1 .1 .1" mass="1"/></body>
+    <body pos="0 0 .2997"><freejoint/><geom type="box" size=".1 .1 .1" mass="2"/></body>
+    <body pos="2 0 .0999"><freejoint/><geom type="box" size=".1 .1 .1" mass="3"/></body>
+  </worldbody>
+  <keyframe><key qpos="0 0 .0999 1 0 0 0  0 0 .2997 1 0 0 0  2 0 .0999 1 0 0 0"/></keyframe>
+</mujoco>
+"""
+
+
+def stack(nworld: int = 1) -> tuple[mujoco.MjModel, cfwarp.Model, cfwarp.Data]:
+    mjm = mujoco.MjModel.from_xml_string(STACK)
+    return mjm, *put(mjm, engines.initial_data(mjm), nworld=nworld)
+
+
+def run(m: cfwarp.Model, d: cfwarp.Data, nstep: int = 10) -> np.ndarray:
+    for _ in range(nstep):
+        cfwarp.step(m, d)
+    return d.qvel.numpy().copy()
+
+
+def weights(d: cfwarp.Data) -> np.ndarray:
+    """Vertical constraint force on the three boxes, (nworld, 3) N."""
+    return d.qfrc_constraint.numpy()[:, 2::6]
+
+
+def test_a_resting_stack_keeps_its_forces_from_step_to_step(device):
+    _, m, d = stack()
+    run(m, d, 300)
+    np.testing.assert_allclose(weights(d)[0], 9.81 * np.array([1, 2, 3]), rtol=0.02)
+
+
+def test_forward_can_be_called_any_number_of_times(passes, device):
+    mjm = mujoco.MjModel.from_xml_string(STACK)
+    results = []
+    for again in (0, 3):
+        m, d = put(mjm, engines.initial_data(mjm), passes)
+        run(m, d)
+        for _ in range(again):
+            cfwarp.forward(m, d)
+        results.append(run(m, d))
+    np.testing.assert_array_equal(*results)
+
+
+def test_reset_data_forgets(device):
+    _, m, d = stack()
+    cfwarp.reset_data(m, d)
+    first = run(m, d)
+    cfwarp.reset_data(m, d)
+    np.testing.assert_array_equal(run(m, d), first)
+
+
+def test_reset_data_forgets_in_the_chosen_worlds_only(device):
+    mjm, m, d = stack(nworld=2)
+    start = mjm.key_qpos[0].astype(np.float32)
+    first = run(m, d)[0]
+    kept = d.warm.mem_time.numpy()[0]
+    cfwarp.reset_data(m, d, wp.array([False, True], dtype=bool))
+    assert d.warm.mem_time.numpy()[0] == kept
+    assert np.isnan(d.warm.mem_time.numpy()[1])
+    qpos = d.qpos.numpy()
+    qpos[1] = start
+    d.qpos.assign(qpos)
+    np.testing.assert_array_equal(run(m, d)[1], first)
+
+
+def test_a_state_that_the_caller_writes_back_starts_as_the_first_one_did(device):
+    mjm, m, d = stack()
+    first = run(m, d)
+    d.qpos.assign(mjm.key_qpos.astype(np.float32))
+    d.qvel.zero_()
+    d.time.zero_()
+    np.testing.assert_array_equal(run(m, d), first)
+
+
+def test_a_written_state_voids_the_memory_of_its_own_tree_alone(device):
+    _, m, d = stack()
+    run(m, d, 300)
+    cfwarp.forward(m, d)
+    warm = d.warm.force.numpy()[: int(d.nacon.numpy()[0]), 0].copy()
+    assert (warm > 0).all()
+    qpos = d.qpos.numpy()
+    qpos[0, 14] += 1e-4  # the box beside the stack
+    d.qpos.assign(qpos)
+    cfwarp.forward(m, d)
+    np.testing.assert_array_equal(d.warm.valid.numpy()[0], [1, 1, 0])
+
+
+def test_another_time_voids_the_memory(device):
+    _, m, d = stack()
+    run(m, d)
+    d.time.fill_(7.0)
+    cfwarp.forward(m, d)
+    assert not d.warm.valid.numpy().any()
+
+
+def test_an_impulse_does_not_void_the_memory(device):
+    _, m, d = stack()
+    run(m, d)
+    d.qvel.fill_(0.1)
+    cfwarp.forward(m, d)
+    assert d.warm.valid.numpy().all()
+
+
+def test_every_world_remembers_its_own(passes, device):
+    mjm = mujoco.MjModel.from_xml_string(STACK)
+    speeds = np.random.default_rng(0).normal(0, 0.3, (3, mjm.nv)).astype(np.float32)
+    m, d = put(mjm, engines.initial_data(mjm), passes, nworld=3)
+    d.qvel.assign(speeds)
+    together = run(m, d, 50)
+    for world in range(3):
+        m, d = put(mjm, engines.initial_data(mjm), passes)
+        d.qvel.assign(speeds[world : world + 1])
+        np.testing.assert_allclose(run(m, d, 50)[0], together[world], atol=1e-5)
+
+
+def test_the_order_of_contacts_does_not_matter(passes, device):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
+    m, d = put(mjm, under_way(mjm, 700), passes)
+    run(m, d, 5)
+    found = {}
+    for deterministic in (False, True):
+        m.opt.deterministic = deterministic
+        cfwarp.forward(m, d)
+        found[deterministic] = []
+        for seed in range(3):
+            shuffle_contacts(d, seed)
+            cfwarp.constraint_forces(m, d)
+            found[deterministic].append(d.qfrc_constraint.numpy().copy())
+    assert d.nacon.numpy()[0] > 100
+    for other in found[False]:
+        assert relative_error(other, found[False][0]) < 1e-4
+    for other in found[True]:
+        np.testing.assert_array_equal(other, found[True][0])
+
+
+def test_two_runs_are_the_same_bit_for_bit(passes, device):
+    if device != "cpu":
+        pytest.skip("MuJoCo Warp does not order contacts on CUDA")
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
+    mjd = under_way(mjm, 700)
+    results = [run(*put(mjm, mjd, passes), 30) for _ in range(2)]
+    np.testing.assert_array_equal(*results)
+
+
+def test_a_captured_graph_steps_as_the_calls_do(passes, device):
+    mjm = mujoco.MjModel.from_xml_string(STACK)
+    called = run(*put(mjm, engines.initial_data(mjm), passes), 20)
+    m, d = put(mjm, engines.initial_data(mjm), passes)
+    cfwarp.allocate_memory(m, d)
+    with wp.ScopedCapture() as capture:
+        cfwarp.step(m, d)
+    for _ in range(20):
+        wp.capture_launch(capture.graph)
+    np.testing.assert_array_equal(d.qvel.numpy(), called)
+
+
+def test_a_capture_without_memory_says_what_to_call(device):
+    _, m, d = stack()
+    with pytest.raises(RuntimeError, match="allocate_memory"), wp.ScopedCapture():
+        cfwarp.step(m, d)
+
+
+# ----------------------------------------------------------------------------------- invariants
+
+
+def test_momentum_of_colliding_bodies_is_kept(passes, device):
+    xml = """<mujoco><option gravity="0 0 0" timestep="0.002"/><worldbody>
+      <body><freejoint/><geom size=".1" mass="1" condim="6"/></body>
+      <body pos=".25 .05 0"><freejoint/><geom type="box" size=".1 .1 .1" mass="3"/></body>
+      <body pos=".5 -.03 .02"><freejoint/><geom type="capsule" size=".08 .1" mass="2"/></body>
+    </worldbody></mujoco>"""
+    mjm = mujoco.MjModel.from_xml_string(xml)
+    mjd = mujoco.MjData(mjm)
+    mjd.qvel[:3], mjd.qvel[12:15] = [2, 0.1, 0], [-1, 0, 0.2]
+    m = cfwarp.put_model(mjm, comfree_law="warm", comfree_passes=passes)
+    d = cfwarp.put_data(mjm, mjd, nconmax=32, njmax=128)
+    masses = np.array([1, 3, 2])[:, None]
+
+    def momentum() -> np.ndarray:
+        return (masses * d.qvel.numpy()[0].reshape(3, 6)[:, :3]).sum(axis=0)
+
+    before, touched = momentum(), 0
+    for _ in range(150):
+        cfwarp.step(m, d)
+        touched = max(touched, int(d.nacon.numpy()[0]))
+    assert touched >= 2
+    np.testing.assert_allclose(momentum(), before, atol=1e-5)
+
+
+def energy(mjm: mujoco.MjModel, qpos: np.ndarray, qvel: np.ndarray) -> float:
+    """Kinetic and potential, J."""
+    mjd = mujoco.MjData(mjm)
+    mjd.qpos[:], mjd.qvel[:] = qpos, qvel
+    mujoco.mj_fwdPosition(mjm, mjd)
+    mujoco.mj_fwdVelocity(mjm, mjd)
+    mujoco.mj_energyPos(mjm, mjd)
+    mujoco.mj_energyVel(mjm, mjd)
+    return float(mjd.energy.sum())
+
+
+def test_energy_never_grows_in_a_pile_that_falls(passes, device):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
+    mjm.opt.timestep = 0.002
+    mjd = engines.initial_data(mjm)
+    m, d = put(mjm, mjd, passes)
+    levels = [energy(mjm, mjd.qpos, mjd.qvel)]
+    for _ in range(40):
+        run(m, d, 25)
+        levels.append(energy(mjm, d.qpos.numpy()[0], d.qvel.numpy()[0]))
+    assert d.nacon.numpy()[0] > 100
+    assert max(np.diff(levels)) < 1e-4 * (levels[0] - levels[-1])
+
+
+@pytest.mark.parametrize("name", scenes.OWN)
+def test_a_long_timestep_leads_to_no_nan(name, passes, device):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.OWN_FOLDER / name))
+    mjm.opt.timestep, mjm.opt.integrator = 0.01, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    m, d = put(mjm, engines.initial_data(mjm), passes)
+    assert np.isfinite(run(m, d, 200)).all()
+
+
+@pytest.mark.parametrize("timestep", [0.002, 0.01])
+@pytest.mark.parametrize("mass", [1, 100, 1000])
+def test_deep_starts_and_heavy_loads_lead_to_no_nan(mass, timestep, passes, device):
+    mjm = mujoco.MjModel.from_xml_string(STACK)
+    mjm.opt.timestep = timestep
+    mjm.body_mass[2] *= mass
+    mjm.body_inertia[2] *= mass
+    mujoco.mj_setConst(mjm, mujoco.MjData(mjm))
+    mjd = engines.initial_data(mjm)
+    mjd.qpos[2::7] -= 0.05
+    m, d = put(mjm, mjd, passes)
+    assert np.isfinite(run(m, d, 200)).all()
+    assert np.abs(d.qvel.numpy()).max() < 5.0
+
+
+# ---------------------------------------------------------------------------------- what it takes
+
+
+@pytest.mark.parametrize("name", ["comfree_stiffness", "comfree_damping"])
+def test_the_warm_law_refuses_parameters_that_it_does_not_have(name):
+    mjm = mujoco.MjModel.from_xml_string(STACK)
+    with pytest.raises(ValueError, match=f"{name}=0.1 with comfree_law='warm'.*no such parameter"):
+        cfwarp.put_model(mjm, comfree_law="warm", **{name: 0.1})
+
+
+@pytest.mark.parametrize(
+    ("law", "passes", "told"),
+    [
+        ("cold", 1, "comfree_law='cold': expected one of paper, warm"),
+        ("warm", 3, "comfree_passes=3: expected 1 or 2 with comfree_law='warm'"),
+        ("paper", 2, "comfree_passes=2: expected 1 with comfree_law='paper'"),
+    ],
+)
+def test_a_law_or_number_of_passes_that_does_not_exist_is_refused(law, passes, told):
+    mjm = mujoco.MjModel.from_xml_string(STACK)
+    with pytest.raises(ValueError, match=told):
+        cfwarp.put_model(mjm, comfree_law=law, comfree_passes=passes)
+
+
+def test_the_paper_law_needs_no_memory(device):
+    mjm = mujoco.MjModel.from_xml_string(STACK)
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm)
+    cfwarp.allocate_memory(m, d)
+    cfwarp.step(m, d)
+    assert d.warm is None
+    assert m.comfree_law == "paper"
