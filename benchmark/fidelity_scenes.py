@@ -584,7 +584,7 @@ def bounce_xml() -> str:
 def measure_bounce(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
     """A bouncing ball gains no energy; one on an undamped contact comes back to its height.
 
-    comfree does not know solref, and so not the undamped contact: its error there is that.
+    comfree-paper does not know solref, and so not the undamped contact: its error there is that.
     """
     found = []
     for name in ("soft", "elastic"):
