@@ -286,7 +286,7 @@ def definition(run: Run, mjm: mujoco.MjModel, integrator: str, device: str) -> R
         "nworld_full": scene.nworld,
         "nconmax": scene.nconmax,
         "njmax": scene.njmax,
-        "model_hash": hashlib.sha256(scene.xml().encode()).hexdigest()[:16],
+        "model_hash": scene.model_hash()[:16],
         "model_options": {
             "cone": mujoco.mjtCone(opt.cone).name.removeprefix("mjCONE_").lower(),
             "impratio": opt.impratio,

@@ -342,8 +342,8 @@ def sweep_sentence(rows: list[Row]) -> str:
     law = sweep_results.best_law(rows)
     if law:
         sentence += (
-            f" The law that suits all best: {', '.join(sweep_results.told(law[0]))}; its errors are "
-            f"{standings.times(law[1])} times the smallest of each, in the geometric mean."
+            f" The law that suits all best: {', '.join(sweep_results.told(law[0]))}; its errors "
+            f"are {standings.times(law[1])} times the smallest of each, in the geometric mean."
         )
     return sentence
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import hashlib
 import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -237,7 +236,7 @@ def case_id(case: Case, models: Models) -> str:
         content = models.of(case.model)[1]
     else:
         scene = BY_NAME[case.scene]
-        content = hashlib.sha256(f"{scene.revision} {scene.xml()}".encode()).hexdigest()
+        content = f"{scene.revision} {scene.model_hash()}"
     definition = {**dataclasses.asdict(case), "content": content}
     return definition_hash({**definition, "versions": run_settings.versions()})
 
