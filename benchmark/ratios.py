@@ -133,7 +133,7 @@ def compare_loops(device: str, rounds: int, nsteps: int) -> Table:
 @click.option("--cores", default=1, type=click.IntRange(min=1), show_default=True)
 def main(device: str, nworld: int, rounds: int, cores: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    console = Console(width=160)  # Markdown tables do not wrap
+    console = Console(width=220)  # Markdown tables do not wrap
     console.print(
         f"{rounds} interleaved rounds, each from the same state, on {cores} CPU core(s) of "
         f"{cpu_name()}: median (quartiles); "
