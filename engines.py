@@ -14,6 +14,7 @@ import contextlib
 import copy
 import dataclasses
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ from errors import SettingError as SettingError
 from recent import RecentState as RecentState
 
 ENGINES = ("mjc", "mjwarp", "comfree")
+LAWS = ("paper", "warm")  # of comfree, the default first
+PASSES = (1, 2)  # of the law warm
 REPOSITORY = Path(__file__).resolve().parent
 
 # No machine moves at this speed; a world that does (or is NaN) has diverged.
@@ -566,7 +569,7 @@ class _WarpSimulation(Simulation):
         device: wp.Device,
         nworld: int,
         sizes: dict[str, int],
-        law: dict[str, npt.ArrayLike],
+        parameters: dict[str, npt.ArrayLike],
         noise: ControlNoise,
         remember: float,
         progress: Progress | None,
@@ -578,7 +581,7 @@ class _WarpSimulation(Simulation):
         mjd = initial_data(mjm)
         self._start_time = mjd.time
         with wp.ScopedDevice(device):
-            self._m = self._package.put_model(mjm, **law)
+            self._m = self._package.put_model(mjm, **parameters)
             self._m.opt.warn_overflow = 0  # `health` tells instead
             self._d = self._put_data(mjd, nworld)
             self._fields = {field: getattr(self._d, field) for field in STATE_FIELDS}
@@ -792,6 +795,8 @@ def make_simulation(
     njmax: int | None = None,
     stiffness: npt.ArrayLike | None = None,
     damping: npt.ArrayLike | None = None,
+    law: str | None = None,
+    passes: int | None = None,
     noise: ControlNoise = ControlNoise(),
     remember: float = 0.0,
     progress: Progress | None = None,
@@ -805,8 +810,10 @@ def make_simulation(
       nworld: number of worlds, all starting from `initial_data`.
       nconmax: contacts per world to allocate; from the model when None. Not used by mjc.
       njmax: constraint rows per world to allocate, likewise.
-      stiffness: k of the contact law, a scalar or one per world (mod len); comfree only.
-      damping: d of the contact law, likewise.
+      stiffness: k of the law paper, a scalar or one per world (mod len); comfree only.
+      damping: d of the law paper, likewise.
+      law: one of `LAWS`, paper when None; comfree only.
+      passes: of the law warm, one of `PASSES`, 1 when None; comfree only.
       noise: what to add to the controls.
       remember: simulated time of which states are kept for `recall`, s; 0: none.
       progress: told what is being compiled, where something is.
@@ -833,16 +840,17 @@ def make_simulation(
     if None in sizes.values():
         found = size_buffers(mjm)
         sizes = {name: found[name] if size is None else size for name, size in sizes.items()}
-    law = {}
+    parameters = {}
     if engine == "comfree":
-        given = {"stiffness": stiffness, "damping": damping}
-        law = {f"comfree_{name}": value for name, value in given.items() if value is not None}
+        # The law last: a refusal of another parameter names the law that does not have it, too.
+        given = {"stiffness": stiffness, "damping": damping, "passes": passes, "law": law}
+        parameters = {f"comfree_{name}": it for name, it in given.items() if it is not None}
     try:
         return _WarpSimulation(
-            mjm, engine, wp_device, nworld, sizes, law, noise, remember, progress
+            mjm, engine, wp_device, nworld, sizes, parameters, noise, remember, progress
         )
     except (NotImplementedError, ValueError) as error:
-        parameter = next((name for name in ("stiffness", "damping") if name in str(error)), "model")
-        raise SettingError(
-            parameter, f"refused by {engine}: {' '.join(str(error).split())}"
-        ) from error
+        told = " ".join(str(error).split())
+        named = (name for name in parameters if re.search(rf"\b{name}\b", told))
+        setting = next(named, "model").removeprefix("comfree_")
+        raise SettingError(setting, f"refused by {engine}: {told}") from error

@@ -99,15 +99,29 @@ class RunSettings:
         None,
         "--stiffness",
         "COMFREE_STIFFNESS",
-        "k of the comfree contact law; world w takes entry w mod length.  [default: 0.2]",
+        "k of comfree's law paper; world w takes entry w mod length.  [default: 0.2]",
         type=VectorType(),
     )
     damping: tuple[float, ...] | None = settings.setting(
         None,
         "--damping",
         "COMFREE_DAMPING",
-        "d of the comfree contact law, likewise.  [default: 0.001]",
+        "d of comfree's law paper, likewise.  [default: 0.001]",
         type=VectorType(),
+    )
+    law: str | None = settings.setting(
+        None,
+        "--law",
+        "COMFREE_LAW",
+        "Contact law of comfree; warm honours solref and solimp.  [default: paper]",
+        type=click.Choice(engines.LAWS),
+    )
+    passes: int | None = settings.setting(
+        None,
+        "--passes",
+        "COMFREE_PASSES",
+        "Passes of comfree's law warm over the contacts.  [default: 1]",
+        type=click.IntRange(min(engines.PASSES), max(engines.PASSES)),
     )
     ctrl_noise: float = settings.setting(
         0.0,
@@ -144,6 +158,8 @@ class RunSettings:
             njmax=self.njmax,
             stiffness=self.stiffness,
             damping=self.damping,
+            law=self.law,
+            passes=self.passes,
             noise=engines.ControlNoise(self.ctrl_noise, self.seed),
             remember=remember,
             progress=progress,

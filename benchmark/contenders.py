@@ -1,6 +1,6 @@
 """What is compared: an engine with its options, under the name that tables and plots show.
 
-mjc    mjwarp    comfree    "comfree k=0.1 d=0.01"
+mjc    mjwarp    comfree-paper    "comfree-paper k=0.1 d=0.01"    "comfree-warm p=2"
 """
 
 import dataclasses
@@ -13,13 +13,14 @@ from errors import SettingError
 
 # The options of each kind of contender, all of them, so that a stored result says what it was.
 # The names are those of `engines.make_simulation`.
-KINDS: dict[str, tuple[str, Mapping[str, float]]] = {
+KINDS: dict[str, tuple[str, Mapping[str, float | str]]] = {
     "mjc": ("mjc", {}),
     "mjwarp": ("mjwarp", {}),
-    "comfree": ("comfree", {"stiffness": 0.2, "damping": 0.001}),
+    "comfree-paper": ("comfree", {"law": "paper", "stiffness": 0.2, "damping": 0.001}),
+    "comfree-warm": ("comfree", {"law": "warm", "passes": 1}),
 }
-SHORT = {"k": "stiffness", "d": "damping"}
-DEFAULT = "mjc,mjwarp,comfree"
+SHORT = {"k": "stiffness", "d": "damping", "p": "passes"}
+DEFAULT = ",".join(KINDS)
 NO_NOISE = engines.ControlNoise()
 
 
@@ -35,7 +36,7 @@ class Contender:
 
     name: str
     engine: str
-    options: Mapping[str, float]
+    options: Mapping[str, float | str]
 
     def device(self, device: str) -> str:
         """Where it runs when `device` is asked for: MuJoCo C knows the CPU only."""
@@ -66,7 +67,7 @@ class Contender:
 
 
 def parse(text: str) -> Contender:
-    """A contender from its name and options, e.g. "comfree k=0.1 d=0.01".
+    """A contender from its name and options, e.g. "comfree-paper k=0.1 d=0.01".
 
     Raises:
       SettingError: no such contender or option, or an option that is no number.
@@ -81,12 +82,15 @@ def parse(text: str) -> Contender:
         if SHORT.get(letter) not in defaults:
             allowed = [short for short, option in SHORT.items() if option in defaults]
             raise SettingError(
-                "contenders", f"{part!r}: {kind} has the options {allowed}, e.g. 'comfree k=0.1'"
+                "contenders",
+                f"{part!r}: {kind} has the options {allowed}, e.g. 'comfree-paper k=0.1'",
             )
+        number = type(defaults[SHORT[letter]])
         try:
-            options[SHORT[letter]] = float(value)
+            options[SHORT[letter]] = number(value)
         except ValueError:
-            raise SettingError("contenders", f"{part!r}: {value!r} is no number") from None
+            wanted = "whole number" if number is int else "number"
+            raise SettingError("contenders", f"{part!r}: {value!r} is no {wanted}") from None
     return Contender(" ".join([kind, *given]), engine, options)
 
 

@@ -1,7 +1,7 @@
 """How right the engines are: small scenes with known answers, over a sweep of timesteps.
 
     python benchmark/fidelity.py                                     # make fidelity
-    python benchmark/fidelity.py --level quick --contenders "comfree,comfree k=0.1 d=0.01"
+    python benchmark/fidelity.py --level quick --contenders "comfree-paper,comfree-paper k=0.1"
     python benchmark/fidelity.py --scenes "dense pile" --timesteps 0.002 --json pile.json
 
 Every engine gets the same model, start, controls and integrator, and is measured with the same
@@ -286,7 +286,7 @@ def definition(run: Run, mjm: mujoco.MjModel, integrator: str, device: str) -> R
         "nworld_full": scene.nworld,
         "nconmax": scene.nconmax,
         "njmax": scene.njmax,
-        "model_hash": hashlib.sha256(scene.xml().encode()).hexdigest()[:16],
+        "model_hash": scene.model_hash()[:16],
         "model_options": {
             "cone": mujoco.mjtCone(opt.cone).name.removeprefix("mjCONE_").lower(),
             "impratio": opt.impratio,
@@ -528,7 +528,7 @@ def show_run(console: Console, run: Run, rows: list[Row]) -> None:
     if rows[0]["invalid"]:
         told = f"INVALID: {rows[0]['invalid']}"
     console.print(
-        f"{run.scene.name:21} {run.contender.name:8} {run.timestep:<7g} "
+        f"{run.scene.name:21} {run.contender.name:13} {run.timestep:<7g} "
         f"{rows[0]['cost'] or 0:8.3f} s/s  {told}",
         soft_wrap=True,
         highlight=False,

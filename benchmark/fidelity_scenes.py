@@ -9,11 +9,14 @@ Lengths in the models are metres, masses kilograms; depths and drifts are report
 """
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import mujoco
+import mujoco_warp
 import numpy as np
 
 import engines
@@ -46,7 +49,9 @@ class Scene:
       start: fields of the initial state, (nworld, n) each; from the model where not given.
       script: controls, each from its time on.
       quick: whether it is part of level quick.
-      finest: by engine, the finest timestep that level standard has time for.
+      finest: by engine, the finest timestep that level standard has time for; a step of one law
+        of comfree takes about as long as one of the other.
+      files: gives the files that the MJCF refers to, by name.
       revision: raise it when the measure changes, so that stored results start a new series.
     """
 
@@ -64,14 +69,22 @@ class Scene:
     script: Callable[[mujoco.MjModel], Script] | None = None
     quick: bool = False
     finest: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    files: Callable[[], Mapping[str, bytes]] = dict
     revision: int = 1
 
     def model(self, timestep: float, integrator: str) -> mujoco.MjModel:
         """Compile the model with a timestep in s and an integrator by MuJoCo's name."""
-        mjm = mujoco.MjModel.from_xml_string(self.xml())
+        mjm = mujoco.MjModel.from_xml_string(self.xml(), self.files())
         mjm.opt.timestep = timestep
         mjm.opt.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{integrator.upper()}")
         return mjm
+
+    def model_hash(self) -> str:
+        """64 hex digits, of the MJCF and its files."""
+        found = hashlib.sha256(self.xml().encode())
+        for name, content in sorted(self.files().items()):
+            found.update(name.encode() + content)
+        return found.hexdigest()
 
 
 def mjcf(
@@ -91,8 +104,14 @@ def mjcf(
 </mujoco>"""
 
 
-def read_model(path: str) -> str:
+def read_model(path: str | Path) -> str:
     return engines.find_file(path).read_text()
+
+
+def read_files(path: str | Path, pattern: str) -> dict[str, bytes]:
+    """The files beside a model whose names match, by name."""
+    beside = sorted(engines.find_file(path).parent.glob(pattern))
+    return {file.name: file.read_bytes() for file in beside if file.is_file()}
 
 
 # -------------------------------------------------------------------------- boxes that lie still
@@ -129,12 +148,19 @@ def pyramid(base: int) -> list[tuple[float, float]]:
     ]
 
 
-def measure_boxes(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
+def measure_boxes(
+    mjm: mujoco.MjModel, trajectory: Trajectory, depth: float | None = 0.0
+) -> list[Quantity]:
     """Rigid boxes at rest do not sink and do not move.
 
     They stand while every box is less than half an edge to the side of where it was put, less than
     that above, and higher than half its height. Penetration is that of the last second in which
     they stood. A box that hops may never be caught in the floor, so its height is told too.
+
+    Args:
+      mjm: the model.
+      trajectory: of world 0.
+      depth: what penetration should be, mm; None: as deep as by Newton.
     """
     paths = [measures.positions(mjm, trajectory, body)[:, 0] for body in measures.free_bodies(mjm)]
     places = np.array(paths)  # (nbox, nframe, 3)
@@ -148,11 +174,50 @@ def measure_boxes(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]
     depths = MM * measures.penetrations(mjm, trajectory.between(stood - 1.0, stood))
     return [
         Quantity("stood for", "s", stood, trajectory.time[-1], headline=True),
-        Quantity("penetration, mean while standing", "mm", depths.mean(), headline=True),
-        Quantity("penetration, largest while standing", "mm", depths.max()),
+        Quantity("penetration, mean while standing", "mm", depths.mean(), depth, headline=True),
+        Quantity("penetration, largest while standing", "mm", depths.max(), depth),
         Quantity("drift sideways, mean over boxes", "mm", MM * float(aside[:, -1].mean())),
         Quantity("hop above the start, largest", "mm", MM * float(np.maximum(rise, 0).max())),
     ]
+
+
+ARCH_BLOCKS = 9
+ARCH_RADIUS, ARCH_THICKNESS, ARCH_WIDTH = 0.5, 0.15, 0.2  # m; the radius is that of its middle
+
+
+def arch_xml() -> str:
+    """Half a ring of wedges, dry on each other, between two abutments that cannot move.
+
+    Only the outermost wedges touch the abutments, below and behind. A pyramid's friction lets the
+    wedges creep twice as far as a cone's.
+    """
+    half = math.pi / ARCH_BLOCKS / 2  # of the angle of a wedge
+    corners = [
+        (r * math.cos(side * half) - ARCH_RADIUS, y, r * math.sin(side * half))
+        for r in (ARCH_RADIUS - ARCH_THICKNESS / 2, ARCH_RADIUS + ARCH_THICKNESS / 2)
+        for side in (-1, 1)
+        for y in (-ARCH_WIDTH / 2, ARCH_WIDTH / 2)
+    ]
+    vertices = " ".join(f"{value:.6f}" for corner in corners for value in corner)
+    behind = ARCH_RADIUS + ARCH_THICKNESS / 2 + 0.1
+    fixed = "\n    ".join(
+        f'<geom type="box" size="0.15 {ARCH_WIDTH} 0.1" pos="{side * ARCH_RADIUS} 0 -0.1"/>\n    '
+        f'<geom type="box" size="0.1 {ARCH_WIDTH} 0.1" pos="{side * behind} 0 0"/>'
+        for side in (-1, 1)
+    )
+    angles = [(2 * i + 1) * half for i in range(ARCH_BLOCKS)]
+    bodies = "\n    ".join(
+        f'<body name="wedge{i}" pos="{ARCH_RADIUS * math.cos(angle):.6f} 0 '
+        f'{ARCH_RADIUS * math.sin(angle):.6f}" euler="0 {-math.degrees(angle):.6f} 0"><freejoint/>'
+        f'<geom type="mesh" mesh="wedge"/></body>'
+        for i, angle in enumerate(angles)
+    )
+    return mjcf(
+        f'<geom type="plane" size="5 5 1" pos="0 0 -0.2"/>\n    {fixed}\n    {bodies}',
+        cone="elliptic",
+        default='<geom friction="0.8 0.005 0.0001"/>',
+        more=f'<asset><mesh name="wedge" vertex="{vertices}"/></asset>',
+    )
 
 
 MASS_RATIOS = (1, 10, 100, 1000)
@@ -280,6 +345,40 @@ def measure_pile(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
         Quantity("bodies pushed through floor or walls", "", float(outside.sum())),
         Quantity("creep after settling, mean over bodies", "mm/s", MM * float(speeds.mean())),
         Quantity("height of the pile's centre", "mm", MM * float(last[:, 2].mean()), None),
+    ]
+
+
+# ------------------------------------------------------------------------- what comes to its end
+
+LATE = 0.7  # of the duration: from when on what fell lies still
+HUMANOID = "benchmark/test_data/humanoid/humanoid.xml"
+TWO_ARMS = Path(mujoco_warp.__file__).parent / "test_data" / "aloha_pot" / "scene.xml"
+POT = "partnet_100015/"
+LIFTED = 0.05  # m; Newton lifts the pot by 0.11
+
+
+def measure_late(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
+    """What lies, or is held, is as deep in what carries it as by Newton."""
+    depths = MM * measures.penetrations(mjm, trajectory.since(LATE * trajectory.time[-1]))
+    return [
+        Quantity("penetration, mean at rest", "mm", depths.mean(), None, headline=True),
+        Quantity("penetration, largest at rest", "mm", depths.max(), None),
+    ]
+
+
+def two_arms_script(mjm: mujoco.MjModel) -> Script:
+    """The model's own: one arm pushes the lid aside, the other takes the pot by a handle."""
+    keys = (mjm.key(i) for i in range(mjm.nkey))
+    return tuple((float(key.time[0]), key.ctrl) for key in keys if key.name.startswith("lift_pot"))
+
+
+def measure_two_arms(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
+    """The pot ends LIFTED or more above where it stood, and is held as deep as by Newton."""
+    height = measures.positions(mjm, trajectory, POT)[:, 0, 2]
+    lifted = float(height[-1] - height[0] >= LIFTED)
+    return [
+        Quantity("pot lifted", "", lifted, 1.0, headline=True),
+        *measure_late(mjm, trajectory),
     ]
 
 
@@ -584,7 +683,7 @@ def bounce_xml() -> str:
 def measure_bounce(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
     """A bouncing ball gains no energy; one on an undamped contact comes back to its height.
 
-    comfree does not know solref, and so not the undamped contact: its error there is that.
+    comfree-paper does not know solref, and so not the undamped contact: its error there is that.
     """
     found = []
     for name in ("soft", "elastic"):
@@ -834,6 +933,39 @@ SCENES = (
         nconmax=800,
         njmax=2000,
         finest={"mjc": 0.001, "mjwarp": 0.002, "comfree": 0.001},
+    ),
+    Scene(
+        "arch",
+        "does an arch of nine wedges stand for 5 s",
+        arch_xml,
+        partial(measure_boxes, depth=None),
+        duration=5.0,
+        sample=0.05,
+        nconmax=192,
+        njmax=768,
+    ),
+    Scene(
+        "humanoid",
+        "how deep does a humanoid lie that fell",
+        partial(read_model, HUMANOID),
+        measure_late,
+        duration=5.0,
+        sample=0.02,
+        nconmax=64,
+        njmax=256,
+        files=partial(read_files, HUMANOID, "humanoid_body.xml"),
+    ),
+    Scene(
+        "two arms",
+        "do two arms lift a pot and hold it",
+        partial(read_model, TWO_ARMS),
+        measure_two_arms,
+        duration=4.0,
+        sample=0.05,
+        nconmax=512,
+        njmax=1024,
+        script=two_arms_script,
+        files=partial(read_files, TWO_ARMS, "*"),
     ),
     *(
         Scene(

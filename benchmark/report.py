@@ -341,10 +341,9 @@ def sweep_sentence(rows: list[Row]) -> str:
     sentence = f"{len(rows):,} cases: {', '.join(told) or 'none'}."
     law = sweep_results.best_law(rows)
     if law:
-        pair = ", ".join(f"{name} {value:g}" for name, value in law[0].items() if value is not None)
         sentence += (
-            f" The law that suits all best: {pair}; its errors are {standings.times(law[1])} times "
-            "the smallest of each, in the geometric mean."
+            f" The law that suits all best: {', '.join(sweep_results.told(law[0]))}; its errors "
+            f"are {standings.times(law[1])} times the smallest of each, in the geometric mean."
         )
     return sentence
 

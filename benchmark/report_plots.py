@@ -15,9 +15,14 @@ from benchmark.standings import Curves, label_of
 from errors import SettingError
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
-COLOURS = {"mjc": "#0072b2", "mjwarp": "#e08700", "comfree": "#008a64"}
-MORE_COLOURS = ("#b5549b", "#7f3c00", "#5b5b5b", "#56b4e9", "#a3a300", "#7a4fd0")
-MARKERS = {"mjc": "o", "mjwarp": "s", "comfree": "D"}
+COLOURS = {
+    "mjc": "#0072b2",
+    "mjwarp": "#e08700",
+    "comfree-paper": "#008a64",
+    "comfree-warm": "#b5549b",
+}
+MORE_COLOURS = ("#7f3c00", "#5b5b5b", "#56b4e9", "#a3a300", "#7a4fd0")
+MARKERS = {"mjc": "o", "mjwarp": "s", "comfree-paper": "D", "comfree-warm": "v"}
 WIDTH = 4.6  # inches, of a panel
 
 
@@ -135,11 +140,11 @@ def _draw_panel(axes: object, curve: Curves, colours: Mapping[str, str]) -> None
             **{**style, "linestyle": "", "markerfacecolor": "white"},
         )
         for point, px, py in zip(drawn, x, y, strict=True):
-            # Two engines often agree to a hair: the labels of one are above, of the next below.
+            # Two engines often agree to a hair: their labels are above, below, and further off.
             axes.annotate(
                 f"{1000 * point.timestep:g}",
                 (px, py),
-                xytext=(0, 5 if number % 2 == 0 else -11),
+                xytext=(0, (5, -11, 13, -19)[number % 4]),
                 textcoords="offset points",
                 ha="center",
                 fontsize=7,

@@ -219,8 +219,10 @@ class Driver:
             raise SettingError("device", f"{case.device!r}: no node of the cluster has a GPU")
         # MuJoCo C steps its worlds on as many cores as there are.
         cpus = min(case.nworld or 1, self._cores) if case.engine == "mjc" else 1
+        parts = (case.engine, case.law, case.passes, key)
+        compiled = "-".join(str(part) for part in parts if part is not None)
         reference = self._function.options(num_cpus=cpus, num_gpus=gpus).remote(
-            self._board, job.id, case, f"{case.engine}-{key}", model, self._versions, watched
+            self._board, job.id, case, compiled, model, self._versions, watched
         )
         job.attempts += 1
         job.begun, job.cancelled = None, False

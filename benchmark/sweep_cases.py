@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import hashlib
 import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from benchmark.measuring import definition_hash
 from benchmark.speed_scenes import model_hash
 from errors import SettingError
 
-LAW = ("stiffness", "damping")  # of comfree only
+LAW = ("stiffness", "damping", "law", "passes")  # of comfree only
 MOST = 100_000  # cases; more are a slip
 
 
@@ -34,8 +33,10 @@ class Case:
       device: Warp's name.
       nworld: number of worlds; None: 1, or the scene's.
       timestep: s; None: the model's, or 0.002 s.
-      stiffness: k of comfree; None: the default.
-      damping: d of comfree, likewise.
+      stiffness: k of comfree's law paper; None: the default.
+      damping: d of comfree's law paper, likewise.
+      law: of comfree, one of `engines.LAWS`; None: paper.
+      passes: of comfree's law warm, one of `engines.PASSES`; None: the default.
       ctrl_noise: as a fraction of half the control range; models only.
       seed: of the noise.
       nsteps: steps; models only.
@@ -49,6 +50,8 @@ class Case:
     timestep: float | None = None
     stiffness: float | None = None
     damping: float | None = None
+    law: str | None = None
+    passes: int | None = None
     ctrl_noise: float = 0.0
     seed: int = 0
     nsteps: int = 1000
@@ -78,6 +81,8 @@ KINDS: dict[str, type] = {
     "timestep": float,
     "stiffness": float,
     "damping": float,
+    "law": str,
+    "passes": int,
     "ctrl_noise": float,
     "seed": int,
     "nsteps": int,
@@ -163,6 +168,10 @@ def _values(name: str, value: Any) -> list[Any]:
     for each in values:
         if name == "engine" and each not in engines.ENGINES:
             raise SettingError(name, f"{each!r} is none of {', '.join(engines.ENGINES)}")
+        if name == "law" and each not in engines.LAWS:
+            raise SettingError(name, f"{each!r} is none of {', '.join(engines.LAWS)}")
+        if name == "passes" and each not in engines.PASSES:
+            raise SettingError(name, f"{each} is none of {', '.join(map(str, engines.PASSES))}")
         if name == "scene" and each not in BY_NAME:
             raise SettingError(name, f"{each!r} is none of {'; '.join(BY_NAME)}")
         if name == "timestep" and not 0 < each <= 0.1:
@@ -185,8 +194,11 @@ def _find(pattern: str) -> list[str]:
 
 
 def _only_known(chosen: dict[str, Any]) -> Case:
-    if chosen.get("engine", Case.engine) != "comfree":
-        chosen = {name: value for name, value in chosen.items() if name not in LAW}
+    unknown = LAW
+    if chosen.get("engine", Case.engine) == "comfree":
+        warm = chosen.get("law") == "warm"
+        unknown = ("stiffness", "damping") if warm else ("passes",)
+    chosen = {name: value for name, value in chosen.items() if name not in unknown}
     if chosen.get("engine") == "mjc":
         chosen = {**chosen, "device": "cpu"}
     if "scene" in chosen:
@@ -224,12 +236,12 @@ def case_id(case: Case, models: Models) -> str:
         content = models.of(case.model)[1]
     else:
         scene = BY_NAME[case.scene]
-        content = hashlib.sha256(f"{scene.revision} {scene.xml()}".encode()).hexdigest()
+        content = f"{scene.revision} {scene.model_hash()}"
     definition = {**dataclasses.asdict(case), "content": content}
     return definition_hash({**definition, "versions": run_settings.versions()})
 
 
 def swept(cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The numeric settings that take more than one value."""
-    numeric = [name for name, kind in KINDS.items() if kind is not str]
-    return [name for name in numeric if len({case.get(name) for case in cases}) > 1]
+    """The law and the numeric settings, where they take more than one value."""
+    names = [name for name, kind in KINDS.items() if kind is not str or name == "law"]
+    return [name for name in names if len({case.get(name) for case in cases}) > 1]

@@ -7,7 +7,7 @@ never win.
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmark.sweep_cases import LAW, swept
@@ -90,13 +90,22 @@ def best_cases(rows: Iterable[Row]) -> list[Best]:
 
 def chosen(row: Row, names: Sequence[str]) -> str:
     """The settings of a row by which it differs: "stiffness 0.1, damping 0.01"."""
-    told = [f"{name} {row[name]:g}" for name in names if row[name] is not None]
-    return ", ".join([row["engine"], *told])
+    return ", ".join([row["engine"], *told({name: row[name] for name in names})])
+
+
+def told(settings: Mapping[str, Any]) -> list[str]:
+    """The settings that have a value: ["law paper", "stiffness 0.1"]."""
+    return [
+        f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}"
+        for name, value in settings.items()
+        if value is not None
+    ]
 
 
 def heat_maps(rows: Sequence[Row]) -> list[HeatMap]:
     """Of each subject and quantity over the first two swept settings, those of the law first."""
-    names = sorted(swept(rows), key=lambda name: name not in LAW)
+    numeric = [name for name in swept(rows) if name != "law"]
+    names = sorted(numeric, key=lambda name: name not in LAW)
     if len(names) < 2:
         return []
     down, across = names[:2]
@@ -120,14 +129,16 @@ def heat_maps(rows: Sequence[Row]) -> list[HeatMap]:
                 ]
                 line.append(statistics.median(values) if values else None)
             cells.append(tuple(line))
-        found.append(HeatMap(subject, quantity, across, down, ticks[1], ticks[0], tuple(cells)))
+        # Not of settings that no case has both of, such as stiffness and passes.
+        if any(cell is not None for line in cells for cell in line):
+            found.append(HeatMap(subject, quantity, across, down, ticks[1], ticks[0], tuple(cells)))
     return found
 
 
-def best_law(rows: Sequence[Row]) -> tuple[dict[str, float], float] | None:
-    """The stiffness and damping that suit all subjects best, and how far from the best in each.
+def best_law(rows: Sequence[Row]) -> tuple[dict[str, Any], float] | None:
+    """The law with its parameters that suits all subjects best, and how far from the best in each.
 
-    By the geometric mean, over all errors of all subjects, of the error over the smallest; of pairs
+    By the geometric mean, over all errors of all subjects, of the error over the smallest; of laws
     that are done everywhere. None where nothing of that kind was swept.
     """
     if not any(name in LAW for name in swept(rows)):

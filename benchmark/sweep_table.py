@@ -13,7 +13,7 @@ from errors import SettingError
 FORMAT = "sweep/1"
 NEEDED = {
     **dict.fromkeys(("case", "engine"), str),
-    **dict.fromkeys(("model", "scene", "error"), (str, type(None))),
+    **dict.fromkeys(("model", "scene", "error", "law"), (str, type(None))),
     "measured": dict,
 }
 SETTINGS = tuple(name for name, kind in KINDS.items() if kind is not str)
@@ -33,7 +33,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
         try:
-            row = json.loads(line)
+            # Rows from before comfree had two laws name none.
+            row = {"law": None, "passes": None} | json.loads(line)
             if row["format"] != FORMAT or row["status"] not in STATUSES:
                 raise ValueError
             if not all(isinstance(row[name], kind) for name, kind in NEEDED.items()):

@@ -69,10 +69,6 @@ def _model_file(model: bytes, key: str) -> str:
     return str(path)
 
 
-def _law(case: Case) -> dict[str, float]:
-    return {name: value for name in LAW if (value := getattr(case, name)) is not None}
-
-
 def _unpack(packet: dict[str, Any]) -> str:
     """The XML of a model in a folder with the files that it refers to."""
     folder = Path(tempfile.mkdtemp(prefix="comfree-watched-"))
@@ -96,7 +92,10 @@ def headless_settings(case: Case, path: str, port: int = 0) -> test_headless.Hea
         seed=case.seed,
         port=port,
         dump=False,
-        **{name: (value,) for name, value in _law(case).items()},
+        stiffness=None if case.stiffness is None else (case.stiffness,),
+        damping=None if case.damping is None else (case.damping,),
+        law=case.law,
+        passes=case.passes,
     )
 
 
@@ -126,8 +125,9 @@ def _run_model(
 
 def _run_scene(case: Case, key: str) -> dict[str, Any]:
     scene = BY_NAME[case.scene]
-    options = {**KINDS[case.engine][1], **_law(case)}
-    contender = Contender(case.engine, case.engine, options)
+    kind = f"comfree-{case.law or engines.LAWS[0]}" if case.engine == "comfree" else case.engine
+    law = {name: value for name in LAW if (value := getattr(case, name)) is not None}
+    contender = Contender(kind, case.engine, {**KINDS[kind][1], **law})
     timestep = case.timestep or TIMESTEP
     nworld = case.nworld or scene.nworld_standard or scene.nworld
     if case.engine != "mjc":
@@ -165,7 +165,7 @@ def run_case(
 
     Args:
       case: what to run.
-      key: names the model, or the scene, with its engine.
+      key: names the model, or the scene, with its engine and law.
       model: MJB; None for a scene.
       versions: those of the driver.
       watched: the port to stream at, and the model for viewers; None: nobody watches.

@@ -170,7 +170,7 @@ def test_a_diverging_scene_is_invalid_with_the_reason_and_never_ranks():
 def test_a_scene_that_overflows_is_invalid(monkeypatch):
     monkeypatch.setattr(engines, "size_buffers", lambda mjm, nprobe: {"nconmax": 1, "njmax": 1})
     speed._settled.cache_clear()
-    entry = speed.Entry(parse("comfree"), "cpu")
+    entry = speed.Entry(parse("comfree-paper"), "cpu")
     (measured,) = measure(small(name="too small", model=layer(3)), entry).values()
     assert not measured.row["valid"]
     assert "--njmax" in measured.row["invalid"]
@@ -178,7 +178,7 @@ def test_a_scene_that_overflows_is_invalid(monkeypatch):
 
 
 def test_a_scene_that_an_engine_refuses_is_skipped_with_the_reason():
-    entry = speed.Entry(parse("comfree"), "cpu")
+    entry = speed.Entry(parse("comfree-paper"), "cpu")
     scene = small(name="refused", model='<mujoco><option integrator="RK4"/></mujoco>')
     (skipped,) = measure(scene, entry).values()
     assert isinstance(skipped, speed.Skipped)
@@ -256,10 +256,10 @@ def test_every_scene_has_its_own_name_and_a_level():
 
 
 def test_contenders_are_named_with_their_options():
-    one, other = parse_all("mjc,comfree k=0.1 d=0.01")
+    one, other = parse_all("mjc,comfree-paper k=0.1 d=0.01")
     assert (one.engine, dict(one.options)) == ("mjc", {})
-    assert dict(other.options) == {"stiffness": 0.1, "damping": 0.01}
-    with pytest.raises(SettingError, match="is none of mjc, mjwarp, comfree"):
+    assert dict(other.options) == {"law": "paper", "stiffness": 0.1, "damping": 0.01}
+    with pytest.raises(SettingError, match="is none of mjc, mjwarp, comfree-paper, comfree-warm"):
         parse("mujoco")
 
 
@@ -521,10 +521,10 @@ def test_a_suite_that_is_told_to_stop_keeps_what_was_measured(tmp_path):
 @pytest.mark.engine
 @pytest.mark.skipif(wp.is_cuda_available(), reason="there is a CUDA device on this machine")
 def test_without_a_gpu_its_rows_are_skipped_with_the_reason(tmp_path):
-    done, written = run_suite(tmp_path, "--scenes=pendula", "--contenders=mjc,comfree")
+    done, written = run_suite(tmp_path, "--scenes=pendula", "--contenders=mjc,comfree-paper")
     assert [(it["contender"], it["device"], it["nworld"]) for it in written["skipped"]] == [
-        ("comfree", "cuda:0", 1),
-        ("comfree", "cuda:0", 64),
+        ("comfree-paper", "cuda:0", 1),
+        ("comfree-paper", "cuda:0", 64),
     ]
     for skipped in written["skipped"]:
         assert skipped["reason"] == "device: 'cuda:0' is not here; available: cpu"

@@ -320,12 +320,52 @@ def test_a_diverging_mjc_run_leaves_no_log_and_prints_nothing(capfd, tmp_path, m
         ({"njmax": -1}, "njmax", "-1 is too small: at least 0"),
         ({"stiffness": -1.0}, "stiffness", "comfree_stiffness contains -1.0"),
         ({"damping": []}, "damping", "comfree_damping is empty"),
+        ({"law": "cold"}, "law", "refused by comfree: .*comfree_law"),
+        ({"law": "warm", "passes": 3}, "passes", "refused by comfree: .*comfree_passes"),
+        ({"law": "paper", "passes": 2}, "passes", "refused by comfree: .*comfree_passes"),
+        ({"law": "warm", "stiffness": 0.1}, "stiffness", "refused by comfree: .*comfree_stiffness"),
+        ({"law": "warm", "damping": 0.1}, "damping", "refused by comfree: .*comfree_damping"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(settings, setting, told):
     with pytest.raises(engines.SettingError, match=told) as caught:
         make(**settings)
     assert caught.value.setting == setting
+
+
+@pytest.mark.parametrize(
+    ("told", "setting"),
+    [
+        ("comfree_law='warm' has no comfree_stiffness", "stiffness"),
+        ("comfree_law='paper' has one pass, not comfree_passes=2", "passes"),
+        ("comfree_law='warm' is not here", "law"),
+        ("no comfree_lawful stiffness, damping or passes", "model"),
+    ],
+)
+def test_a_refusal_is_of_the_parameter_that_it_names(told, setting, monkeypatch):
+    given = {}
+
+    def refuse(mjm, **parameters):
+        given.update(parameters)
+        raise ValueError(told)
+
+    monkeypatch.setattr(engines.comfree_warp, "put_model", refuse)
+    with pytest.raises(engines.SettingError, match=told) as caught:
+        make(law="warm", passes=2, stiffness=0.1)
+    assert caught.value.setting == setting
+    assert given == {"comfree_law": "warm", "comfree_passes": 2, "comfree_stiffness": 0.1}
+
+
+@pytest.mark.parametrize("law", engines.LAWS)
+def test_every_law_steps(law):
+    simulation = make(law=law, nworld=2)
+    simulation.step(10)
+    assert simulation.health() == engines.Health(None, 0, ())
+
+
+@pytest.mark.parametrize("engine", ["mjc", "mjwarp"])
+def test_other_engines_have_no_use_for_a_law(engine):
+    make(engine=engine, law="warm", passes=2, stiffness=0.1).step()
 
 
 def test_an_unsupported_model_is_refused_as_a_setting():

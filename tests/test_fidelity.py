@@ -82,6 +82,32 @@ def test_boxes_that_sink_and_stay_are_measured_and_stand():
     assert found["hop above the start, largest"].value == 0.0
 
 
+def test_what_sinks_as_far_as_by_newton_has_no_error():
+    mjm, trajectory = synthetic("resting box")
+    trajectory.qpos[:, 0, 2] -= np.where(trajectory.time < 0.7 * 3.0 - 1e-9, 0.02, 0.003)
+    found = by_name(fidelity_scenes.measure_late(mjm, trajectory))
+    for name in ("penetration, mean at rest", "penetration, largest at rest"):
+        assert found[name].value == pytest.approx(3.0)
+        assert found[name].reference is None
+        assert found[name].error(3.0) == pytest.approx(0.0)
+
+
+def test_a_pot_is_lifted_when_it_is_above_where_it_stood():
+    mjm, trajectory = synthetic("two arms", duration=1.0, sample=0.1)
+    assert by_name(fidelity_scenes.measure_two_arms(mjm, trajectory))["pot lifted"].value == 0.0
+    trajectory.qpos[5:, 0, mjm.joint(fidelity_scenes.POT).qposadr[0] + 2] += 0.06
+    assert by_name(fidelity_scenes.measure_two_arms(mjm, trajectory))["pot lifted"].value == 1.0
+    script = fidelity_scenes.two_arms_script(mjm)
+    assert [time for time, _ in script] == [0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0]
+
+
+def test_files_of_a_model_are_part_of_what_names_it():
+    scene = BY_NAME["humanoid"]
+    files = {name: content + b" " for name, content in scene.files().items()}
+    other = dataclasses.replace(scene, files=lambda: files)
+    assert scene.model_hash() != other.model_hash()
+
+
 def test_a_stack_that_falls_is_measured_while_it_stood():
     mjm, trajectory = synthetic("stack of 10")
     trajectory.qpos[:, 0, 2::7] -= 0.002 * np.arange(1, 11)
@@ -229,6 +255,10 @@ def test_every_measure_gives_the_same_names_for_a_run_that_was_lost(scene):
 MET_BY_NEWTON = [
     ("resting box", 0.001, "stood for", 0.0),
     ("resting box", 0.001, "penetration, mean while standing", 0.2),
+    ("arch", 0.002, "stood for", 0.0),
+    ("arch", 0.002, "drift sideways, mean over boxes", 12.0),
+    ("humanoid", 0.002, "penetration, mean at rest", 0.05),
+    ("two arms", 0.002, "pot lifted", 0.0),
     ("sliding, elliptic", 0.001, "stopping distance", 0.01),
     ("incline, pyramidal", 0.001, "creep speed", 2.0),
     ("incline, pyramidal", 0.001, "sliding acceleration", 0.01),
@@ -256,6 +286,14 @@ def test_newton_meets_the_reference(scene, timestep, quantity, allowed):
         _runs[scene, timestep] = run(scene, timestep)
     for variant, error in errors(_runs[scene, timestep], quantity).items():
         assert error <= allowed, variant
+
+
+def test_the_arch_stands_at_a_fine_timestep_too():
+    scene = BY_NAME["arch"]
+    mjm = scene.model(0.0005, "implicitfast")
+    trajectory = fidelity.record(scene, MJC.make_simulation(mjm, "cpu", 1)).trajectory
+    stood = by_name(scene.measure(mjm, trajectory))["stood for"]
+    assert stood.value == stood.reference == 5.0
 
 
 def test_a_pyramid_is_weak_between_its_axes_by_the_root_of_two():
@@ -363,7 +401,7 @@ def test_the_largest_timestep_that_survives_is_below_the_first_that_does_not():
 @pytest.mark.engine
 def test_a_run_whose_buffers_overflowed_is_invalid():
     scene = dataclasses.replace(BY_NAME["resting box"], njmax=3)
-    rows = run(scene, 0.01, "comfree")
+    rows = run(scene, 0.01, "comfree-paper")
     assert all(row["error"] is None for row in rows)
     assert "njmax=3, needed at least" in rows[0]["invalid"]
 
@@ -372,7 +410,9 @@ def test_a_run_whose_buffers_overflowed_is_invalid():
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("contender", ["mjc", "mjwarp", "comfree", "comfree k=0.1 d=0.01"])
+@pytest.mark.parametrize(
+    "contender", [*contenders.KINDS, "comfree-paper k=0.1 d=0.01", "comfree-warm p=2"]
+)
 def test_every_contender_is_measured(contender):
     rows = run("resting box", 0.005, contender)
     assert errors(rows, "stood for") == {"": 0.0}
@@ -405,13 +445,13 @@ def test_every_contender_is_measured(contender):
     ],
 )
 def test_comfree_measures_as_the_float64_reference_of_its_law(scene, quantities):
-    law = contenders.parse("comfree").options
+    law = contenders.parse("comfree-paper").options
     mjm = BY_NAME[scene].model(0.002, "implicitfast")
     recording = fidelity.record(
         BY_NAME[scene], ReferenceSimulation(mjm, law["stiffness"], law["damping"])
     )
     expected = fidelity.measure(BY_NAME[scene], mjm, recording.trajectory)
-    found = run(scene, 0.002, "comfree")
+    found = run(scene, 0.002, "comfree-paper")
     for quantity in quantities:
         for each in expected:
             if each.name == quantity:
@@ -431,7 +471,7 @@ def test_comfrees_friction_loss_is_the_damper_that_its_law_says():
     """
     (row,) = [
         row
-        for row in run("constraints", 0.002, "comfree")
+        for row in run("constraints", 0.002, "comfree-paper")
         if row["quantity"] == "friction loss that holds: creep"
     ]
     predicted = GRAVITY / (9 * (0.2 + 0.001 / 0.002))
@@ -464,7 +504,12 @@ def test_standard_spares_mjwarp_the_piles_and_full_spares_nobody():
     for each in runs:
         name = each.contender.name
         finest[name] = min(each.timestep, finest.get(name, math.inf))
-    assert finest == {"mjc": 0.001, "mjwarp": 0.002, "comfree": 0.001}
+    assert finest == {
+        "mjc": 0.001,
+        "mjwarp": 0.002,
+        "comfree-paper": 0.001,
+        "comfree-warm": 0.001,
+    }
     runs, skips = fidelity.make_plan([BY_NAME["hand"]], compared, "full")
     assert not skips
     assert {each.nworld for each in runs} == {64}
@@ -484,9 +529,19 @@ def test_timesteps_and_scenes_can_be_chosen():
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: contenders.parse_all("mjc,bullet"), "'bullet' is none of mjc, mjwarp, comfree"),
+        (
+            lambda: contenders.parse_all("mjc,bullet"),
+            "'bullet' is none of mjc, mjwarp, comfree-paper",
+        ),
         (lambda: contenders.parse_all("mjc k=1"), "'k=1': mjc has the options"),
-        (lambda: contenders.parse_all("comfree k=soft"), "'soft' is no number"),
+        (
+            lambda: contenders.parse_all("mjc,comfree"),
+            "'comfree' is none of mjc, mjwarp, comfree-p",
+        ),
+        (lambda: contenders.parse_all("comfree-paper p=2"), "'p=2': comfree-paper has the options"),
+        (lambda: contenders.parse_all("comfree-warm k=1"), "'k=1': comfree-warm has the options"),
+        (lambda: contenders.parse_all("comfree-paper k=soft"), "'soft' is no number"),
+        (lambda: contenders.parse_all("comfree-warm p=1.5"), "'1.5' is no whole number"),
         (lambda: contenders.parse_all("mjc,mjc"), "'mjc' is there twice"),
         (lambda: fidelity.parse_scenes("pyramid;moon"), "'moon' is in none of resting box;"),
         (lambda: fidelity.parse_timesteps("0.002,x"), "no list of numbers"),
@@ -499,9 +554,14 @@ def test_what_cannot_be_used_is_named(call, told):
 
 
 def test_a_contender_says_all_its_options():
-    plain, soft = contenders.parse_all("comfree,comfree k=0.1")
-    assert plain.options == {"stiffness": 0.2, "damping": 0.001}
-    assert (soft.name, soft.options) == ("comfree k=0.1", {"stiffness": 0.1, "damping": 0.001})
+    plain, soft, warm, twice = contenders.parse_all(
+        "comfree-paper,comfree-paper k=0.1,comfree-warm,comfree-warm p=2"
+    )
+    assert plain.options == {"law": "paper", "stiffness": 0.2, "damping": 0.001}
+    assert (soft.name, soft.options) == ("comfree-paper k=0.1", {**plain.options, "stiffness": 0.1})
+    assert warm.options == {"law": "warm", "passes": 1}
+    assert (twice.name, twice.options) == ("comfree-warm p=2", {"law": "warm", "passes": 2})
+    assert {it.engine for it in (plain, soft, warm, twice)} == {"comfree"}
 
 
 def test_a_series_goes_by_what_a_contender_is_and_not_by_its_name():

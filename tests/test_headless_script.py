@@ -78,6 +78,21 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default(tmp_path):
     assert run_with_summary(tmp_path, "--nsteps", "3", **variables)["nsteps"] == 3
 
 
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (["--law=paper"], {"COMFREE_STIFFNESS": "0.1"}),
+        (["--law=warm", "--passes=2"], {}),
+        (["--law=warm"], {"COMFREE_LAW": "paper", "COMFREE_PASSES": "2"}),
+        (["--engine=mjc"], {"COMFREE_LAW": "warm", "COMFREE_STIFFNESS": "0.1"}),
+    ],
+)
+def test_the_law_is_chosen_by_flags_and_variables(arguments, variables, tmp_path):
+    arguments = ["--model", PENDULA, "--nsteps=5", *arguments]
+    assert run_with_summary(tmp_path, *arguments, **variables)["nsteps"] == 5
+
+
 def test_several_worlds_of_mjc_run_at_once(tmp_path):
     summary = run_with_summary(
         tmp_path, "--engine=mjc", "--model", PENDULA, "--nsteps=20", "--nworld=8"
@@ -98,6 +113,11 @@ def test_several_worlds_of_mjc_run_at_once(tmp_path):
         ([], {"MJSIM_NWORLD": "0"}, "MJSIM_NWORLD: 0 is not in the range x>=1"),
         (["--stiffness", "0.2,x"], {}, "--stiffness: '0.2,x' is no number or comma-separated"),
         ([], {"COMFREE_DAMPING": "-1"}, "COMFREE_DAMPING: refused by comfree: comfree_damping"),
+        (["--law", "cold"], {}, "--law: 'cold' is not one of 'paper', 'warm'"),
+        ([], {"COMFREE_PASSES": "3"}, "COMFREE_PASSES: 3 is not in the range 1<=x<=2"),
+        (["--passes", "2"], {}, "--passes: refused by comfree: comfree_passes"),
+        (["--law=warm", "--stiffness=1"], {}, "--stiffness: refused by comfree: "),
+        (["--damping=1"], {"COMFREE_LAW": "warm"}, "--damping: refused by comfree: "),
         (["--json", "/no/such/x.json"], {}, "--json: '/no/such/x.json' cannot be written"),
         (["--engin", "mjc"], {}, "No such option '--engin'"),
     ],
@@ -185,6 +205,8 @@ def test_help_lists_every_flag_with_its_variable():
         ("--device", "WARP_DEVICE"),
         ("--stiffness", "COMFREE_STIFFNESS"),
         ("--damping", "COMFREE_DAMPING"),
+        ("--law", "COMFREE_LAW"),
+        ("--passes", "COMFREE_PASSES"),
         ("--ctrl-noise", "MJSIM_CTRL_NOISE"),
         ("--seed", "MJSIM_SEED"),
         ("--host", "MJSTREAM_HOST"),

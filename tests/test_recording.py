@@ -393,7 +393,7 @@ def test_the_script_records_from_the_first_state_to_the_last(tmp_path: Path) -> 
     path, model = tmp_path / "run.mcap", MODELS / "humanoid" / "humanoid.xml"
     done = run_headless(
         *("--model", str(model), "--nsteps=203", "--nworld=3", "--stream-world=2"),
-        *("--ctrl-noise=0.5", "--record", str(path), "--record-hz=100"),
+        *("--ctrl-noise=0.5", "--record", str(path), "--record-hz=100", "--law=warm"),
     )
     assert done.returncode == 0, done.stderr
     simulation = engines.make_simulation(
@@ -402,7 +402,7 @@ def test_the_script_records_from_the_first_state_to_the_last(tmp_path: Path) -> 
     with Recording(path) as run:
         assert run.problem is None
         assert (run.about["engine"], run.about["world"]) == ("mjc", "2")
-        assert run.about["timestep"] == "0.002"
+        assert (run.about["timestep"], run.about["law"]) == ("0.002", "warm")
         assert run.about["mujoco"] == mujoco.__version__
         recorded = list(run.states())
         size = path.stat().st_size / 1e6

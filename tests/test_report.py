@@ -31,7 +31,7 @@ def step(contender: str, seconds: float, scene="heap", nworld=1, **given) -> dic
         "kind": "step",
         "scene": scene,
         "contender": contender,
-        "engine": contender,
+        "engine": contender.partition("-")[0],
         "device": "cpu",
         "nworld": nworld,
         "family": None,
@@ -51,7 +51,7 @@ def error(contender: str, value: float | None, scene="slide", timestep=0.002, **
         "unit": "mm",
         "headline": True,
         "contender": contender,
-        "engine": contender,
+        "engine": contender.partition("-")[0],
         "device": "cpu",
         "timestep": timestep,
         "error": value,
@@ -91,19 +91,19 @@ def story_of(*documents: dict) -> report.Story:
     return report.tell(report.merge([("run.json", document) for document in documents]))
 
 
-ENGINES = ("mjc", "mjwarp", "comfree")
+CONTENDERS = ("mjc", "mjwarp", "comfree-paper", "comfree-warm")
 SPEED = speed_run(
     *(
         step(contender, seconds * nworld, nworld=nworld)
         for nworld in (1, 4, 16)
-        for contender, seconds in zip(ENGINES, (1e-4, 4e-4, 2e-4), strict=True)
+        for contender, seconds in zip(CONTENDERS, (1e-4, 4e-4, 2e-4, 3e-4), strict=True)
     )
 )
 FIDELITY = fidelity_run(
     *(
         error(contender, value * timestep, timestep=timestep)
         for timestep in (0.001, 0.002, 0.01)
-        for contender, value in zip(ENGINES, (100.0, 100.0, 3000.0), strict=True)
+        for contender, value in zip(CONTENDERS, (100.0, 100.0, 3000.0, 200.0), strict=True)
     )
 )
 
@@ -112,19 +112,19 @@ FIDELITY = fidelity_run(
 
 
 def test_an_invalid_row_never_ranks_and_its_reason_is_told():
-    broken = step("comfree", 1e-6, valid=False, invalid="1 world(s) diverged")
+    broken = step("comfree-paper", 1e-6, valid=False, invalid="1 world(s) diverged")
     story = story_of(speed_run(broken, step("mjc", 1e-4)))
     (ranking,) = story.speed
     assert [it.label for it in ranking.ranked] == ["mjc"]
     assert ranking.ranked[0].ratio == 1.0
-    assert ranking.of("comfree").rank is None
-    assert report.invalid(story) == [("heap, 1 world", "comfree", "1 world(s) diverged")]
+    assert ranking.of("comfree-paper").rank is None
+    assert report.invalid(story) == [("heap, 1 world", "comfree-paper", "1 world(s) diverged")]
     for told in (report.render(story), report.summarise(story)):
         assert "1 world(s) diverged" in told
 
 
 def test_an_invalid_error_never_ranks():
-    rows = [error("mjc", 1.0), error("comfree", None, invalid="overflow")]
+    rows = [error("mjc", 1.0), error("comfree-paper", None, invalid="overflow")]
     (ranking,) = story_of(fidelity_run(*rows)).accuracy
     assert [it.label for it in ranking.ranked] == ["mjc"]
 
@@ -140,16 +140,20 @@ def test_a_chain_of_near_ties_does_not_reach_the_best():
 
 
 def test_negligible_errors_are_alike_and_no_error_divides_by_nothing():
-    rows = [error("mjc", 0.0), error("mjwarp", 1e-9), error("comfree", 1.0)]
+    rows = [error("mjc", 0.0), error("mjwarp", 1e-9), error("comfree-paper", 1.0)]
     (ranking,) = story_of(fidelity_run(*rows)).accuracy
     assert [it.rank for it in ranking.standings] == [1, 1, 3]
-    assert ranking.of("comfree").ratio == pytest.approx(1.0 / standings.NEGLIGIBLE["mm"])
+    assert ranking.of("comfree-paper").ratio == pytest.approx(1.0 / standings.NEGLIGIBLE["mm"])
 
 
 def test_the_worst_variant_ranks():
-    rows = [error("mjc", 1.0, variant="a"), error("mjc", 5.0, variant="b"), error("comfree", 2.0)]
+    rows = [
+        error("mjc", 1.0, variant="a"),
+        error("mjc", 5.0, variant="b"),
+        error("comfree-paper", 2.0),
+    ]
     (ranking,) = story_of(fidelity_run(*rows)).accuracy
-    assert [it.label for it in ranking.ranked] == ["comfree", "mjc"]
+    assert [it.label for it in ranking.ranked] == ["comfree-paper", "mjc"]
 
 
 def test_accuracy_is_ranked_at_a_timestep_that_all_have():
@@ -165,7 +169,7 @@ def test_who_has_nobody_to_compare_with_wins_nothing():
 
 
 def test_rows_of_several_runs_are_not_ranked_against_each_other():
-    old = speed_run(step("mjc", 1e-4), step("comfree", 1e-5), step("mjc", 1.0, scene="wall"))
+    old = speed_run(step("mjc", 1e-4), step("comfree-paper", 1e-5), step("mjc", 1.0, scene="wall"))
     new = speed_run(step("mjc", 2e-4))
     story = story_of(old, new)
     assert {it.scene: [one.value for one in it.ranked] for it in story.speed} == {
@@ -175,48 +179,58 @@ def test_rows_of_several_runs_are_not_ranked_against_each_other():
 
 
 def test_a_contender_on_another_device_is_another_label_of_the_same_colour():
-    rows = [step("comfree", 1e-4), step("comfree", 1e-5, device="cuda:0")]
+    rows = [step("comfree-paper", 1e-4), step("comfree-paper", 1e-5, device="cuda:0")]
     story = story_of(speed_run(*rows))
-    assert story.labels == ("comfree", "comfree on cuda:0")
+    assert story.labels == ("comfree-paper", "comfree-paper on cuda:0")
     assert len(set(report.plots.colour_of(story.labels).values())) == 1
 
 
 def test_contenders_of_one_engine_have_their_own_colours():
-    labels = ["mjc", "comfree", "comfree k=0.1", "comfree k=0.3"]
-    assert len(set(report.plots.colour_of(labels).values())) == 4
+    labels = [*CONTENDERS, "comfree-paper k=0.1", "comfree-warm p=2", "comfree"]
+    assert len(set(report.plots.colour_of(labels).values())) == len(labels)
 
 
 # --------------------------------------------------------------------------------------- sentences
 
 
 def test_where_comfree_is_worse_is_said_with_the_worst_ratio():
-    slow = [step("mjc", 1e-3, scene="wall"), step("comfree", 7e-3, scene="wall")]
+    slow = [step("mjc", 1e-3, scene="wall"), step("comfree-paper", 7e-3, scene="wall")]
     rows = [row["extra_info"] for row in SPEED["benchmarks"]] + slow
     told = report.worse(story_of(speed_run(*rows), FIDELITY))
     assert (
-        "comfree is slower than mjc in 4 of 4 comparisons. Worst: wall, 1 world: "
+        "comfree-paper is slower than mjc in 4 of 4 comparisons. Worst: wall, 1 world: "
         "7.00 ms per step against 1.00 ms, 7.0 times." in told
     )
     assert (
-        "comfree is less accurate than mjc in 1 of 1 comparisons. Worst: slide, depth: "
+        "comfree-paper is less accurate than mjc in 1 of 1 comparisons. Worst: slide, depth: "
         "6.00 mm of error against 0.200 mm, 30 times." in told
     )
-    assert "comfree is nowhere slower than mjwarp (3 comparisons)." in told
+    assert "comfree-paper is nowhere slower than mjwarp (3 comparisons)." in told
+    assert (
+        "comfree-warm is less accurate than mjwarp in 1 of 1 comparisons. Worst: slide, depth: "
+        "0.400 mm of error against 0.200 mm, 2.0 times." in told
+    )
+
+
+def test_results_from_before_there_were_two_laws_are_told_under_their_own_name():
+    story = story_of(fidelity_run(error("mjc", 1.0), error("comfree", 2.0)))
+    assert "comfree is less accurate than mjc in 1 of 1 comparisons." in report.summarise(story)
+    assert "comfree" in report.render(story)
 
 
 def test_a_divergence_where_mujoco_is_well_is_said():
-    rows = [error("mjc", 1.0), error("comfree", None, invalid="diverged at 1 s")]
+    rows = [error("mjc", 1.0), error("comfree-paper", None, invalid="diverged at 1 s")]
     stability = [
         {"scene": "slide", "contender": contender, "device": "cpu", "died": [], **largest}
         for contender, largest in (
             ("mjc", {"largest_timestep": 0.02}),
-            ("comfree", {"largest_timestep": None}),
+            ("comfree-paper", {"largest_timestep": None}),
         )
     ]
     told = report.worse(story_of(fidelity_run(*rows, stability=stability)))
     assert told == [
-        "comfree does not rank in slide, depth, where mjc does: diverged at 1 s.",
-        "comfree survives slide at no timestep tried, mjc up to h = 0.02 s.",
+        "comfree-paper does not rank in slide, depth, where mjc does: diverged at 1 s.",
+        "comfree-paper survives slide at no timestep tried, mjc up to h = 0.02 s.",
     ]
 
 
@@ -269,7 +283,7 @@ def test_the_newest_of_each_suite_become_a_page_and_a_summary(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "<h1>" in (tmp_path / "report.html").read_text()
     assert (
-        "| slide: depth | **0.200 mm** | **0.200 mm** | 6.00 mm (x30) |"
+        "| slide: depth | **0.200 mm** | **0.200 mm** | 6.00 mm (x30) | 0.400 mm (x2.0) |"
         in (tmp_path / "summary.md").read_text()
     )
 

@@ -48,6 +48,20 @@ def test_what_an_engine_does_not_know_makes_no_more_cases():
     ]
 
 
+def test_what_a_law_does_not_know_makes_no_more_cases():
+    settings = {"law": ["paper", "warm"], "passes": [1, 2], "stiffness": [0.1, 0.2]}
+    cases = expand({"model": PENDULA, **settings})
+    assert [(case.law, case.passes, case.stiffness) for case in cases] == [
+        ("paper", None, 0.1),
+        ("paper", None, 0.2),
+        ("warm", 1, None),
+        ("warm", 2, None),
+    ]
+    assert expand({"model": PENDULA, "engine": "mjwarp", **settings}) == [
+        Case(model=PENDULA, engine="mjwarp")
+    ]
+
+
 def test_cases_stand_on_the_rest():
     cases = expand({"model": PENDULA, "nsteps": 5, "cases": [{"seed": 3}, {"engine": "mjc"}]})
     assert cases == [
@@ -74,7 +88,7 @@ def test_a_case_is_named_by_all_that_decides_its_result(tmp_path, monkeypatch):
     base = case_id(Case(model=PENDULA), models)
     others = {
         case_id(Case(model=PENDULA, **change), models)
-        for change in ({"seed": 1}, {"stiffness": 0.1}, {"engine": "mjc"}, {"timestep": 0.001})
+        for change in ({"seed": 1}, {"stiffness": 0.1}, {"engine": "mjc"}, {"law": "warm"})
     }
     changed = tmp_path / "pendula.xml"
     changed.write_text(Path(REPOSITORY, PENDULA).read_text().replace("density", "density"))
@@ -94,6 +108,8 @@ def test_a_case_is_named_by_all_that_decides_its_result(tmp_path, monkeypatch):
         ({"scene": "nothing"}, "scene: 'nothing' is none of resting box"),
         ({"model": PENDULA, "egnine": "mjc"}, "egnine: is no setting of a sweep"),
         ({"model": PENDULA, "engine": "bullet"}, "engine: 'bullet' is none of mjc"),
+        ({"model": PENDULA, "law": "cold"}, "law: 'cold' is none of paper, warm"),
+        ({"model": PENDULA, "passes": 3}, "passes: 3 is none of 1, 2"),
         ({"model": PENDULA, "nworld": 0}, "nworld: 0 is too small"),
         ({"model": PENDULA, "seed": "one"}, "seed: 'one' is no int"),
         ({"model": PENDULA, "seed": []}, "seed: is an empty list"),
@@ -133,6 +149,14 @@ def test_a_row_that_a_crash_cut_off_is_left_out_and_written_again(tmp_path):
     assert [it["case"] for it in read_rows(path)] == ["a", "b"]
 
 
+def test_rows_from_before_there_were_two_laws_are_read(tmp_path):
+    path = tmp_path / "table.jsonl"
+    old = row("a", stiffness=0.1)
+    del old["law"], old["passes"]
+    path.write_text(json.dumps(old) + "\n")
+    assert read_rows(path) == [row("a", stiffness=0.1)]
+
+
 def test_two_sweeps_never_write_one_table(tmp_path):
     with Table(tmp_path / "table.jsonl"), pytest.raises(SettingError, match="in use"):
         Table(tmp_path / "table.jsonl")
@@ -143,6 +167,7 @@ def test_two_sweeps_never_write_one_table(tmp_path):
     [
         *("{}", "[]", "nonsense", '{"format": "sweep/2"}', "[" * 100_000),
         json.dumps(row("a", stiffness="0.1")),
+        json.dumps(row("a", law=1)),
         json.dumps(row("a", measured={"depth": float("nan")})),
         json.dumps(row("a", measured=[1.0])),
     ],
@@ -158,7 +183,9 @@ def test_a_file_that_is_no_table_is_left_as_it_is(tmp_path, line):
 # --------------------------------------------------------------------------------------- results
 
 
-def law_row(k: float, d: float, depth: float | None, slip: float, **given) -> list[dict]:
+def law_row(
+    k: float | None, d: float | None, depth: float | None, slip: float, **given
+) -> list[dict]:
     return [
         row(f"{name}{k}{d}", scene=name, stiffness=k, damping=d, measured={"error": value}, **given)
         for name, value in (("dense pile", depth), ("grasp", slip))
@@ -191,9 +218,23 @@ def test_a_case_that_is_not_done_never_wins():
 
 
 def test_the_law_that_suits_all_best_is_done_everywhere():
-    pair, ratio = sweep_results.best_law(LAW_ROWS)
-    assert pair == {"stiffness": 0.1, "damping": 0.1}
+    found, ratio = sweep_results.best_law(LAW_ROWS)
+    assert sweep_results.told(found) == ["stiffness 0.1", "damping 0.1"]
     assert ratio == pytest.approx((2.0 * 3.0) ** 0.5)
+    warm = law_row(None, None, 1.0, 2.0, law="warm", passes=2)
+    found, ratio = sweep_results.best_law([*LAW_ROWS, *warm])
+    assert sweep_results.told(found) == ["law warm", "passes 2"]
+    assert ratio == pytest.approx(2.0**0.5)
+    best = min(sweep_results.best_cases([*LAW_ROWS, *warm]), key=lambda it: it.value)
+    assert sweep_results.chosen(best.row, ["stiffness", "law"]) == "comfree, stiffness 0.4"
+
+
+def test_settings_that_no_case_has_both_of_make_no_heat_map():
+    rows = [
+        *(row(f"k{k}", stiffness=k, measured={"error": 1.0}) for k in (0.1, 0.2)),
+        *(row(f"p{n}", law="warm", passes=n, measured={"error": 1.0}) for n in (1, 2)),
+    ]
+    assert sweep_results.heat_maps(rows) == []
 
 
 def test_a_heat_map_has_the_median_of_each_pair():
