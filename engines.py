@@ -31,12 +31,12 @@ import comfree_warp
 import recent
 from comfree_warp.compilation import Progress as Progress
 from comfree_warp.compilation import compile_kernels
+from comfree_warp.io import LAWS as LAWS
+from comfree_warp.io import PASSES as PASSES
 from errors import SettingError as SettingError
 from recent import RecentState as RecentState
 
 ENGINES = ("mjc", "mjwarp", "comfree")
-LAWS = ("paper", "warm")  # of comfree, the default first
-PASSES = (1, 2)  # of the law warm
 REPOSITORY = Path(__file__).resolve().parent
 
 # No machine moves at this speed; a world that does (or is NaN) has diverged.
@@ -607,6 +607,7 @@ class _WarpSimulation(Simulation):
         d = self._package.put_data(self.mjm, mjd, nworld=nworld, **self.sizes)
         if self.engine == "comfree":
             d.overflow_told.fill_(-1)  # `health` tells instead
+            comfree_warp.allocate_memory(self._m, d)
         return d
 
     def _compile(self, mjd: mujoco.MjData, progress: Progress | None) -> None:

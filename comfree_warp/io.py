@@ -18,7 +18,8 @@ from comfree_warp.warm import forget
 # itself sorts from 250,000 on).
 _MAX_PAIRS_ON_CPU = 5_000
 
-LAWS = ("paper", "warm")
+LAWS = ("paper", "warm")  # the default first
+PASSES = (1, 2)  # of the warm law
 _DEFAULTS = {"comfree_stiffness": 0.2, "comfree_damping": 0.001}
 
 _INTEGRATORS = (IntegratorType.EULER, IntegratorType.IMPLICIT, IntegratorType.IMPLICITFAST)
@@ -45,7 +46,7 @@ def _parameter(name: str, value: npt.ArrayLike) -> wp.array:
 def _check_law(law: str, passes: int, parameters: dict[str, npt.ArrayLike | None]) -> None:
     if law not in LAWS:
         raise ValueError(f"comfree_law={law!r}: expected one of {', '.join(LAWS)}")
-    allowed = (1, 2) if law == "warm" else (1,)
+    allowed = PASSES if law == "warm" else (1,)
     if passes not in allowed:
         raise ValueError(
             f"comfree_passes={passes!r}: expected {' or '.join(map(str, allowed))} with "
