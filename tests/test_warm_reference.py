@@ -331,6 +331,23 @@ def test_contact_that_does_not_push_has_no_friction():
     assert not into_cone(asked, friction, 0.0).any()
 
 
+def test_friction_is_within_the_new_cone_however_short_the_step_of_friction():
+    mjm = sphere(condim=3)
+    law, mjd = WarmLaw(mjm), state_of(mjm, qvel=[5, 0, 0, 0, 0, 0])
+    law.accelerate(mjd)
+    law.commit()
+    law.memory = dataclasses.replace(law.memory, alpha=np.array([[1, 0.02]]))
+    mjd.qpos[2] += 0.005  # half as deep
+    result = law.accelerate(mjd)
+    (contact,) = result.rows.contacts
+    lengths = [
+        np.linalg.norm(forces[1:] / contact.friction)
+        for forces in (result.warm_forces, result.forces)
+    ]
+    assert lengths[0] > 1.1 * result.forces[0] > 0
+    assert lengths[1] <= result.forces[0] * (1 + 1e-12)
+
+
 # ------------------------------------------------------------------------------ memory
 
 

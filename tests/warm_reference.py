@@ -10,7 +10,7 @@ residual r = J acc + a + R f, with acc = acc0 + M^-1 J^T f. The law starts at th
 step and takes one or two preconditioned steps on the normal forces, limits and equalities (N), then
 one on friction (T), each of the length that minimises the cost along it. Our own law; its
 projected gradient step with an exact length, and the conjugate direction of Polak, Ribiere and
-Hestenes, Stiefel, are textbook (Nocedal and Wright, "Numerical Optimization", chapter 5 and 16).
+Hestenes, Stiefel, are textbook (Nocedal and Wright, "Numerical Optimization", chapters 5 and 16).
 
 Coulomb's cone is the only one: where a model asks for pyramids, the rows are still elliptic. Units
 are SI along each row: metres and newtons, or radians and newton metres where the row is an angle.
