@@ -19,7 +19,7 @@ from comfree_warp.warm import forget
 _MAX_PAIRS_ON_CPU = 5_000
 
 LAWS = ("paper", "warm")  # the default first
-PASSES = (1, 2)  # of the warm law
+PASSES = (1, 2, 3, 4)  # of the warm law
 _DEFAULTS = {"comfree_stiffness": 0.2, "comfree_damping": 0.001}
 
 _INTEGRATORS = (IntegratorType.EULER, IntegratorType.IMPLICIT, IntegratorType.IMPLICITFAST)
@@ -49,7 +49,7 @@ def _check_law(law: str, passes: int, parameters: dict[str, npt.ArrayLike | None
     allowed = PASSES if law == "warm" else (1,)
     if passes not in allowed:
         raise ValueError(
-            f"comfree_passes={passes!r}: expected {' or '.join(map(str, allowed))} with "
+            f"comfree_passes={passes!r}: expected {', '.join(map(str, allowed))} with "
             f"comfree_law={law!r}"
         )
     for name, value in parameters.items():
@@ -117,7 +117,7 @@ def put_model(
       comfree_damping: d of the paper law, likewise. 0.001 when None.
       comfree_law: "paper", the published law; or "warm", which has no parameter and honours
         solref and solimp.
-      comfree_passes: of the warm law over normal forces, 1 or 2.
+      comfree_passes: of the warm law over normal forces, 1 to 4.
       **kwargs: as `mujoco_warp.put_model`.
 
     Returns:

@@ -20,7 +20,7 @@ class Model(mujoco_warp.Model):
       comfree_stiffness: gain k on the predicted gap, entry w mod len for world w  (len,) float32
       comfree_damping: gain d on the predicted speed, entry w mod len for world w  (len,) float32
       comfree_law: "paper" or "warm"
-      comfree_passes: of the warm law over normals, 1 or 2
+      comfree_passes: of the warm law over normals, 1 to 4
       has_gravcomp: whether `body_gravcomp` was not all zero when `put_model` saw it; set it when
         you write to that array, before the first step or capture
     """
@@ -40,10 +40,12 @@ class Warm:
     normals, limits and equalities, 1 friction.
 
     Attributes:
-      mem_pos, mem_geom, mem_worldid: of the contacts of the last step, geoms -1 for none
+      mem_pos, mem_geom, mem_worldid: of the contacts of the last step; world -1: it did not push
                                                                           (naconmax,)
-      mem_normal, mem_mean: normal force, and its slow mean               (naconmax,) float32
+      mem_count: number of contacts of the last step                      (1,) int32
+      mem_normal: normal force, and its slow mean                         (naconmax, 2) float32
       mem_friction, mem_torque: friction force and torque, in the world   (naconmax, 3) float32
+      mem_heir: the contact of this step that gets the force, or -1       (naconmax,) int32
       mem_next, mem_head: chains of the contacts with the same hash of world and geoms, 0 for the
         end, else one more than the contact, int32                   (naconmax,) and (nhead,)
       mem_row: force of rows other than contacts, and its slow mean; 0 and 0 where there was none
@@ -64,6 +66,7 @@ class Warm:
       force, step, bias, R, metric: f, d, a, R and P + R of a contact     (naconmax, 6) float32
       mean, residual, proposed: its fbar; r and z of its normal           (naconmax,) float32
       ntree: number of trees that a contact touches; 0: nothing to do     (naconmax,) int32
+      next, head: chains of this step's contacts, likewise           (naconmax,) and (nhead,)
       row_step, row_bias, row_metric, row_mean, row_residual, row_proposed: the same of rows
                                                                           (nworld, nrow) float32
       row_slot: place in `mem_row`, or -1                                 (nworld, nrow) int32
@@ -72,10 +75,11 @@ class Warm:
     mem_pos: wp.array[wp.vec3]
     mem_geom: wp.array[wp.vec2i]
     mem_worldid: wp.array[int]
-    mem_normal: wp.array[float]
-    mem_mean: wp.array[float]
+    mem_count: wp.array[int]
+    mem_normal: wp.array[wp.vec2]
     mem_friction: wp.array[wp.vec3]
     mem_torque: wp.array[wp.vec3]
+    mem_heir: wp.array[int]
     mem_next: wp.array[int]
     mem_head: wp.array[int]
     mem_row: wp.array3d[float]
@@ -103,6 +107,8 @@ class Warm:
     residual: wp.array[float]
     proposed: wp.array[float]
     ntree: wp.array[int]
+    next: wp.array[int]
+    head: wp.array[int]
     row_step: wp.array2d[float]
     row_bias: wp.array2d[float]
     row_metric: wp.array2d[float]

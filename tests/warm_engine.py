@@ -7,7 +7,7 @@ import warm_reference
 
 import comfree_warp as cfwarp
 
-_CONTACT = ("geom", "pos", "normal", "mean", "friction", "torque", "next")
+_CONTACT = ("geom", "pos", "worldid", "normal", "friction", "torque", "next")
 
 
 def evaluated(mjm: mujoco.MjModel, d: cfwarp.Data) -> mujoco.MjData:
@@ -56,17 +56,19 @@ def remembered(mjm: mujoco.MjModel, d: cfwarp.Data) -> warm_reference.Memory:
         while entry > 0:
             i = entry - 1
             kept = {name: values[i] for name, values in of_world.items()}
+            entry = kept["next"]
+            if kept["worldid"] < 0:  # it did not push
+                continue
             contacts.append(
                 warm_reference.RememberedContact(
                     geom=tuple(int(geom) for geom in kept["geom"]),
                     pos=kept["pos"].astype(np.float64),
-                    normal=float(kept["normal"]),
-                    mean=float(kept["mean"]),
+                    normal=float(kept["normal"][0]),
+                    mean=float(kept["normal"][1]),
                     force=kept["friction"].astype(np.float64),
                     torque=kept["torque"].astype(np.float64),
                 )
             )
-            entry = kept["next"]
     slots, rows = warm.mem_row.numpy()[0].astype(np.float64), {}
     types = mujoco.mjtConstraint
     adr, num = warm.eq_slotadr.numpy(), warm.eq_slotnum.numpy()

@@ -7,7 +7,7 @@ and acc0 the acceleration without constraint forces, MuJoCo's constraint forces 
 
 the dual problem of the chapter "Computation" of MuJoCo's documentation. Its gradient is the
 residual r = J acc + a + R f, with acc = acc0 + M^-1 J^T f. The law starts at the forces of the last
-step and takes one or two preconditioned steps on the normal forces, limits and equalities (N), then
+step and takes a few preconditioned steps on the normal forces, limits and equalities (N), then
 one on friction (T), each of the length that minimises the cost along it. Our own law; its
 projected gradient step with an exact length, and the conjugate direction of Polak, Ribiere and
 Hestenes, Stiefel, are textbook (Nocedal and Wright, "Numerical Optimization", chapters 5 and 16).
@@ -31,12 +31,13 @@ _TYPE = mujoco.mjtConstraint
 
 NORMAL, FRICTION = 0, 1  # the classes of rows: N and T, and the columns of alpha
 
-MEMORY_RADIUS = 0.02  # m that a contact may move from one step to the next and keep its force
 MEAN_RATE = 0.02  # of the slow mean of a row's force, per step
 LARGEST_BETA = 0.95
 SMALLEST_ALPHA = 0.02
 ALPHA_FACTORS = 0.5, 1.25  # by which alpha changes in one pass, at most
+SAME_PLACE = 1e-5  # m; of contacts whose distances differ by less, the first by x, y, z
 NEWTON_STEPS = 4  # on the secular equation
+ROUNDING = 1e-8  # of a step, against gravity and actuators, both as q^T M^-1 q
 
 RowKey = tuple[int, int, int]
 
@@ -333,24 +334,28 @@ def _row_keys(rows: Rows) -> dict[RowKey, int]:
 
 
 def _recall(memory: Memory, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Find last step's forces and their slow means, (nefc,) each; zero on new rows."""
+    """Find last step's forces and their slow means, (nefc,) each; zero on new rows.
+
+    The force of a contact goes to the nearest one that the same two geoms have now.
+    """
     forces, means = np.zeros(len(rows.type)), np.zeros(len(rows.type))
     for key, row in _row_keys(rows).items():
         forces[row], means[row] = memory.rows.get(key, (0.0, 0.0))
-    for contact in rows.contacts:
-        near = [
-            (distance, candidate)
-            for candidate in memory.contacts
-            if candidate.geom == contact.geom
-            and (distance := np.linalg.norm(candidate.pos - contact.pos)) < MEMORY_RADIUS
-        ]
-        if not near:
+    for last in memory.contacts:
+        heirs = [contact for contact in rows.contacts if contact.geom == last.geom]
+        if not heirs:
             continue
-        _, last = min(near, key=lambda found: found[0])
+        heir = min(
+            heirs,
+            key=lambda contact: (
+                np.floor(np.linalg.norm(contact.pos - last.pos) / SAME_PLACE),
+                *contact.pos,
+            ),
+        )
         # The rows of a contact: force along normal and tangents, then torque about the same.
-        along = np.concatenate([contact.frame @ last.force, contact.frame @ last.torque])
-        forces[contact.rows] = [last.normal, *along[1 : len(contact.rows)]]
-        means[contact.rows[0]] = last.mean
+        along = np.concatenate([heir.frame @ last.force, heir.frame @ last.torque])
+        forces[heir.rows] += [last.normal, *along[1 : len(heir.rows)]]
+        means[heir.rows[0]] += last.mean
     return forces, means
 
 
@@ -405,6 +410,10 @@ class _Descent:
         damping = np.where(rows.unilateral, np.maximum(rows.damping, 1 / timestep), rows.damping)
         self._a = -rows.aref + (damping - rows.damping) * rows.vel
         self._R = 1 / rows.D
+        # What gravity, actuators and the like do to each tree, as q^T M^-1 q.
+        self._smooth = np.bincount(
+            dof_treeid, qfrc_smooth * np.linalg.solve(M, qfrc_smooth), rows.trees.shape[1]
+        )
         # Of the step's direction only: what the step is too long by, its length takes back.
         self._weights = (rows.J**2 / np.diag(M)).sum(axis=1) + self._R
 
@@ -419,7 +428,7 @@ class _Descent:
         self.alpha = memory.alpha.copy()
 
     def normal_passes(self, passes: int) -> None:
-        """Step on normals, limits and equalities; the second along a conjugate direction."""
+        """Step on normals, limits and equalities; all but the first along a conjugate direction."""
         before: tuple[np.ndarray, np.ndarray] | None = None
         for _ in range(passes):
             r = self._residual()
@@ -493,9 +502,12 @@ class _Descent:
         self.acc = self.acc + s * w
 
         ntree = len(self.alpha)
-        curvatures = self._per_tree(regular) + np.bincount(self._dof_treeid, q * w, ntree)
+        moved = np.bincount(self._dof_treeid, q * w, ntree)
+        curvatures = self._per_tree(regular) + moved
         ratio = np.ones(ntree)
-        np.divide(self._per_tree(down), curvatures, out=ratio, where=curvatures > 0)
+        # From a step that is mere rounding there is nothing to learn.
+        learns = (curvatures > 0) & (moved > ROUNDING * self._smooth)
+        np.divide(self._per_tree(down), curvatures, out=ratio, where=learns)
         alpha = self.alpha[:, kind] * np.clip(ratio, *ALPHA_FACTORS)
         self.alpha[:, kind] = np.clip(alpha, SMALLEST_ALPHA, 1)
         return s * d
@@ -527,10 +539,10 @@ class WarmLaw:
 
         Args:
             mjm: the model; its timestep is read whenever the law is evaluated.
-            passes: on the normal forces per step, 1 or 2.
+            passes: on the normal forces per step, at least 1.
         """
-        if passes not in (1, 2):
-            raise ValueError(f"passes is {passes}, and can be 1 or 2")
+        if passes < 1:
+            raise ValueError(f"passes is {passes}, and must be at least 1")
         self.mjm, self.passes = mjm, passes
         self.forget()
 

@@ -1,7 +1,7 @@
-"""The warm law: one or two preconditioned passes over MuJoCo's dual problem, from the last forces.
+"""The warm law: a few preconditioned passes over MuJoCo's dual problem, from the last forces.
 
     acc = M^-1 (qfrc_smooth + J^T f)      f: what the last step left, by contact and row
-    normals   once or twice               f += s d,  acc += s M^-1 J^T d
+    normals   up to four times            f += s d,  acc += s M^-1 J^T d
     acc again, friction in its new cones
     friction  once                        likewise
 
@@ -61,6 +61,7 @@ def warm_forces(m: Model, d: Data) -> None:
 def _prepare(m: Model, d: Data) -> None:
     if max_rows(m, d):
         rows.prepare_rows(m, d)
+    memory.index_contacts(m, d)
     if has_contact_rows(m):
         contact_rows.prepare_contacts(m, d)
     elif contacts.has_contacts(m):

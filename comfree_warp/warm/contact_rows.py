@@ -12,7 +12,7 @@ from mujoco_warp import ConeType, DisableBit
 
 from comfree_warp.contacts import impedance
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic, to_fixed
-from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
+from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import (
     conjugate_factor,
     into_cone,
@@ -20,7 +20,7 @@ from comfree_warp.warm.law import (
     nearest_friction,
     solref_gains,
 )
-from comfree_warp.warm.memory import find_contact
+from comfree_warp.warm.memory import recall
 from comfree_warp.warm.stages import CONJUGATE_STEP, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, CURVATURE, WORK
 
@@ -108,7 +108,6 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         M_in: wp.array2d[float],
         nacon_in: wp.array[int],
         contact_dist_in: wp.array[float],
-        contact_pos_in: wp.array[wp.vec3],
         contact_frame_in: wp.array[wp.mat33],
         contact_includemargin_in: wp.array[float],
         contact_friction_in: wp.array[vec5],
@@ -118,16 +117,14 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         contact_dim_in: wp.array[int],
         contact_geom_in: wp.array[wp.vec2i],
         contact_worldid_in: wp.array[int],
-        contact_type_in: wp.array[int],
         contact_adhesion_in: wp.array[float],
         efc_D_in: wp.array2d[float],
         efc_vel_in: wp.array2d[float],
         valid_in: wp.array2d[int],
         mem_worldid_in: wp.array[int],
         mem_geom_in: wp.array[wp.vec2i],
-        mem_pos_in: wp.array[wp.vec3],
-        mem_normal_in: wp.array[float],
-        mem_mean_in: wp.array[float],
+        mem_heir_in: wp.array[int],
+        mem_normal_in: wp.array[wp.vec2],
         mem_friction_in: wp.array[wp.vec3],
         mem_torque_in: wp.array[wp.vec3],
         mem_next_in: wp.array[int],
@@ -144,14 +141,13 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         conid = wp.tid()
         if conid >= wp.min(nacon_in[0], naconmax):
             return
+        if ntree_out[conid] == 0:  # index_contacts has found out
+            return
         ntree_out[conid] = 0
         efcid0 = rows.address[conid, 0]
-        phi = contact_dist_in[conid] - contact_includemargin_in[conid]
-        active = phi < 0.0
-        if wp.static(adhesion):
-            active = active or contact_adhesion_in[conid] != 0.0
-        if not active or not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT) or efcid0 < 0:
+        if efcid0 < 0:
             return
+        phi = contact_dist_in[conid] - contact_includemargin_in[conid]
         worldid = contact_worldid_in[conid]
         condim = wp.min(contact_dim_in[conid], maxcondim)
         nrow = condim
@@ -209,24 +205,25 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
                     valid = valid and valid_in[worldid, last] != 0
         force, mean = vec6(), float(0.0)
         if valid and ntree > 0:
-            found = find_contact(
+            normal, sliding, turning = recall(
+                conid,
                 worldid,
                 contact_geom_in[conid],
-                contact_pos_in[conid],
                 mem_worldid_in,
                 mem_geom_in,
-                mem_pos_in,
+                mem_heir_in,
+                mem_normal_in,
+                mem_friction_in,
+                mem_torque_in,
                 mem_next_in,
                 mem_head_in,
             )
-            if found >= 0:
-                mean = float(mem_mean_in[found])
-                sliding = contact_frame_in[conid] * mem_friction_in[found]
-                turning = contact_frame_in[conid] * mem_torque_in[found]
-                kept = kept_part(h, gains[0] * imp, B)
-                force[0] = mean + kept * (mem_normal_in[found] - mean)
-                for i in range(1, condim):
-                    force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
+            mean = normal[1]
+            force[0] = mean + kept_part(h, gains[0] * imp, B) * (normal[0] - mean)
+            sliding = contact_frame_in[conid] * sliding
+            turning = contact_frame_in[conid] * turning
+            for i in range(1, condim):
+                force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
         force = into_cone(force, condim, friction)
         ntree_out[conid] = ntree
         bias_out[conid] = bias
@@ -431,12 +428,12 @@ def prepare_contacts(m: Model, d: Data) -> None:
         inputs=[
             *(_rows(m, d), m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
             *(int(m.nmaxcondim), m.dof_treeid, m.M_rownnz, m.M_rowadr, d.naconmax, d.M),
-            *(d.nacon, contact.dist, contact.pos, contact.frame, contact.includemargin),
+            *(d.nacon, contact.dist, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
-            *(contact.dim, contact.geom, contact.worldid, contact.type, contact.adhesion),
+            *(contact.dim, contact.geom, contact.worldid, contact.adhesion),
             *(d.efc.D, d.efc.vel, warm.valid),
-            *(warm.mem_worldid, warm.mem_geom, warm.mem_pos, warm.mem_normal, warm.mem_mean),
-            *(warm.mem_friction, warm.mem_torque, warm.mem_next, warm.mem_head),
+            *(warm.mem_worldid, warm.mem_geom, warm.mem_heir, warm.mem_normal, warm.mem_friction),
+            *(warm.mem_torque, warm.mem_next, warm.mem_head),
         ],
         outputs=[
             *(warm.ntree, warm.bias, warm.R, warm.metric, warm.mean, warm.force),

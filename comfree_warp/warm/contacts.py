@@ -29,7 +29,7 @@ from comfree_warp.contacts import (
 )
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.law import CONE, QUADRATIC, SATISFIED
-from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
+from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import (
     conjugate_factor,
     into_cone,
@@ -37,7 +37,7 @@ from comfree_warp.warm.law import (
     nearest_friction,
     solref_gains,
 )
-from comfree_warp.warm.memory import find_contact
+from comfree_warp.warm.memory import recall
 from comfree_warp.warm.stages import CONJUGATE_STEP, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, CURVATURE, REGULAR, WORK
 
@@ -168,15 +168,13 @@ def _prepare(
         contact_dim_in: wp.array[int],
         contact_geom_in: wp.array[wp.vec2i],
         contact_worldid_in: wp.array[int],
-        contact_type_in: wp.array[int],
         contact_adhesion_in: wp.array[float],
         contact_surfacevel_in: wp.array[wp.vec3],
         valid_in: wp.array2d[int],
         mem_worldid_in: wp.array[int],
         mem_geom_in: wp.array[wp.vec2i],
-        mem_pos_in: wp.array[wp.vec3],
-        mem_normal_in: wp.array[float],
-        mem_mean_in: wp.array[float],
+        mem_heir_in: wp.array[int],
+        mem_normal_in: wp.array[wp.vec2],
         mem_friction_in: wp.array[wp.vec3],
         mem_torque_in: wp.array[wp.vec3],
         mem_next_in: wp.array[int],
@@ -202,17 +200,10 @@ def _prepare(
         conid = wp.tid()
         if conid >= wp.min(nacon_in[0], naconmax):
             return
-        ntree_out[conid] = 0
-        if not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
+        if ntree_out[conid] == 0:  # index_contacts has found out
             return
         margin = contact_includemargin_in[conid]
         phi = contact_dist_in[conid] - margin
-        active = phi < 0.0
-        if wp.static(adhesion):
-            active = active or contact_adhesion_in[conid] != 0.0
-        if not active:
-            return
-
         worldid = contact_worldid_in[conid]
         condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
         frame, pos, geom = contact_frame_in[conid], contact_pos_in[conid], contact_geom_in[conid]
@@ -299,24 +290,25 @@ def _prepare(
             valid = valid and valid_in[worldid, tree2] != 0
         force, mean = vec6(), float(0.0)
         if valid and ntree > 0:
-            other = find_contact(
+            normal, sliding, turning = recall(
+                conid,
                 worldid,
                 geom,
-                pos,
                 mem_worldid_in,
                 mem_geom_in,
-                mem_pos_in,
+                mem_heir_in,
+                mem_normal_in,
+                mem_friction_in,
+                mem_torque_in,
                 mem_next_in,
                 mem_head_in,
             )
-            if other >= 0:
-                mean = mem_mean_in[other]
-                sliding = frame * mem_friction_in[other]
-                turning = frame * mem_torque_in[other]
-                kept = kept_part(h, gains[0] * imp, B)
-                force[0] = mean + kept * (mem_normal_in[other] - mean)
-                for i in range(1, condim):
-                    force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
+            mean = normal[1]
+            force[0] = mean + kept_part(h, gains[0] * imp, B) * (normal[0] - mean)
+            sliding = frame * sliding
+            turning = frame * turning
+            for i in range(1, condim):
+                force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
         force = into_cone(force, condim, friction)
         ntree_out[conid] = ntree
         mean_out[conid] = mean
@@ -680,10 +672,10 @@ def prepare_contacts(m: Model, d: Data) -> None:
             *(d.njmax, d.naconmax, d.subtree_com, d.cdof, d.cvel, d.M),
             *(d.nacon, contact.dist, contact.pos, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
-            *(contact.dim, contact.geom, contact.worldid, contact.type),
-            *(contact.adhesion, contact.surfacevel, warm.valid),
-            *(warm.mem_worldid, warm.mem_geom, warm.mem_pos, warm.mem_normal, warm.mem_mean),
-            *(warm.mem_friction, warm.mem_torque, warm.mem_next, warm.mem_head),
+            *(contact.dim, contact.geom, contact.worldid, contact.adhesion),
+            *(contact.surfacevel, warm.valid),
+            *(warm.mem_worldid, warm.mem_geom, warm.mem_heir, warm.mem_normal, warm.mem_friction),
+            *(warm.mem_torque, warm.mem_next, warm.mem_head),
         ],
         outputs=[
             *(d.nefc, contact.efc_address, efc.type, efc.id, efc.J_rownnz, efc.pos, efc.margin),

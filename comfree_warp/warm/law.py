@@ -23,6 +23,8 @@ _MIN_ALPHA = wp.constant(0.02)
 _MIN_RATIO = wp.constant(0.5)
 _MAX_RATIO = wp.constant(1.25)
 _MAX_BETA = wp.constant(0.95)
+# A step is rounding below this part of what gravity and actuators do, both as q^T M^-1 q.
+ROUNDING = wp.constant(1.0e-8)
 _SECULAR_ITERATIONS = wp.constant(4)
 
 

@@ -5,20 +5,23 @@ can be called any number of times. A tree's memory holds while its part of qpos,
 bit for bit what the step left: a reset, a keyframe, a state that the caller wrote void it, of that
 tree in that world alone. A contact or row uses the memory if it holds for all trees it touches.
 
-A contact takes the force of the nearest contact that the same two geoms had, up to 2 cm away.
-Contacts are found by a hash of world and geoms, in constant time and in parallel; which of several
-is nearest does not depend on the order in which they were stored.
+The force of a contact goes to that contact of the same two geoms which is nearest now, so that what
+two bodies exert on each other is kept when collision detection chooses other points: of two boxes
+it tells at most four, and which ones changes from step to step. Contacts are found in chains by a
+hash of world and geoms, in parallel; nothing depends on the order in which they are stored.
 """
+
+import functools
 
 import mujoco
 import numpy as np
 import warp as wp
 
 from comfree_warp.rows import max_rows
-from comfree_warp.types import Data, Model, Warm, vec6
+from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
 
-_RADIUS = wp.constant(0.02)  # m
+_SAME_PLACE = wp.constant(1.0e-5)  # m; distances that differ by less are the same
 _ROWS = {
     mujoco.mjtEq.mjEQ_CONNECT.value: 3,
     mujoco.mjtEq.mjEQ_WELD.value: 6,
@@ -53,10 +56,11 @@ def allocate_memory(m: Model, d: Data) -> None:
             mem_pos=wp.zeros(ncon, dtype=wp.vec3),
             mem_geom=wp.zeros(ncon, dtype=wp.vec2i),
             mem_worldid=wp.zeros(ncon, dtype=int),
-            mem_normal=wp.zeros(ncon, dtype=float),
-            mem_mean=wp.zeros(ncon, dtype=float),
+            mem_normal=wp.zeros(ncon, dtype=wp.vec2),
             mem_friction=wp.zeros(ncon, dtype=wp.vec3),
             mem_torque=wp.zeros(ncon, dtype=wp.vec3),
+            mem_count=wp.zeros(1, dtype=int),
+            mem_heir=wp.zeros(ncon, dtype=int),
             mem_next=wp.zeros(ncon, dtype=int),
             mem_head=wp.zeros(nhead, dtype=int),
             mem_row=wp.zeros((nworld, nslot, 2), dtype=float),
@@ -76,6 +80,8 @@ def allocate_memory(m: Model, d: Data) -> None:
             qfrc_step=wp.zeros_like(d.qvel),
             qacc_step=wp.zeros_like(d.qvel),
             ntree=wp.zeros(ncon, dtype=int),
+            next=wp.zeros(ncon, dtype=int),
+            head=wp.zeros(nhead, dtype=int),
             row_slot=wp.zeros((nworld, nrow), dtype=int),
             **contact,
             **row,
@@ -107,36 +113,140 @@ def _hash(worldid: int, geom: wp.vec2i, nhead: int) -> int:
 
 
 @wp.func
-def find_contact(
-    worldid: int,
-    geom: wp.vec2i,
-    pos: wp.vec3,
+def _is_pair(worldid: int, geom: wp.vec2i, other_worldid: int, other_geom: wp.vec2i) -> bool:
+    return worldid == other_worldid and geom[0] == other_geom[0] and geom[1] == other_geom[1]
+
+
+@wp.func
+def _is_nearer(distance: float, pos: wp.vec3, least: float, nearest_pos: wp.vec3) -> bool:
+    """Whether a contact is nearer than the nearest so far, in whatever order they are compared."""
+    if distance != least:
+        return distance < least
+    delta = pos - nearest_pos
+    return delta[0] < 0.0 or (
+        delta[0] == 0.0 and (delta[1] < 0.0 or (delta[1] == 0.0 and delta[2] < 0.0))
+    )
+
+
+@functools.cache
+def _index_contacts(adhesion: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def index_contacts(
+        naconmax: int,
+        nacon_in: wp.array[int],
+        contact_dist_in: wp.array[float],
+        contact_includemargin_in: wp.array[float],
+        contact_geom_in: wp.array[wp.vec2i],
+        contact_worldid_in: wp.array[int],
+        contact_type_in: wp.array[int],
+        contact_adhesion_in: wp.array[float],
+        active_out: wp.array[int],
+        next_out: wp.array[int],
+        head_out: wp.array[int],
+    ):
+        """Which contacts push; all of them into the chains."""
+        conid = wp.tid()
+        if conid >= wp.min(nacon_in[0], naconmax):
+            return
+        active = contact_dist_in[conid] < contact_includemargin_in[conid]
+        if wp.static(adhesion):
+            active = active or contact_adhesion_in[conid] != 0.0
+        active = active and (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT) != 0
+        active_out[conid] = wp.where(active, 1, 0)
+        if not active:
+            return
+        chain = _hash(contact_worldid_in[conid], contact_geom_in[conid], head_out.shape[0])
+        next_out[conid] = wp.atomic_exch(head_out, chain, conid + 1)
+
+    return index_contacts
+
+
+@wp.kernel(enable_backward=False)
+def _find_heirs(
+    contact_pos_in: wp.array[wp.vec3],
+    contact_geom_in: wp.array[wp.vec2i],
+    contact_worldid_in: wp.array[int],
+    next_in: wp.array[int],
+    head_in: wp.array[int],
+    mem_count: wp.array[int],
     mem_worldid: wp.array[int],
     mem_geom: wp.array[wp.vec2i],
     mem_pos: wp.array[wp.vec3],
+    mem_heir_out: wp.array[int],
+):
+    """Of every contact of the last step, the one that gets its force, or -1."""
+    conid = wp.tid()
+    if conid >= mem_count[0]:
+        return
+    worldid, geom, pos = mem_worldid[conid], mem_geom[conid], mem_pos[conid]
+    heir = wp.int32(-1)
+    least = float(0.0)
+    nearest_pos = wp.vec3()
+    if worldid >= 0:
+        entry = head_in[_hash(worldid, geom, head_in.shape[0])]
+        while entry > 0:
+            other = entry - 1
+            entry = next_in[other]
+            if _is_pair(contact_worldid_in[other], contact_geom_in[other], worldid, geom):
+                distance = wp.floor(wp.length(contact_pos_in[other] - pos) / _SAME_PLACE)
+                if heir < 0 or _is_nearer(distance, contact_pos_in[other], least, nearest_pos):
+                    heir = other
+                    least = distance
+                    nearest_pos = contact_pos_in[other]
+    mem_heir_out[conid] = heir
+
+
+@wp.func
+def recall(
+    conid: int,
+    worldid: int,
+    geom: wp.vec2i,
+    mem_worldid: wp.array[int],
+    mem_geom: wp.array[wp.vec2i],
+    mem_heir: wp.array[int],
+    mem_normal: wp.array[wp.vec2],
+    mem_friction: wp.array[wp.vec3],
+    mem_torque: wp.array[wp.vec3],
     mem_next: wp.array[int],
     mem_head: wp.array[int],
-) -> int:
-    """The contact of the last step that is nearest to this one, or -1."""
-    nearest = wp.int32(-1)
-    least = float(_RADIUS)
+) -> tuple[wp.vec2, wp.vec3, wp.vec3]:
+    """What a contact inherits: normal force and its mean, friction and torque in the world."""
+    normal, friction, torque = wp.vec2(), wp.vec3(), wp.vec3()
     entry = mem_head[_hash(worldid, geom, mem_head.shape[0])]
     while entry > 0:
         other = entry - 1
         entry = mem_next[other]
-        same = mem_worldid[other] == worldid
-        if not (same and mem_geom[other][0] == geom[0] and mem_geom[other][1] == geom[1]):
-            continue
-        distance = wp.length(mem_pos[other] - pos)
-        closer = distance < least
-        if distance == least and nearest >= 0:  # the same whatever the order of the chain
-            delta = mem_pos[other] - mem_pos[nearest]
-            closer = delta[0] < 0.0 or (
-                delta[0] == 0.0 and (delta[1] < 0.0 or (delta[1] == 0.0 and delta[2] < 0.0))
-            )
-        if closer:
-            nearest, least = other, distance
-    return nearest
+        if mem_heir[other] == conid and _is_pair(
+            mem_worldid[other], mem_geom[other], worldid, geom
+        ):
+            normal += mem_normal[other]
+            friction += mem_friction[other]
+            torque += mem_torque[other]
+    return normal, friction, torque
+
+
+def index_contacts(m: Model, d: Data) -> None:
+    """Which contacts push, and to which of them the forces of the last step go."""
+    warm, contact = d.warm, d.contact
+    warm.head.zero_()
+    wp.launch(
+        _index_contacts(bool(m.flg_adhesion)),
+        dim=d.naconmax,
+        inputs=[
+            *(d.naconmax, d.nacon, contact.dist, contact.includemargin, contact.geom),
+            *(contact.worldid, contact.type, contact.adhesion),
+        ],
+        outputs=[warm.ntree, warm.next, warm.head],
+    )
+    wp.launch(
+        _find_heirs,
+        dim=d.naconmax,
+        inputs=[
+            *(contact.pos, contact.geom, contact.worldid, warm.next, warm.head),
+            *(warm.mem_count, warm.mem_worldid, warm.mem_geom, warm.mem_pos),
+        ],
+        outputs=[warm.mem_heir],
+    )
 
 
 @wp.kernel(enable_backward=False)
@@ -150,29 +260,33 @@ def _remember_contacts(
     ntree_in: wp.array[int],
     force_in: wp.array[vec6],
     mean_in: wp.array[float],
+    next_in: wp.array[int],
+    mem_count: wp.array[int],
     mem_pos: wp.array[wp.vec3],
     mem_geom: wp.array[wp.vec2i],
     mem_worldid: wp.array[int],
-    mem_normal: wp.array[float],
-    mem_mean: wp.array[float],
+    mem_normal: wp.array[wp.vec2],
     mem_friction: wp.array[wp.vec3],
     mem_torque: wp.array[wp.vec3],
     mem_next: wp.array[int],
-    mem_head: wp.array[int],
 ):
     conid = wp.tid()
-    if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
+    ncon = wp.min(nacon_in[0], naconmax)
+    if conid == 0:
+        mem_count[0] = ncon
+    if conid >= ncon:
         return
-    force, toward = force_in[conid], wp.transpose(contact_frame_in[conid])
-    geom, worldid = contact_geom_in[conid], contact_worldid_in[conid]
+    mem_next[conid] = next_in[conid]
+    if ntree_in[conid] == 0:
+        mem_worldid[conid] = -1
+        return
+    force, toward, mean = force_in[conid], wp.transpose(contact_frame_in[conid]), mean_in[conid]
     mem_pos[conid] = contact_pos_in[conid]
-    mem_geom[conid] = geom
-    mem_worldid[conid] = worldid
-    mem_normal[conid] = force[0]
-    mem_mean[conid] = mean_in[conid] + MEAN_GAIN * (force[0] - mean_in[conid])
+    mem_geom[conid] = contact_geom_in[conid]
+    mem_worldid[conid] = contact_worldid_in[conid]
+    mem_normal[conid] = wp.vec2(force[0], mean + MEAN_GAIN * (force[0] - mean))
     mem_friction[conid] = toward * wp.vec3(0.0, force[1], force[2])
     mem_torque[conid] = toward * wp.vec3(force[3], force[4], force[5])
-    mem_next[conid] = wp.atomic_exch(mem_head, _hash(worldid, geom, mem_head.shape[0]), conid + 1)
 
 
 @wp.kernel(enable_backward=False)
@@ -223,17 +337,17 @@ def _remember_state(
 def remember(m: Model, d: Data) -> None:
     """Store the forces of this step, and the state that it led to."""
     warm, contact = d.warm, d.contact
-    warm.mem_head.zero_()
+    wp.copy(warm.mem_head, warm.head)
     wp.launch(
         _remember_contacts,
         dim=d.naconmax,
         inputs=[
             *(d.naconmax, d.nacon, contact.pos, contact.frame, contact.geom, contact.worldid),
-            *(warm.ntree, warm.force, warm.mean),
+            *(warm.ntree, warm.force, warm.mean, warm.next),
         ],
         outputs=[
-            *(warm.mem_pos, warm.mem_geom, warm.mem_worldid, warm.mem_normal, warm.mem_mean),
-            *(warm.mem_friction, warm.mem_torque, warm.mem_next, warm.mem_head),
+            *(warm.mem_count, warm.mem_pos, warm.mem_geom, warm.mem_worldid, warm.mem_normal),
+            *(warm.mem_friction, warm.mem_torque, warm.mem_next),
         ],
     )
     if max_rows(m, d):

@@ -1,8 +1,8 @@
-"""What a launch of a step kernel does. A first pass is one launch, a second one is two."""
+"""What a launch of a step kernel does. A first pass is one launch, each later one is two."""
 
 # f - r / (P + R), projected: the step of a first pass, and of the one over friction.
 PLAIN_STEP = 0
-# f += s d of the first pass; z, and the sums that say how much of the old direction to keep.
+# f += s d of the pass before; z, and the sums that say how much of the old direction to keep.
 PROPOSAL = 1
 # The step along the conjugate direction.
 CONJUGATE_STEP = 2

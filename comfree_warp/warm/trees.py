@@ -9,7 +9,7 @@ from comfree_warp.contacts import tree_arrays
 from comfree_warp.fixed_point import from_fixed, from_fixed_pair, is_deterministic
 from comfree_warp.rows import has_contact_rows
 from comfree_warp.types import Data, Model
-from comfree_warp.warm.law import next_alpha
+from comfree_warp.warm.law import ROUNDING, next_alpha
 
 # Of `Warm.sums`.
 WORK = wp.constant(0)  # -r d
@@ -157,6 +157,8 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
         ntree: int,
         tree_dofadr: wp.array[int],
         tree_dofnum: wp.array[int],
+        qfrc_smooth_in: wp.array2d[float],
+        qacc_smooth_in: wp.array2d[float],
         qfrc_step_in: wp.array2d[float],
         qacc_step_in: wp.array2d[float],
         sums_in: wp.array3d[float],
@@ -175,10 +177,15 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
             if wp.static(deterministic):
                 work = from_fixed_pair(sums_fixed_in[worldid, treeid, WORK])
                 regular = from_fixed_pair(sums_fixed_in[worldid, treeid, REGULAR])
+            moved = float(0.0)
+            smooth = float(0.0)
             for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
-                regular += qfrc_step_in[worldid, dofid] * qacc_step_in[worldid, dofid]
-            alpha = alpha_out[worldid, treeid, kind]
-            alpha_out[worldid, treeid, kind] = next_alpha(alpha, work, regular)
+                moved += qfrc_step_in[worldid, dofid] * qacc_step_in[worldid, dofid]
+                smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
+            regular += moved
+            if moved > ROUNDING * smooth:
+                alpha = alpha_out[worldid, treeid, kind]
+                alpha_out[worldid, treeid, kind] = next_alpha(alpha, work, regular)
             gained += work
             curvature += regular
         scale = float(0.0)
@@ -265,7 +272,8 @@ def choose_scale(m: Model, d: Data, kind: int) -> None:
         dim=d.nworld,
         inputs=[
             *(m.ntree, m.tree_dofadr, m.tree_dofnum),
-            *(warm.qfrc_step, warm.qacc_step, warm.sums, warm.sums_fixed, kind),
+            *(d.qfrc_smooth, d.qacc_smooth, warm.qfrc_step, warm.qacc_step),
+            *(warm.sums, warm.sums_fixed, kind),
         ],
         outputs=[warm.alpha, warm.scale],
     )
