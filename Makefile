@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SPEED := $(BIN)/python -m pytest -q -c benchmark/pytest.ini benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run view web video test test-slow doctor bench bench-quick bench-cuda bench-compare bench-engine bench-stream bench-web fidelity sweep report gallery lint format lock clean
+.PHONY: help venv run view web video test test-slow doctor bench bench-quick bench-cuda bench-compare bench-engine bench-memory bench-stream bench-web fidelity sweep report gallery lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-compare: venv ## hold the newest run against the one before it, or NEW=FIL
 
 bench-engine: venv ## print the speed ratios of the engines, with their spread
 	$(BIN)/python benchmark/ratios.py
+
+bench-memory: venv ## print what the warm law's memory of contacts costs a step
+	$(BIN)/python benchmark/memory_cost.py
 
 bench-stream: venv ## print what streaming costs a simulation, and how late states arrive
 	$(BIN)/python benchmark/stream_cost.py

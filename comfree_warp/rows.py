@@ -193,7 +193,9 @@ def max_rows(m: Model, d: Data) -> int:
     """No world has more rows with a Jacobian."""
     if has_contact_rows(m):
         return d.njmax
-    return min(d.njmax, 6 * m.neq + m.nv + 2 * m.njnt + 3 * m.ntendon)
+    limited = len(m.jnt_limited_slide_hinge_adr) + len(m.jnt_limited_ball_adr) + m.ntendon
+    friction = m.nv + m.ntendon if m.has_frictionloss else 0
+    return min(d.njmax, 6 * m.neq + limited + friction)
 
 
 def max_nonzeros(mjm: mujoco.MjModel) -> int:

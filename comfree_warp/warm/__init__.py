@@ -61,31 +61,37 @@ def warm_forces(m: Model, d: Data) -> None:
 def _prepare(m: Model, d: Data) -> None:
     if max_rows(m, d):
         rows.prepare_rows(m, d)
+    if not contacts.has_contacts(m):
+        memory.index_no_contacts(d)
+        return
     memory.index_contacts(m, d)
     if has_contact_rows(m):
         contact_rows.prepare_contacts(m, d)
-    elif contacts.has_contacts(m):
+    else:
         contacts.prepare_contacts(m, d)
 
 
 def _step(m: Model, d: Data, kind: int, stage: int) -> None:
     if max_rows(m, d):
         rows.step_rows(m, d, kind, stage)
+    if not contacts.has_contacts(m):
+        return
     if has_contact_rows(m):
         contact_rows.step_contacts(m, d, friction=kind == rows.FRICTION, stage=stage)
-    elif contacts.has_contacts(m):
-        if kind == rows.FRICTION:
-            contacts.step_friction(m, d)
-        else:
-            contacts.step_normals(m, d, stage)
+    elif kind == rows.FRICTION:
+        contacts.step_friction(m, d)
+    else:
+        contacts.step_normals(m, d, stage)
 
 
 def _reclip(m: Model, d: Data) -> None:
     if max_rows(m, d):
         rows.collect_rows(m, d)
+    if not contacts.has_contacts(m):
+        return
     if has_contact_rows(m):
         contact_rows.reclip(m, d)
-    elif contacts.has_contacts(m):
+    else:
         contacts.reclip(m, d)
 
 
@@ -93,7 +99,7 @@ def _finish(m: Model, d: Data) -> None:
     trees.take_step(m, d)
     if max_rows(m, d):
         rows.finish_rows(m, d)
-    if has_contact_rows(m) or contacts.has_contacts(m):
+    if contacts.has_contacts(m):
         contacts.finish_contacts(m, d)
 
 

@@ -70,6 +70,7 @@ def _inverse_mass(
     offset1: wp.vec3,
     offset2: wp.vec3,
     frame: wp.mat33,
+    condim: int,
     body_parentid: wp.array[int],
     body_dofadr: wp.array[int],
     body_dofnum: wp.array[int],
@@ -86,15 +87,24 @@ def _inverse_mass(
     while dof1 >= 0 or dof2 >= 0:
         dof = wp.max(dof1, dof2)
         cdof = cdof_in[worldid, dof]
-        cvel1, cvel2 = wp.spatial_vector(), wp.spatial_vector()
+        turn, move = wp.spatial_top(cdof), wp.spatial_bottom(cdof)
+        linear, angular = wp.vec3(), wp.vec3()
         if dof1 == dof:
-            cvel1 = cdof
+            linear -= move + wp.cross(turn, offset1)
+            angular -= turn
             dof1 = dof_parentid[dof]
         if dof2 == dof:
-            cvel2 = cdof
+            linear += move + wp.cross(turn, offset2)
+            angular += turn
             dof2 = dof_parentid[dof]
-        J = relative_velocity(frame, cvel1, offset1, cvel2, offset2)
-        P += wp.cw_mul(J, J) / M_in[worldid, M_rowadr[dof] + M_rownnz[dof] - 1]
+        inverse = 1.0 / M_in[worldid, M_rowadr[dof] + M_rownnz[dof] - 1]
+        linear = frame * linear
+        for i in range(3):
+            P[i] += inverse * linear[i] * linear[i]
+        if condim > 3:
+            angular = frame * angular
+            for i in range(3):
+                P[3 + i] += inverse * angular[i] * angular[i]
     return P
 
 
@@ -237,10 +247,11 @@ def _prepare(
         tangent_B = gains[1]
         if solreffriction[0] != 0.0 or solreffriction[1] != 0.0:
             tangent_B = solref_gains(solreffriction, solimp, least)[1]
-        for i in range(1, condim):
-            ratio = mu / friction[i - 1]
-            R[i] = normal_R * ratio * ratio
-            bias[i] = tangent_B * u[i]
+        for i in range(1, wp.static(maxcondim)):
+            if i < condim:
+                ratio = mu / friction[i - 1]
+                R[i] = normal_R * ratio * ratio
+                bias[i] = tangent_B * u[i]
 
         # `efc` tells of the rows that the model's cone has.
         nrow, row_type, D = condim, int(FRICTIONLESS), 1.0 / normal_R
@@ -307,8 +318,9 @@ def _prepare(
             force[0] = mean + kept_part(h, gains[0] * imp, B) * (normal[0] - mean)
             sliding = frame * sliding
             turning = frame * turning
-            for i in range(1, condim):
-                force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
+            for i in range(1, wp.static(maxcondim)):
+                if i < condim:
+                    force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
         force = into_cone(force, condim, friction)
         ntree_out[conid] = ntree
         mean_out[conid] = mean
@@ -323,6 +335,7 @@ def _prepare(
             offset1,
             offset2,
             frame,
+            condim,
             body_parentid,
             body_dofadr,
             body_dofnum,
@@ -560,18 +573,20 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
         wanted = vec6()
         wanted[0] = force[0]
         residual = vec6()
-        for i in range(1, condim):
-            residual[i] = apart[i] + bias[i] + R[i] * force[i]
-            wanted[i] = force[i] - residual[i] / metric[i]
+        for i in range(1, wp.static(maxcondim)):
+            if i < condim:
+                residual[i] = apart[i] + bias[i] + R[i] * force[i]
+                wanted[i] = force[i] - residual[i] / metric[i]
         nearest = nearest_friction(wanted, metric, condim, contact_friction_in[conid])
         alpha = _lightest(alpha_in[worldid], tree1, tree2, 1)
         step = vec6()
         work = float(0.0)
         regular = float(0.0)
-        for i in range(1, condim):
-            step[i] = alpha * (nearest[i] - force[i])
-            work -= residual[i] * step[i]
-            regular += R[i] * step[i] * step[i]
+        for i in range(1, wp.static(maxcondim)):
+            if i < condim:
+                step[i] = alpha * (nearest[i] - force[i])
+                work -= residual[i] * step[i]
+                regular += R[i] * step[i] * step[i]
         step_out[conid] = step
         sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
         for i in range(2):
@@ -618,10 +633,11 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
         condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
         force = force_out[conid]
         tangent_sq = float(0.0)
-        for i in range(1, condim):
-            force[i] += scale_in[worldid] * step_in[conid][i]
-            scaled = force[i] / contact_friction_in[conid][i - 1]
-            tangent_sq += scaled * scaled
+        for i in range(1, wp.static(maxcondim)):
+            if i < condim:
+                force[i] += scale_in[worldid] * step_in[conid][i]
+                scaled = force[i] / contact_friction_in[conid][i - 1]
+                tangent_sq += scaled * scaled
         force_out[conid] = force
         if contact_efc_address_in[conid, 0] < 0:
             return
@@ -637,12 +653,15 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
                 efc_state_out[worldid, efcid] = state
         else:
             share = force[0] / float(2 * (condim - 1))
-            for i in range(1, condim):
-                facet = 0.5 * force[i] / contact_friction_in[conid][i - 1]
-                for side in range(2):
-                    efcid = contact_efc_address_in[conid, 2 * (i - 1) + side]
-                    efc_force_out[worldid, efcid] = share + wp.where(side == 0, facet, -facet)
-                    efc_state_out[worldid, efcid] = wp.where(force[0] == 0.0, SATISFIED, QUADRATIC)
+            for i in range(1, wp.static(maxcondim)):
+                if i < condim:
+                    facet = 0.5 * force[i] / contact_friction_in[conid][i - 1]
+                    for side in range(2):
+                        efcid = contact_efc_address_in[conid, 2 * (i - 1) + side]
+                        efc_force_out[worldid, efcid] = share + wp.where(side == 0, facet, -facet)
+                        efc_state_out[worldid, efcid] = wp.where(
+                            force[0] == 0.0, SATISFIED, QUADRATIC
+                        )
 
     return finish
 

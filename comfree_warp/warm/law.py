@@ -4,7 +4,8 @@
     r = J acc + a + R f                            gradient of MuJoCo's dual problem along the row
     f -> f + s (proj(f - r / (P + R)) - f)         P = sum over dofs of J^2 / M_dd
 
-Source: MuJoCo's "Computation" chapter for K, B, I, R and the cone.
+Source: MuJoCo's "Computation" chapter for K, B, I, R and the cone. Loops over the rows of a contact
+have constant bounds, so that they unroll and its vectors stay in registers.
 """
 
 import mujoco
@@ -63,13 +64,15 @@ def into_cone(force: vec6, condim: int, friction: vec5) -> vec6:
     clipped = force
     clipped[0] = wp.max(force[0], 0.0)
     tangent_sq = float(0.0)
-    for i in range(1, condim):
-        scaled = force[i] / friction[i - 1]
-        tangent_sq += scaled * scaled
+    for i in range(1, 6):
+        if i < condim:
+            scaled = force[i] / friction[i - 1]
+            tangent_sq += scaled * scaled
     if tangent_sq > clipped[0] * clipped[0]:
         factor = clipped[0] / wp.sqrt(tangent_sq)
-        for i in range(1, condim):
-            clipped[i] = force[i] * factor
+        for i in range(1, 6):
+            if i < condim:
+                clipped[i] = force[i] * factor
     return clipped
 
 
@@ -92,21 +95,23 @@ def nearest_friction(wanted: vec6, metric: vec6, condim: int, friction: vec5) ->
     for iteration in range(wp.static(_SECULAR_ITERATIONS + 1)):
         length_sq = float(0.0)
         slope = float(0.0)
-        for i in range(1, condim):
-            mu = friction[i - 1]
-            w = mu * mu * metric[i]
-            g = wanted[i] / mu * (w / (w + lam))
-            nearest[i] = mu * g
-            length_sq += g * g
-            slope += g * g / (w + lam)
+        for i in range(1, 6):
+            if i < condim:
+                mu = friction[i - 1]
+                w = mu * mu * metric[i]
+                g = wanted[i] / mu * (w / (w + lam))
+                nearest[i] = mu * g
+                length_sq += g * g
+                slope += g * g / (w + lam)
         length = wp.sqrt(length_sq)
-        if length <= normal and lam == 0.0:
-            return nearest
+        if length <= 1.000001 * normal:
+            break
         if slope > 0.0 and iteration < _SECULAR_ITERATIONS:
             lam = wp.max(lam + length_sq / slope * (length - normal) / normal, 0.0)
     if length > normal:
-        for i in range(1, condim):
-            nearest[i] *= normal / length
+        for i in range(1, 6):
+            if i < condim:
+                nearest[i] *= normal / length
     return nearest
 
 

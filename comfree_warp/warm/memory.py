@@ -249,6 +249,12 @@ def index_contacts(m: Model, d: Data) -> None:
     )
 
 
+def index_no_contacts(d: Data) -> None:
+    """For when contacts are disabled: none pushes, and none is remembered."""
+    d.warm.ntree.zero_()
+    d.warm.head.zero_()
+
+
 @wp.kernel(enable_backward=False)
 def _remember_contacts(
     naconmax: int,

@@ -33,9 +33,7 @@ NORMAL, FRICTION = range(2)
 def _kind(row_type: int) -> int:
     if row_type == _FRICTION_DOF or row_type == _FRICTION_TENDON:
         return 1
-    if row_type == _EQUALITY or row_type == _LIMIT_JOINT or row_type == _LIMIT_TENDON:
-        return 0
-    return -1  # contacts are not among these
+    return 0
 
 
 @wp.func
@@ -94,7 +92,9 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         M_rowadr: wp.array[int],
         njmax: int,
         M_in: wp.array2d[float],
-        nefc_in: wp.array[int],
+        ne_in: wp.array[int],
+        nf_in: wp.array[int],
+        nl_in: wp.array[int],
         efc_type_in: wp.array2d[int],
         efc_id_in: wp.array2d[int],
         efc_J_rownnz_in: wp.array2d[int],
@@ -120,11 +120,9 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
         worldid, efcid = wp.tid()
-        if efcid >= wp.min(nefc_in[worldid], njmax):
+        if efcid >= wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax):
             return
         row_type, id = efc_type_in[worldid, efcid], efc_id_in[worldid, efcid]
-        if _kind(row_type) < 0:
-            return
 
         # K I and B of rows that have a spring; what the memory calls the row.
         h = opt_timestep[worldid % opt_timestep.shape[0]]
@@ -141,8 +139,10 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
                 total = float(0.0)
                 for i in range(wp.where(eq_type[id] == _WELD, 6, 3)):
                     other = efcid - place + i
-                    if other < wp.min(nefc_in[worldid], njmax) and _is_same(
-                        efcid, other, efc_type_in, efc_id_in, worldid
+                    if (
+                        other < njmax
+                        and other < ne_in[worldid]
+                        and _is_same(efcid, other, efc_type_in, efc_id_in, worldid)
                     ):
                         apart = efc_pos_in[worldid, other] - efc_margin_in[worldid, other]
                         total += apart * apart
@@ -225,7 +225,9 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
         nv: int,
         dof_treeid: wp.array[int],
         njmax: int,
-        nefc_in: wp.array[int],
+        ne_in: wp.array[int],
+        nf_in: wp.array[int],
+        nl_in: wp.array[int],
         efc_type_in: wp.array2d[int],
         efc_J_rownnz_in: wp.array2d[int],
         efc_J_rowadr_in: wp.array2d[int],
@@ -248,7 +250,7 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
         worldid, efcid = wp.tid()
-        if efcid >= wp.min(nefc_in[worldid], njmax):
+        if efcid >= wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax):
             return
         row_type = efc_type_in[worldid, efcid]
         if _kind(row_type) != wp.static(kind):
@@ -350,7 +352,9 @@ def _take_row_step(kind: int, total: bool, is_sparse: bool, deterministic: bool)
     def take_row_step(
         nv: int,
         njmax: int,
-        nefc_in: wp.array[int],
+        ne_in: wp.array[int],
+        nf_in: wp.array[int],
+        nl_in: wp.array[int],
         efc_type_in: wp.array2d[int],
         efc_J_rownnz_in: wp.array2d[int],
         efc_J_rowadr_in: wp.array2d[int],
@@ -366,11 +370,9 @@ def _take_row_step(kind: int, total: bool, is_sparse: bool, deterministic: bool)
     ):
         """F += s d; J^T f of all rows where `total`, else the states."""
         worldid, efcid = wp.tid()
-        if efcid >= wp.min(nefc_in[worldid], njmax):
+        if efcid >= wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax):
             return
         row_type = efc_type_in[worldid, efcid]
-        if _kind(row_type) < 0:
-            return
         force = float(efc_force_out[worldid, efcid])
         if _kind(row_type) == wp.static(kind):
             force += scale_in[worldid] * row_step_in[worldid, efcid]
@@ -418,7 +420,7 @@ def prepare_rows(m: Model, d: Data) -> None:
             *(m.nv, m.njnt, m.ntendon, neqslot, m.opt.timestep, m.opt.disableflags),
             *(m.eq_type, m.eq_solref, m.eq_solimp, m.jnt_solref, m.jnt_solimp),
             *(m.tendon_solref_lim, m.tendon_solimp_lim, m.dof_treeid, m.M_rownnz, m.M_rowadr),
-            *(d.njmax, d.M, d.nefc, efc.type, efc.id, *_jacobian(d), efc.pos, efc.margin),
+            *(d.njmax, d.M, d.ne, d.nf, d.nl, efc.type, efc.id, *_jacobian(d), efc.pos, efc.margin),
             *(efc.D, efc.vel, efc.aref, efc.frictionloss),
             *(warm.eq_slotadr, warm.eq_slotnum, warm.mem_row, warm.valid),
         ],
@@ -436,7 +438,7 @@ def step_rows(m: Model, d: Data, kind: int, stage: int) -> None:
         _step_rows(kind, stage, bool(m.is_sparse), is_deterministic(m)),
         dim=(d.nworld, max_rows(m, d)),
         inputs=[
-            *(m.nv, m.dof_treeid, d.njmax, d.nefc, efc.type, *_jacobian(d), efc.D),
+            *(m.nv, m.dof_treeid, d.njmax, d.ne, d.nf, d.nl, efc.type, *_jacobian(d), efc.D),
             *(efc.frictionloss, d.qacc, warm.alpha, warm.scale, warm.row_bias, warm.row_metric),
         ],
         outputs=[
@@ -451,7 +453,7 @@ def _take_row_step_of(m: Model, d: Data, kind: int, total: bool) -> None:
         _take_row_step(kind, total, bool(m.is_sparse), is_deterministic(m)),
         dim=(d.nworld, max_rows(m, d)),
         inputs=[
-            *(m.nv, d.njmax, d.nefc, d.efc.type, *_jacobian(d), d.efc.frictionloss),
+            *(m.nv, d.njmax, d.ne, d.nf, d.nl, d.efc.type, *_jacobian(d), d.efc.frictionloss),
             *(d.warm.scale, d.warm.row_step),
         ],
         outputs=[d.efc.force, d.efc.state, d.qfrc_constraint, d.qfrc_fixed],
