@@ -114,8 +114,7 @@ def _worlds(nworld: int) -> str:
 def show_start(simulation: engines.Simulation, model: str, nsteps: int) -> None:
     """Say what is about to run."""
     console.print(
-        f"{simulation.engine} on {simulation.device}: {nsteps:,} steps of "
-        f"{_worlds(simulation.nworld)} of {model}",
+        f"{simulation.place}: {nsteps:,} steps of {_worlds(simulation.nworld)} of {model}",
         soft_wrap=True,
     )
 

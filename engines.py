@@ -199,6 +199,7 @@ class Simulation(abc.ABC):
       mjm: the model, on the host.
       engine: one of `ENGINES`.
       device: Warp's name of the device; "cpu" for mjc.
+      law: of `LAWS`, for comfree; None for the others.
       nworld: number of worlds.
       nstep: steps taken since the start, per world.
       compile_seconds: time spent compiling and loading kernels and capturing the step.
@@ -209,11 +210,18 @@ class Simulation(abc.ABC):
     mjm: mujoco.MjModel
     engine: str
     device: str
+    law: str | None = None
     nworld: int
     nstep: int = 0
     compile_seconds: float = 0.0
     sizes: dict[str, int]
     rings: recent.Rings | None = None
+
+    @property
+    def place(self) -> str:
+        """What runs where, for people: "mjc on cpu", "comfree (warm) on cuda:0"."""
+        law = "" if self.law in (None, LAWS[0]) else f" ({self.law})"
+        return f"{self.engine}{law} on {self.device}"
 
     @abc.abstractmethod
     def step(self, n: int = 1) -> None:
@@ -582,6 +590,7 @@ class _WarpSimulation(Simulation):
         self._start_time = mjd.time
         with wp.ScopedDevice(device):
             self._m = self._package.put_model(mjm, **parameters)
+            self.law = self._m.comfree_law if engine == "comfree" else None
             self._m.opt.warn_overflow = 0  # `health` tells instead
             self._d = self._put_data(mjd, nworld)
             self._fields = {field: getattr(self._d, field) for field in STATE_FIELDS}

@@ -291,7 +291,7 @@ class Session:
         rows, plots = {}, {}
         if len(self._shown) == 1:
             simulation = self._shown[0].simulation
-            rows["engine"] = f"{simulation.engine} on {simulation.device}"
+            rows["engine"] = simulation.place
         rows["time"] = f"{self._mjds[0].time:.3f} s"
         rows["speed"] = self._describe_speed()
         if self.controls.nworld > 1:
@@ -313,7 +313,7 @@ class Session:
     def _describe(self, shown: _Shown) -> dict[str, str]:
         """The rows about one simulation."""
         simulation, health = shown.simulation, shown.health
-        engine = f"{simulation.engine} on {simulation.device}"
+        engine = simulation.place
         if len(self._shown) == 1:
             of_all = " of all worlds" if simulation.nworld > 1 else ""
             contacts = f"{shown.counts.contacts:,} in {shown.counts.rows:,} rows{of_all}"
@@ -329,7 +329,7 @@ class Session:
     def summary(self) -> list[str]:
         """A line for each simulation, for when it is over."""
         return [
-            f"{shown.simulation.engine} on {shown.simulation.device}: {shown.row}; "
+            f"{shown.simulation.place}: {shown.row}; "
             f"{shown.health.divergence or 'no world diverged'}"
             for shown in self._shown
         ]

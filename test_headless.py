@@ -181,6 +181,7 @@ def summarize(
     speed = pace(simulation.nstep, simulation.nworld, simulation.mjm.opt.timestep, run_seconds)
     return {
         "engine": simulation.engine,
+        "law": simulation.law,
         "device": simulation.device,
         "model": model,
         "nworld": simulation.nworld,

@@ -80,17 +80,17 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default(tmp_path):
 
 @pytest.mark.engine
 @pytest.mark.parametrize(
-    ("arguments", "variables"),
+    ("arguments", "variables", "law"),
     [
-        (["--law=paper"], {"COMFREE_STIFFNESS": "0.1"}),
-        (["--law=warm", "--passes=2"], {}),
-        (["--law=warm"], {"COMFREE_LAW": "paper", "COMFREE_PASSES": "2"}),
-        (["--engine=mjc"], {"COMFREE_LAW": "warm", "COMFREE_STIFFNESS": "0.1"}),
+        (["--law=paper"], {"COMFREE_STIFFNESS": "0.1"}, "paper"),
+        (["--law=warm", "--passes=2"], {}, "warm"),
+        (["--law=warm"], {"COMFREE_LAW": "paper", "COMFREE_PASSES": "2"}, "warm"),
+        (["--engine=mjc"], {"COMFREE_LAW": "warm", "COMFREE_STIFFNESS": "0.1"}, None),
     ],
 )
-def test_the_law_is_chosen_by_flags_and_variables(arguments, variables, tmp_path):
+def test_the_law_is_chosen_by_flags_and_variables(arguments, variables, law, tmp_path):
     arguments = ["--model", PENDULA, "--nsteps=5", *arguments]
-    assert run_with_summary(tmp_path, *arguments, **variables)["nsteps"] == 5
+    assert run_with_summary(tmp_path, *arguments, **variables)["law"] == law
 
 
 def test_several_worlds_of_mjc_run_at_once(tmp_path):
