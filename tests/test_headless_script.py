@@ -114,7 +114,7 @@ def test_several_worlds_of_mjc_run_at_once(tmp_path):
         (["--stiffness", "0.2,x"], {}, "--stiffness: '0.2,x' is no number or comma-separated"),
         ([], {"COMFREE_DAMPING": "-1"}, "COMFREE_DAMPING: refused by comfree: comfree_damping"),
         (["--law", "cold"], {}, "--law: 'cold' is not one of 'paper', 'warm'"),
-        ([], {"COMFREE_PASSES": "3"}, "COMFREE_PASSES: 3 is not in the range 1<=x<=2"),
+        ([], {"COMFREE_PASSES": "5"}, "COMFREE_PASSES: 5 is not in the range 1<=x<=4"),
         (["--passes", "2"], {}, "--passes: refused by comfree: comfree_passes"),
         (["--law=warm", "--stiffness=1"], {}, "--stiffness: refused by comfree: "),
         (["--damping=1"], {"COMFREE_LAW": "warm"}, "--damping: refused by comfree: "),

@@ -109,7 +109,7 @@ def test_a_case_is_named_by_all_that_decides_its_result(tmp_path, monkeypatch):
         ({"model": PENDULA, "egnine": "mjc"}, "egnine: is no setting of a sweep"),
         ({"model": PENDULA, "engine": "bullet"}, "engine: 'bullet' is none of mjc"),
         ({"model": PENDULA, "law": "cold"}, "law: 'cold' is none of paper, warm"),
-        ({"model": PENDULA, "passes": 3}, "passes: 3 is none of 1, 2"),
+        ({"model": PENDULA, "passes": 5}, "passes: 5 is none of 1, 2, 3, 4"),
         ({"model": PENDULA, "nworld": 0}, "nworld: 0 is too small"),
         ({"model": PENDULA, "seed": "one"}, "seed: 'one' is no int"),
         ({"model": PENDULA, "seed": []}, "seed: is an empty list"),
