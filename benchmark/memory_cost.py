@@ -33,10 +33,11 @@ PLACES = (("layer, 10,000 contacts", 1), ("wall, 3,000 contacts", 1), ("hand hol
 @wp.kernel(enable_backward=False)
 def _recall_all(
     nacon_in: wp.array[int],
-    contact_geom_in: wp.array[wp.vec2i],
     contact_worldid_in: wp.array[int],
+    pair_in: wp.array[wp.vec2i],
+    sign_in: wp.array[float],
     mem_worldid: wp.array[int],
-    mem_geom: wp.array[wp.vec2i],
+    mem_pair: wp.array[wp.vec2i],
     mem_heir: wp.array[int],
     mem_normal: wp.array[wp.vec2],
     mem_friction: wp.array[wp.vec3],
@@ -52,9 +53,11 @@ def _recall_all(
     normal, friction, torque = memory.recall(
         conid,
         contact_worldid_in[conid],
-        contact_geom_in[conid],
+        pair_in[conid],
+        sign_in[conid],
+        False,
         mem_worldid,
-        mem_geom,
+        mem_pair,
         mem_heir,
         mem_normal,
         mem_friction,
@@ -73,8 +76,8 @@ def remember_only(m: cfwarp.Model, d: cfwarp.Data, out: wp.array) -> None:
         _recall_all,
         dim=d.naconmax,
         inputs=[
-            *(d.nacon, d.contact.geom, d.contact.worldid),
-            *(warm.mem_worldid, warm.mem_geom, warm.mem_heir, warm.mem_normal),
+            *(d.nacon, d.contact.worldid, warm.pair, warm.sign),
+            *(warm.mem_worldid, warm.mem_pair, warm.mem_heir, warm.mem_normal),
             *(warm.mem_friction, warm.mem_torque, warm.mem_next, warm.mem_head),
         ],
         outputs=[out],

@@ -1,9 +1,13 @@
 """The constraint forces of a step, and the acceleration that they lead to."""
 
 import mujoco_warp
-from mujoco_warp import DisableBit
 
-from comfree_warp.contacts import accumulate_forces, force_contacts, predict_velocity
+from comfree_warp.contacts import (
+    accumulate_forces,
+    force_contacts,
+    has_contacts,
+    predict_velocity,
+)
 from comfree_warp.rows import add_rows, force_rows, has_contact_rows
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import warm_forces
@@ -25,8 +29,7 @@ def constraint_forces(m: Model, d: Data) -> None:
     predict_velocity(m, d)
     force_rows(m, d)
     add_rows(m, d)
-    without = DisableBit.CONTACT | DisableBit.CONSTRAINT
-    if not has_contact_rows(m) and not m.opt.disableflags & without:
+    if not has_contact_rows(m) and has_contacts(m):
         force_contacts(m, d)
     accumulate_forces(m, d)
     mujoco_warp.solve_m(m, d, d.qacc, d.qfrc_total)

@@ -18,7 +18,7 @@ import functools
 
 import mujoco
 import warp as wp
-from mujoco_warp import ConeType
+from mujoco_warp import ConeType, DisableBit
 
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
@@ -403,6 +403,11 @@ def _accumulate_forces(deterministic: bool) -> wp.Kernel:
                 qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
 
     return accumulate_forces
+
+
+def has_contacts(m: Model) -> bool:
+    """Whether contacts act at all."""
+    return not m.opt.disableflags & (DisableBit.CONTACT | DisableBit.CONSTRAINT)
 
 
 def tree_arrays(m: Model) -> list[wp.array]:

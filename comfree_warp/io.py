@@ -47,7 +47,7 @@ def _check_law(law: str, passes: int, parameters: dict[str, npt.ArrayLike | None
     if law not in LAWS:
         raise ValueError(f"comfree_law={law!r}: expected one of {', '.join(LAWS)}")
     allowed = PASSES if law == "warm" else (1,)
-    if passes not in allowed:
+    if not isinstance(passes, int) or passes not in allowed:
         raise ValueError(
             f"comfree_passes={passes!r}: expected {', '.join(map(str, allowed))} with "
             f"comfree_law={law!r}"
@@ -151,7 +151,6 @@ def put_model(
         comfree_law=comfree_law,
         comfree_passes=comfree_passes,
         has_gravcomp=bool(mjm.body_gravcomp.any()),
-        has_frictionloss=bool(mjm.dof_frictionloss.any() or mjm.tendon_frictionloss.any()),
     )
 
 

@@ -23,7 +23,6 @@ class Model(mujoco_warp.Model):
       comfree_passes: of the warm law over normals, 1 to 4
       has_gravcomp: whether `body_gravcomp` was not all zero when `put_model` saw it; set it when
         you write to that array, before the first step or capture
-      has_frictionloss: likewise, whether `dof_frictionloss` or `tendon_frictionloss` was not
     """
 
     comfree_stiffness: wp.array[float]
@@ -31,7 +30,6 @@ class Model(mujoco_warp.Model):
     comfree_law: str
     comfree_passes: int
     has_gravcomp: bool
-    has_frictionloss: bool
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -42,7 +40,7 @@ class Warm:
     normals, limits and equalities, 1 friction.
 
     Attributes:
-      mem_pos, mem_geom, mem_worldid: of the contacts of the last step; world -1: it did not push
+      mem_pos, mem_pair, mem_worldid: of the contacts of the last step; world -1: it did not push
                                                                           (naconmax,)
       mem_count: number of contacts of the last step                      (1,) int32
       mem_normal: normal force, and its slow mean                         (naconmax, 2) float32
@@ -68,6 +66,8 @@ class Warm:
       force, step, bias, R, metric: f, d, a, R and P + R of a contact     (naconmax, 6) float32
       mean, residual, proposed: its fbar; r and z of its normal           (naconmax,) float32
       ntree: number of trees that a contact touches; 0: nothing to do     (naconmax,) int32
+      pair, sign: what a contact is between, in a fixed order; -1 where collision detection tells
+        it in the other one                                               (naconmax,)
       next, head: chains of this step's contacts, likewise           (naconmax,) and (nhead,)
       row_step, row_bias, row_metric, row_mean, row_residual, row_proposed: the same of rows
                                                                           (nworld, nrow) float32
@@ -75,7 +75,7 @@ class Warm:
     """
 
     mem_pos: wp.array[wp.vec3]
-    mem_geom: wp.array[wp.vec2i]
+    mem_pair: wp.array[wp.vec2i]
     mem_worldid: wp.array[int]
     mem_count: wp.array[int]
     mem_normal: wp.array[wp.vec2]
@@ -109,6 +109,8 @@ class Warm:
     residual: wp.array[float]
     proposed: wp.array[float]
     ntree: wp.array[int]
+    pair: wp.array[wp.vec2i]
+    sign: wp.array[float]
     next: wp.array[int]
     head: wp.array[int]
     row_step: wp.array2d[float]
@@ -126,13 +128,13 @@ class Data(mujoco_warp.Data):
 
     Attributes:
       qvel_smooth_pred: qvel + timestep * qacc_smooth, the velocity that the next step would have
-        with no constraint force (m/s, rad/s)                             (nworld, nv) float32
+        with no constraint force (m/s, rad/s); paper law                  (nworld, nv) float32
       qfrc_total: qfrc_smooth + qfrc_constraint (N, N m); the same array as `efc.Ma`, from which
         MuJoCo Warp's integrators start when they factorize again         (nworld, nv) float32
       cvel_smooth_pred: the same of bodies, about the centre of mass of their root; angular part
-        first (rad/s, m/s)                                                (nworld, nbody) spatial
-      cfrc_contact: sum of the contact wrenches on a body and below it, likewise (N m, N)
-                                                                          (nworld, nbody) spatial
+        first (rad/s, m/s); paper law                                     (nworld, nbody) spatial
+      cfrc_contact: sum of the contact wrenches on a body and below it, likewise (N m, N); the warm
+        law leaves it empty                                               (nworld, nbody) spatial
       cfrc_fixed: the contact wrenches of a body as fixed_point.py sums them, where
         `Option.deterministic` asks for it                                (nworld, nbody, 6) int64
       qfrc_fixed: J^T f of the other rows, likewise                       (nworld, nv) int64

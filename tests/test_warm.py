@@ -51,14 +51,31 @@ def largest_error(mjm: mujoco.MjModel, mjd: mujoco.MjData, passes: int, nstep: i
         cfwarp.forward(m, d)
         if step:
             law.memory = warm_engine.remembered(mjm, d)
-        expected = warm_engine.reference_step(law, mjm, d).qfrc_constraint
-        found = d.qfrc_constraint.numpy()[0]
+        result = warm_engine.reference_step(law, mjm, d)
+        expected, found = result.qfrc_constraint, d.qfrc_constraint.numpy()[0]
         largest = max(largest, np.abs(expected).max(initial=0.0))
         # Relative to what the forces are in this run: in a step without any, rounding is all.
         worst = max(worst, np.abs(found - expected).max(initial=0.0))
         cfwarp.step(m, d)
+        worst = max(worst, memory_error(warm_engine.remembered(mjm, d), result.memory))
     assert int(d.overflow.numpy()[0]) == 0
     return worst / largest if largest else worst
+
+
+def memory_error(found: warm_reference.Memory, expected: warm_reference.Memory) -> float:
+    """Largest error of the forces and means that are kept, N and N m, in whatever order."""
+
+    def kept(memory: warm_reference.Memory) -> np.ndarray:
+        contacts = [
+            [*it.geom, *np.round(it.pos, 4), it.normal, it.mean, *it.force, *it.torque]
+            for it in memory.contacts
+        ]
+        return np.array(sorted(contacts), dtype=float).reshape(len(contacts), 13)
+
+    one, other = kept(found), kept(expected)
+    assert one.shape == other.shape
+    rows = [np.subtract(found.rows[key], force) for key, force in expected.rows.items()]
+    return max(np.abs(one - other)[:, 5:].max(initial=0.0), np.abs(rows).max(initial=0.0))
 
 
 # ------------------------------------------------------------------------- against the reference
@@ -88,6 +105,12 @@ def test_contacts_that_have_a_jacobian_agree_with_the_reference(name, cone, pass
     mjm.opt.cone = CONES[cone]
     mjm.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
     assert largest_error(mjm, under_way(mjm, 150), passes, 20) < TOLERANCE
+
+
+def test_the_strain_rows_of_a_flex_agree_with_the_reference(passes, device):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.THEIR_FOLDER / "flex/moving_base_strain.xml"))
+    mjm.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    assert largest_error(mjm, scenes.random_state(mjm, 0), passes, 20) < TOLERANCE
 
 
 def test_contact_forces_read_the_same_from_rows_of_either_cone(device):
@@ -155,9 +178,12 @@ def test_forward_can_be_called_any_number_of_times(passes, device):
 
 
 def test_reset_data_forgets(device):
-    _, m, d = stack()
+    mjm, m, d = stack()
     cfwarp.reset_data(m, d)
     first = run(m, d)
+    # As if the last step had ended in the very state that follows.
+    d.warm.mem_time.zero_()
+    d.warm.mem_qpos.assign(mjm.qpos0[None].astype(np.float32))
     cfwarp.reset_data(m, d)
     np.testing.assert_array_equal(run(m, d), first)
 
@@ -255,6 +281,41 @@ def test_the_order_of_contacts_does_not_matter(passes, device):
         assert relative_error(other, found[False][0]) < 1e-4
     for other in found[True]:
         np.testing.assert_array_equal(other, found[True][0])
+
+
+def test_which_geom_of_a_contact_is_told_first_does_not_matter(passes, device):
+    """MuJoCo Warp's sorting broad phase tells two geoms of a type in the order of the sweep."""
+    mjm = mujoco.MjModel.from_xml_string(STACK)
+    m, d = put(mjm, engines.initial_data(mjm), passes)
+    d.qvel.fill_(0.05)
+    run(m, d, 100)
+    cfwarp.forward(m, d)
+    expected = d.qfrc_constraint.numpy().copy()
+    ncon = int(d.nacon.numpy()[0])
+    geom, frame = d.contact.geom.numpy(), d.contact.frame.numpy()
+    geom[:ncon] = geom[:ncon, ::-1].copy()
+    frame[:ncon, :2] *= -1.0
+    d.contact.geom.assign(geom)
+    d.contact.frame.assign(frame)
+    cfwarp.constraint_forces(m, d)
+    assert np.abs(d.warm.force.numpy()[:ncon, 1:3]).max() > 0.01
+    assert relative_error(d.qfrc_constraint.numpy(), expected) < 1e-4
+
+
+def test_a_contact_of_bodies_that_cannot_move_has_no_force(device):
+    mjm = mujoco.MjModel.from_xml_string("""<mujoco><worldbody>
+      <geom type="plane" size="3 3 .1"/>
+      <geom name="a" size=".1" pos="1 0 1"/><geom name="b" size=".1" pos="1.15 0 1"/>
+      <body pos="0 0 .0999"><freejoint/><geom type="box" size=".1 .1 .1" mass="1"/></body>
+      </worldbody><contact><pair geom1="a" geom2="b"/></contact></mujoco>""")
+    m, d = put(mjm, engines.initial_data(mjm))
+    run(m, d, 20)
+    d.qpos.assign(d.qpos.numpy() + np.array([0, 0, 1, 0, 0, 0, 0], dtype=np.float32))
+    cfwarp.forward(m, d)
+    assert d.nacon.numpy()[0] == 1
+    ids, out = wp.zeros(1, dtype=int), wp.zeros(1, dtype=wp.spatial_vector)
+    mujoco_warp.contact_force(m, d, ids, False, out)
+    assert not out.numpy().any()
 
 
 def test_two_runs_are_the_same_bit_for_bit(passes, device):

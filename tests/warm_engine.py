@@ -7,7 +7,7 @@ import warm_reference
 
 import comfree_warp as cfwarp
 
-_CONTACT = ("geom", "pos", "worldid", "normal", "friction", "torque", "next")
+_CONTACT = ("pair", "pos", "worldid", "normal", "friction", "torque", "next")
 
 
 def evaluated(mjm: mujoco.MjModel, d: cfwarp.Data) -> mujoco.MjData:
@@ -61,7 +61,7 @@ def remembered(mjm: mujoco.MjModel, d: cfwarp.Data) -> warm_reference.Memory:
                 continue
             contacts.append(
                 warm_reference.RememberedContact(
-                    geom=tuple(int(geom) for geom in kept["geom"]),
+                    geom=tuple(int(side) for side in kept["pair"]),
                     pos=kept["pos"].astype(np.float64),
                     normal=float(kept["normal"][0]),
                     mean=float(kept["normal"][1]),
@@ -76,15 +76,16 @@ def remembered(mjm: mujoco.MjModel, d: cfwarp.Data) -> warm_reference.Memory:
         for i in range(num[eq]):
             rows[int(types.mjCNSTR_EQUALITY), eq, i] = tuple(slots[adr[eq] + i])
     first = int(num.sum())
-    for kind, count in (
-        (types.mjCNSTR_FRICTION_DOF, mjm.nv),
-        (types.mjCNSTR_FRICTION_TENDON, mjm.ntendon),
-        (types.mjCNSTR_LIMIT_JOINT, mjm.njnt),
-        (types.mjCNSTR_LIMIT_TENDON, mjm.ntendon),
+    for kind, count, sides in (
+        (types.mjCNSTR_FRICTION_DOF, mjm.nv, 1),
+        (types.mjCNSTR_FRICTION_TENDON, mjm.ntendon, 1),
+        (types.mjCNSTR_LIMIT_JOINT, mjm.njnt, 2),
+        (types.mjCNSTR_LIMIT_TENDON, mjm.ntendon, 1),
     ):
         for i in range(count):
-            rows[int(kind), i, 0] = tuple(slots[first + i])
-        first += count
+            for side in range(sides):
+                rows[int(kind), i, side] = tuple(slots[first + sides * i + side])
+        first += sides * count
     return warm_reference.Memory(
         warm.mem_alpha.numpy()[0].astype(np.float64), tuple(contacts), rows
     )

@@ -50,7 +50,7 @@ class Contact:
         rows: (condim,) int, its rows in efc order, the normal first.
         friction: (condim - 1,) mu_k, one per row after the normal: two for sliding (no unit), then
             torsion and two for rolling (metres).
-        geom: the two geoms in MuJoCo's order; -1 for a flex.
+        geom: the two geoms in MuJoCo's order; of a flex, below -1, its vertex or element.
         pos: (3,) in the world (m).
         frame: (3, 3), its rows the normal and the two tangents in the world.
     """
@@ -125,7 +125,7 @@ class RememberedContact:
     """The force of a contact, as it is kept from step to step.
 
     Attributes:
-        geom: the two geoms, in order.
+        geom: what it is between, the smaller number first.
         pos: (3,) where the contact was, in the world (m).
         normal: normal force (N).
         mean: slow mean of the normal force (N).
@@ -200,7 +200,7 @@ def rows_from_mujoco(mjm: mujoco.MjModel, mjd: mujoco.MjData) -> Rows:
         Contact(
             rows=np.arange(contact.efc_address, contact.efc_address + contact.dim),
             friction=contact.friction[: contact.dim - 1].copy(),
-            geom=(int(contact.geom[0]), int(contact.geom[1])),
+            geom=(_side(contact, 0), _side(contact, 1)),
             pos=contact.pos.copy(),
             frame=contact.frame.reshape(3, 3).copy(),
         )
@@ -223,6 +223,16 @@ def rows_from_mujoco(mjm: mujoco.MjModel, mjd: mujoco.MjData) -> Rows:
     )
 
 
+def _side(contact: mujoco._structs._MjContactList, side: int) -> int:
+    """Name one side of a contact: its geom, or a number below -1 for a part of a flex."""
+    if contact.geom[side] >= 0:
+        return int(contact.geom[side])
+    of_flex = -2 - (int(contact.flex[side]) << 24)
+    if contact.vert[side] >= 0:
+        return of_flex - int(contact.vert[side])
+    return of_flex - (1 << 23) - int(contact.elem[side])
+
+
 def touched_trees(
     mjm: mujoco.MjModel, J: np.ndarray, contacts: tuple[Contact, ...] = ()
 ) -> np.ndarray:
@@ -235,6 +245,8 @@ def touched_trees(
     trees[rows, mjm.dof_treeid[dofs]] = True
     for contact in contacts:
         trees[contact.rows] = trees[contact.rows].any(axis=0)
+        if not trees[contact.rows].any():  # of bodies that do not move against each other
+            continue
         bodies = [mjm.geom_bodyid[geom] for geom in contact.geom if geom >= 0]
         for tree in mjm.body_treeid[bodies]:
             if tree >= 0:
@@ -322,13 +334,30 @@ def _admissible_friction(
 # ------------------------------------------------------------------------------------ memory
 
 
+def _pair(contact: Contact) -> tuple[int, int]:
+    """What a contact is between, in an order that does not depend on collision detection."""
+    return min(contact.geom), max(contact.geom)
+
+
+def _sign(contact: Contact) -> int:
+    """1 or -1: a contact's force is that on its second geom, whichever that is."""
+    return 1 if contact.geom == _pair(contact) else -1
+
+
 def _row_keys(rows: Rows) -> dict[RowKey, int]:
-    """Name the rows that belong to no contact: (type, id, index within these two) to row."""
+    """Name the rows that belong to no contact: (type, id, index within these two) to row.
+
+    The limits of a slide or hinge have one row, of the nearer one, and are named by that.
+    """
     seen: Counter[tuple[int, int]] = Counter()
     keys = {}
     for row in np.flatnonzero(~(rows.normals | rows.contact_friction)):
         owner = int(rows.type[row]), int(rows.id[row])
-        keys[*owner, seen[owner]] = int(row)
+        index = seen[owner]
+        if owner[0] == _TYPE.mjCNSTR_LIMIT_JOINT:
+            nonzero = rows.J[row][rows.J[row] != 0]
+            index = int(len(nonzero) == 1 and nonzero[0] > 0)
+        keys[*owner, index] = int(row)
         seen[owner] += 1
     return keys
 
@@ -342,7 +371,7 @@ def _recall(memory: Memory, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     for key, row in _row_keys(rows).items():
         forces[row], means[row] = memory.rows.get(key, (0.0, 0.0))
     for last in memory.contacts:
-        heirs = [contact for contact in rows.contacts if contact.geom == last.geom]
+        heirs = [contact for contact in rows.contacts if _pair(contact) == last.geom]
         if not heirs:
             continue
         heir = min(
@@ -353,7 +382,7 @@ def _recall(memory: Memory, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
             ),
         )
         # The rows of a contact: force along normal and tangents, then torque about the same.
-        along = np.concatenate([heir.frame @ last.force, heir.frame @ last.torque])
+        along = _sign(heir) * np.concatenate([heir.frame @ last.force, heir.frame @ last.torque])
         forces[heir.rows] += [last.normal, *along[1 : len(heir.rows)]]
         means[heir.rows[0]] += last.mean
     return forces, means
@@ -364,17 +393,19 @@ def _remember(rows: Rows, forces: np.ndarray, means: np.ndarray, alpha: np.ndarr
     means = means + MEAN_RATE * (forces - means)
     contacts = []
     for contact in rows.contacts:
+        if not rows.trees[contact.rows[0]].any():
+            continue
         along = np.zeros(6)
         along[1 : len(contact.rows)] = forces[contact.rows[1:]]
         normal = contact.rows[0]
         contacts.append(
             RememberedContact(
-                geom=contact.geom,
+                geom=_pair(contact),
                 pos=contact.pos,
                 normal=float(forces[normal]),
                 mean=float(means[normal]),
-                force=contact.frame.T @ along[:3],
-                torque=contact.frame.T @ along[3:],
+                force=_sign(contact) * contact.frame.T @ along[:3],
+                torque=_sign(contact) * contact.frame.T @ along[3:],
             )
         )
     kept = {key: (float(forces[row]), float(means[row])) for key, row in _row_keys(rows).items()}

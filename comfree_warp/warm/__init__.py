@@ -10,6 +10,7 @@
 
 import mujoco_warp
 
+from comfree_warp.contacts import has_contacts
 from comfree_warp.rows import has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import contact_rows, contacts, memory, rows, trees
@@ -61,7 +62,7 @@ def warm_forces(m: Model, d: Data) -> None:
 def _prepare(m: Model, d: Data) -> None:
     if max_rows(m, d):
         rows.prepare_rows(m, d)
-    if not contacts.has_contacts(m):
+    if not has_contacts(m):
         memory.index_no_contacts(d)
         return
     memory.index_contacts(m, d)
@@ -74,7 +75,7 @@ def _prepare(m: Model, d: Data) -> None:
 def _step(m: Model, d: Data, kind: int, stage: int) -> None:
     if max_rows(m, d):
         rows.step_rows(m, d, kind, stage)
-    if not contacts.has_contacts(m):
+    if not has_contacts(m):
         return
     if has_contact_rows(m):
         contact_rows.step_contacts(m, d, friction=kind == rows.FRICTION, stage=stage)
@@ -87,7 +88,7 @@ def _step(m: Model, d: Data, kind: int, stage: int) -> None:
 def _reclip(m: Model, d: Data) -> None:
     if max_rows(m, d):
         rows.collect_rows(m, d)
-    if not contacts.has_contacts(m):
+    if not has_contacts(m):
         return
     if has_contact_rows(m):
         contact_rows.reclip(m, d)
@@ -99,7 +100,7 @@ def _finish(m: Model, d: Data) -> None:
     trees.take_step(m, d)
     if max_rows(m, d):
         rows.finish_rows(m, d)
-    if contacts.has_contacts(m):
+    if has_contacts(m):
         contacts.finish_contacts(m, d)
 
 

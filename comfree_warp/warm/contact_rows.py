@@ -115,20 +115,22 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         contact_solreffriction_in: wp.array[wp.vec2],
         contact_solimp_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
-        contact_geom_in: wp.array[wp.vec2i],
         contact_worldid_in: wp.array[int],
         contact_adhesion_in: wp.array[float],
         efc_D_in: wp.array2d[float],
         efc_vel_in: wp.array2d[float],
         valid_in: wp.array2d[int],
+        pair_in: wp.array[wp.vec2i],
+        sign_in: wp.array[float],
         mem_worldid_in: wp.array[int],
-        mem_geom_in: wp.array[wp.vec2i],
+        mem_pair_in: wp.array[wp.vec2i],
         mem_heir_in: wp.array[int],
         mem_normal_in: wp.array[wp.vec2],
         mem_friction_in: wp.array[wp.vec3],
         mem_torque_in: wp.array[wp.vec3],
         mem_next_in: wp.array[int],
         mem_head_in: wp.array[int],
+        contact_efc_address_out: wp.array2d[int],
         ntree_out: wp.array[int],
         bias_out: wp.array[vec6],
         R_out: wp.array[vec6],
@@ -153,7 +155,9 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         nrow = condim
         if condim > 1 and not rows.elliptic:
             nrow = 2 * (condim - 1)
-        if rows.address[conid, nrow - 1] < 0:
+        if rows.address[conid, nrow - 1] < 0:  # all or none, since readers look at the first
+            for row in range(nrow):
+                contact_efc_address_out[conid, row] = -1
             return
         friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
 
@@ -208,9 +212,11 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
             normal, sliding, turning = recall(
                 conid,
                 worldid,
-                contact_geom_in[conid],
+                pair_in[conid],
+                sign_in[conid],
+                wp.static(deterministic),
                 mem_worldid_in,
-                mem_geom_in,
+                mem_pair_in,
                 mem_heir_in,
                 mem_normal_in,
                 mem_friction_in,
@@ -430,12 +436,14 @@ def prepare_contacts(m: Model, d: Data) -> None:
             *(int(m.nmaxcondim), m.dof_treeid, m.M_rownnz, m.M_rowadr, d.naconmax, d.M),
             *(d.nacon, contact.dist, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
-            *(contact.dim, contact.geom, contact.worldid, contact.adhesion),
+            *(contact.dim, contact.worldid, contact.adhesion),
             *(d.efc.D, d.efc.vel, warm.valid),
-            *(warm.mem_worldid, warm.mem_geom, warm.mem_heir, warm.mem_normal, warm.mem_friction),
+            *(warm.pair, warm.sign),
+            *(warm.mem_worldid, warm.mem_pair, warm.mem_heir, warm.mem_normal, warm.mem_friction),
             *(warm.mem_torque, warm.mem_next, warm.mem_head),
         ],
         outputs=[
+            contact.efc_address,
             *(warm.ntree, warm.bias, warm.R, warm.metric, warm.mean, warm.force),
             *(d.qfrc_constraint, d.qfrc_fixed),
         ],

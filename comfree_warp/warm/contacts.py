@@ -181,8 +181,10 @@ def _prepare(
         contact_adhesion_in: wp.array[float],
         contact_surfacevel_in: wp.array[wp.vec3],
         valid_in: wp.array2d[int],
+        pair_in: wp.array[wp.vec2i],
+        sign_in: wp.array[float],
         mem_worldid_in: wp.array[int],
-        mem_geom_in: wp.array[wp.vec2i],
+        mem_pair_in: wp.array[wp.vec2i],
         mem_heir_in: wp.array[int],
         mem_normal_in: wp.array[wp.vec2],
         mem_friction_in: wp.array[wp.vec3],
@@ -219,6 +221,22 @@ def _prepare(
         frame, pos, geom = contact_frame_in[conid], contact_pos_in[conid], contact_geom_in[conid]
         friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
         body = _bodies(geom, geom_bodyid)
+        tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
+        ntree = wp.int32(0)
+        valid = bool(True)
+        if tree1 >= 0:
+            ntree += 1
+            valid = valid_in[worldid, tree1] != 0
+        if tree2 >= 0:
+            if tree2 != tree1:
+                ntree += 1
+            valid = valid and valid_in[worldid, tree2] != 0
+        ntree_out[conid] = ntree
+        if ntree == 0:  # as little to do as to tell
+            for row in range(contact_efc_address_out.shape[1]):
+                contact_efc_address_out[conid, row] = -1
+            return
+
         offset1 = pos - subtree_com_in[worldid, body_rootid[body[0]]]
         offset2 = pos - subtree_com_in[worldid, body_rootid[body[1]]]
         u = relative_velocity(
@@ -289,24 +307,16 @@ def _prepare(
             if wp.static(sparse):
                 efc_J_rownnz_out[worldid, efcid] = 0
 
-        tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
-        ntree = wp.int32(0)
-        valid = bool(True)
-        if tree1 >= 0:
-            ntree += 1
-            valid = valid_in[worldid, tree1] != 0
-        if tree2 >= 0:
-            if tree2 != tree1:
-                ntree += 1
-            valid = valid and valid_in[worldid, tree2] != 0
         force, mean = vec6(), float(0.0)
-        if valid and ntree > 0:
+        if valid:
             normal, sliding, turning = recall(
                 conid,
                 worldid,
-                geom,
+                pair_in[conid],
+                sign_in[conid],
+                wp.static(deterministic),
                 mem_worldid_in,
-                mem_geom_in,
+                mem_pair_in,
                 mem_heir_in,
                 mem_normal_in,
                 mem_friction_in,
@@ -322,11 +332,8 @@ def _prepare(
                 if i < condim:
                     force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
         force = into_cone(force, condim, friction)
-        ntree_out[conid] = ntree
         mean_out[conid] = mean
         force_out[conid] = force
-        if ntree == 0:
-            return
         bias_out[conid] = bias
         R_out[conid] = R
         metric_out[conid] = R + _inverse_mass(
@@ -666,11 +673,6 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
     return finish
 
 
-def has_contacts(m: Model) -> bool:
-    """Whether contacts act at all."""
-    return not m.opt.disableflags & (DisableBit.CONTACT | DisableBit.CONSTRAINT)
-
-
 def prepare_contacts(m: Model, d: Data) -> None:
     """Geometry, a, R, P of every contact; its warm force; its rows of `efc` but for the force."""
     warm, contact, efc = d.warm, d.contact, d.efc
@@ -693,7 +695,8 @@ def prepare_contacts(m: Model, d: Data) -> None:
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
             *(contact.dim, contact.geom, contact.worldid, contact.adhesion),
             *(contact.surfacevel, warm.valid),
-            *(warm.mem_worldid, warm.mem_geom, warm.mem_heir, warm.mem_normal, warm.mem_friction),
+            *(warm.pair, warm.sign),
+            *(warm.mem_worldid, warm.mem_pair, warm.mem_heir, warm.mem_normal, warm.mem_friction),
             *(warm.mem_torque, warm.mem_next, warm.mem_head),
         ],
         outputs=[

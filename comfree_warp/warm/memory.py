@@ -5,10 +5,12 @@ can be called any number of times. A tree's memory holds while its part of qpos,
 bit for bit what the step left: a reset, a keyframe, a state that the caller wrote void it, of that
 tree in that world alone. A contact or row uses the memory if it holds for all trees it touches.
 
-The force of a contact goes to that contact of the same two geoms which is nearest now, so that what
-two bodies exert on each other is kept when collision detection chooses other points: of two boxes
-it tells at most four, and which ones changes from step to step. Contacts are found in chains by a
-hash of world and geoms, in parallel; nothing depends on the order in which they are stored.
+The force of a contact goes to that contact of the same pair of geoms (of a flex: of its vertex or
+element) which is nearest now, so that what two bodies exert on each other is kept when collision
+detection chooses other points: of two boxes it tells at most four, and which ones changes from step
+to step. Contacts are found in chains by a hash of world and pair, in parallel, whichever geom
+collision detection tells first. But for rounding nothing depends on the order in which they are
+stored; with `Option.deterministic` nothing does.
 """
 
 import functools
@@ -17,16 +19,19 @@ import mujoco
 import numpy as np
 import warp as wp
 
+from comfree_warp.fixed_point import from_fixed, to_fixed
 from comfree_warp.rows import max_rows
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
 
-_SAME_PLACE = wp.constant(1.0e-5)  # m; distances that differ by less are the same
+_SAME_PLACE = wp.constant(1.0e-5)  # m; distances are compared in steps of it
+_fixed8 = wp.types.vector(length=8, dtype=wp.int64)
 _ROWS = {
     mujoco.mjtEq.mjEQ_CONNECT.value: 3,
     mujoco.mjtEq.mjEQ_WELD.value: 6,
     mujoco.mjtEq.mjEQ_JOINT.value: 1,
     mujoco.mjtEq.mjEQ_TENDON.value: 1,
+    mujoco.mjtEq.mjEQ_FLEXSTRAIN.value: 24,  # a cell of at most eight nodes
 }
 
 
@@ -41,7 +46,7 @@ def allocate_memory(m: Model, d: Data) -> None:
     nworld, ncon, nrow = d.nworld, d.naconmax, max_rows(m, d)
     nhead = 1 << max(2 * ncon - 1, 1).bit_length()
     eq_slotnum = _equality_rows(m)
-    nslot = int(eq_slotnum.sum()) + m.nv + m.njnt + 2 * m.ntendon
+    nslot = int(eq_slotnum.sum()) + m.nv + 2 * m.njnt + 2 * m.ntendon
     adr, num = _tree_qpos(m)
     with wp.ScopedDevice(d.qpos.device):
         contact = {
@@ -54,7 +59,7 @@ def allocate_memory(m: Model, d: Data) -> None:
         }
         d.warm = Warm(
             mem_pos=wp.zeros(ncon, dtype=wp.vec3),
-            mem_geom=wp.zeros(ncon, dtype=wp.vec2i),
+            mem_pair=wp.zeros(ncon, dtype=wp.vec2i),
             mem_worldid=wp.zeros(ncon, dtype=int),
             mem_normal=wp.zeros(ncon, dtype=wp.vec2),
             mem_friction=wp.zeros(ncon, dtype=wp.vec3),
@@ -80,6 +85,8 @@ def allocate_memory(m: Model, d: Data) -> None:
             qfrc_step=wp.zeros_like(d.qvel),
             qacc_step=wp.zeros_like(d.qvel),
             ntree=wp.zeros(ncon, dtype=int),
+            pair=wp.zeros(ncon, dtype=wp.vec2i),
+            sign=wp.zeros(ncon, dtype=float),
             next=wp.zeros(ncon, dtype=int),
             head=wp.zeros(nhead, dtype=int),
             row_slot=wp.zeros((nworld, nrow), dtype=int),
@@ -106,15 +113,25 @@ def _tree_qpos(m: Model) -> tuple[np.ndarray, np.ndarray]:
 
 
 @wp.func
-def _hash(worldid: int, geom: wp.vec2i, nhead: int) -> int:
-    mixed = (worldid * 73856093) ^ (geom[0] * 19349663) ^ (geom[1] * 83492791)
+def _hash(worldid: int, pair: wp.vec2i, nhead: int) -> int:
+    mixed = (worldid * 73856093) ^ (pair[0] * 19349663) ^ (pair[1] * 83492791)
     mixed = mixed ^ (mixed >> 15)
     return mixed & (nhead - 1)
 
 
 @wp.func
-def _is_pair(worldid: int, geom: wp.vec2i, other_worldid: int, other_geom: wp.vec2i) -> bool:
-    return worldid == other_worldid and geom[0] == other_geom[0] and geom[1] == other_geom[1]
+def _is_same(worldid: int, pair: wp.vec2i, other_worldid: int, other: wp.vec2i) -> bool:
+    return worldid == other_worldid and pair[0] == other[0] and pair[1] == other[1]
+
+
+@wp.func
+def _side(geom: int, flex: int, elem: int, vert: int) -> int:
+    """What names one side of a contact: its geom, or below -1 a vertex or an element of a flex."""
+    if geom >= 0:
+        return geom
+    if vert >= 0:
+        return -2 - (flex << 24) - vert
+    return -2 - (flex << 24) - (1 << 23) - elem
 
 
 @wp.func
@@ -129,7 +146,7 @@ def _is_nearer(distance: float, pos: wp.vec3, least: float, nearest_pos: wp.vec3
 
 
 @functools.cache
-def _index_contacts(adhesion: bool) -> wp.Kernel:
+def _index_contacts(adhesion: bool, flex: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def index_contacts(
         naconmax: int,
@@ -137,10 +154,15 @@ def _index_contacts(adhesion: bool) -> wp.Kernel:
         contact_dist_in: wp.array[float],
         contact_includemargin_in: wp.array[float],
         contact_geom_in: wp.array[wp.vec2i],
+        contact_flex_in: wp.array[wp.vec2i],
+        contact_elem_in: wp.array[wp.vec2i],
+        contact_vert_in: wp.array[wp.vec2i],
         contact_worldid_in: wp.array[int],
         contact_type_in: wp.array[int],
         contact_adhesion_in: wp.array[float],
         active_out: wp.array[int],
+        pair_out: wp.array[wp.vec2i],
+        sign_out: wp.array[float],
         next_out: wp.array[int],
         head_out: wp.array[int],
     ):
@@ -155,7 +177,17 @@ def _index_contacts(adhesion: bool) -> wp.Kernel:
         active_out[conid] = wp.where(active, 1, 0)
         if not active:
             return
-        chain = _hash(contact_worldid_in[conid], contact_geom_in[conid], head_out.shape[0])
+        one = wp.int32(contact_geom_in[conid][0])
+        other = wp.int32(contact_geom_in[conid][1])
+        if wp.static(flex):
+            of, elem, vert = contact_flex_in[conid], contact_elem_in[conid], contact_vert_in[conid]
+            one = _side(one, of[0], elem[0], vert[0])
+            other = _side(other, of[1], elem[1], vert[1])
+        pair = wp.vec2i(wp.min(one, other), wp.max(one, other))
+        pair_out[conid] = pair
+        # A contact's force is that on its second geom, whichever collision detection tells second.
+        sign_out[conid] = wp.where(one <= other, 1.0, -1.0)
+        chain = _hash(contact_worldid_in[conid], pair, head_out.shape[0])
         next_out[conid] = wp.atomic_exch(head_out, chain, conid + 1)
 
     return index_contacts
@@ -164,13 +196,13 @@ def _index_contacts(adhesion: bool) -> wp.Kernel:
 @wp.kernel(enable_backward=False)
 def _find_heirs(
     contact_pos_in: wp.array[wp.vec3],
-    contact_geom_in: wp.array[wp.vec2i],
+    pair_in: wp.array[wp.vec2i],
     contact_worldid_in: wp.array[int],
     next_in: wp.array[int],
     head_in: wp.array[int],
     mem_count: wp.array[int],
     mem_worldid: wp.array[int],
-    mem_geom: wp.array[wp.vec2i],
+    mem_pair: wp.array[wp.vec2i],
     mem_pos: wp.array[wp.vec3],
     mem_heir_out: wp.array[int],
 ):
@@ -178,16 +210,16 @@ def _find_heirs(
     conid = wp.tid()
     if conid >= mem_count[0]:
         return
-    worldid, geom, pos = mem_worldid[conid], mem_geom[conid], mem_pos[conid]
+    worldid, pair, pos = mem_worldid[conid], mem_pair[conid], mem_pos[conid]
     heir = wp.int32(-1)
     least = float(0.0)
     nearest_pos = wp.vec3()
     if worldid >= 0:
-        entry = head_in[_hash(worldid, geom, head_in.shape[0])]
+        entry = head_in[_hash(worldid, pair, head_in.shape[0])]
         while entry > 0:
             other = entry - 1
             entry = next_in[other]
-            if _is_pair(contact_worldid_in[other], contact_geom_in[other], worldid, geom):
+            if _is_same(contact_worldid_in[other], pair_in[other], worldid, pair):
                 distance = wp.floor(wp.length(contact_pos_in[other] - pos) / _SAME_PLACE)
                 if heir < 0 or _is_nearer(distance, contact_pos_in[other], least, nearest_pos):
                     heir = other
@@ -200,9 +232,11 @@ def _find_heirs(
 def recall(
     conid: int,
     worldid: int,
-    geom: wp.vec2i,
+    pair: wp.vec2i,
+    sign: float,
+    deterministic: bool,
     mem_worldid: wp.array[int],
-    mem_geom: wp.array[wp.vec2i],
+    mem_pair: wp.array[wp.vec2i],
     mem_heir: wp.array[int],
     mem_normal: wp.array[wp.vec2],
     mem_friction: wp.array[wp.vec3],
@@ -212,17 +246,31 @@ def recall(
 ) -> tuple[wp.vec2, wp.vec3, wp.vec3]:
     """What a contact inherits: normal force and its mean, friction and torque in the world."""
     normal, friction, torque = wp.vec2(), wp.vec3(), wp.vec3()
-    entry = mem_head[_hash(worldid, geom, mem_head.shape[0])]
+    fixed = _fixed8()
+    entry = mem_head[_hash(worldid, pair, mem_head.shape[0])]
     while entry > 0:
         other = entry - 1
         entry = mem_next[other]
-        if mem_heir[other] == conid and _is_pair(
-            mem_worldid[other], mem_geom[other], worldid, geom
+        if mem_heir[other] == conid and _is_same(
+            mem_worldid[other], mem_pair[other], worldid, pair
         ):
-            normal += mem_normal[other]
-            friction += mem_friction[other]
-            torque += mem_torque[other]
-    return normal, friction, torque
+            if deterministic:
+                for i in range(2):
+                    fixed[i] += to_fixed(mem_normal[other][i])
+                for i in range(3):
+                    fixed[2 + i] += to_fixed(mem_friction[other][i])
+                    fixed[5 + i] += to_fixed(mem_torque[other][i])
+            else:
+                normal += mem_normal[other]
+                friction += mem_friction[other]
+                torque += mem_torque[other]
+    if deterministic:
+        for i in range(2):
+            normal[i] = from_fixed(fixed[i])
+        for i in range(3):
+            friction[i] = from_fixed(fixed[2 + i])
+            torque[i] = from_fixed(fixed[5 + i])
+    return normal, sign * friction, sign * torque
 
 
 def index_contacts(m: Model, d: Data) -> None:
@@ -230,20 +278,21 @@ def index_contacts(m: Model, d: Data) -> None:
     warm, contact = d.warm, d.contact
     warm.head.zero_()
     wp.launch(
-        _index_contacts(bool(m.flg_adhesion)),
+        _index_contacts(bool(m.flg_adhesion), m.nflex > 0),
         dim=d.naconmax,
         inputs=[
             *(d.naconmax, d.nacon, contact.dist, contact.includemargin, contact.geom),
+            *(contact.flex, contact.elem, contact.vert),
             *(contact.worldid, contact.type, contact.adhesion),
         ],
-        outputs=[warm.ntree, warm.next, warm.head],
+        outputs=[warm.ntree, warm.pair, warm.sign, warm.next, warm.head],
     )
     wp.launch(
         _find_heirs,
         dim=d.naconmax,
         inputs=[
-            *(contact.pos, contact.geom, contact.worldid, warm.next, warm.head),
-            *(warm.mem_count, warm.mem_worldid, warm.mem_geom, warm.mem_pos),
+            *(contact.pos, warm.pair, contact.worldid, warm.next, warm.head),
+            *(warm.mem_count, warm.mem_worldid, warm.mem_pair, warm.mem_pos),
         ],
         outputs=[warm.mem_heir],
     )
@@ -261,15 +310,16 @@ def _remember_contacts(
     nacon_in: wp.array[int],
     contact_pos_in: wp.array[wp.vec3],
     contact_frame_in: wp.array[wp.mat33],
-    contact_geom_in: wp.array[wp.vec2i],
     contact_worldid_in: wp.array[int],
+    pair_in: wp.array[wp.vec2i],
+    sign_in: wp.array[float],
     ntree_in: wp.array[int],
     force_in: wp.array[vec6],
     mean_in: wp.array[float],
     next_in: wp.array[int],
     mem_count: wp.array[int],
     mem_pos: wp.array[wp.vec3],
-    mem_geom: wp.array[wp.vec2i],
+    mem_pair: wp.array[wp.vec2i],
     mem_worldid: wp.array[int],
     mem_normal: wp.array[wp.vec2],
     mem_friction: wp.array[wp.vec3],
@@ -288,11 +338,11 @@ def _remember_contacts(
         return
     force, toward, mean = force_in[conid], wp.transpose(contact_frame_in[conid]), mean_in[conid]
     mem_pos[conid] = contact_pos_in[conid]
-    mem_geom[conid] = contact_geom_in[conid]
+    mem_pair[conid] = pair_in[conid]
     mem_worldid[conid] = contact_worldid_in[conid]
     mem_normal[conid] = wp.vec2(force[0], mean + MEAN_GAIN * (force[0] - mean))
-    mem_friction[conid] = toward * wp.vec3(0.0, force[1], force[2])
-    mem_torque[conid] = toward * wp.vec3(force[3], force[4], force[5])
+    mem_friction[conid] = sign_in[conid] * toward * wp.vec3(0.0, force[1], force[2])
+    mem_torque[conid] = sign_in[conid] * toward * wp.vec3(force[3], force[4], force[5])
 
 
 @wp.kernel(enable_backward=False)
@@ -348,11 +398,11 @@ def remember(m: Model, d: Data) -> None:
         _remember_contacts,
         dim=d.naconmax,
         inputs=[
-            *(d.naconmax, d.nacon, contact.pos, contact.frame, contact.geom, contact.worldid),
-            *(warm.ntree, warm.force, warm.mean, warm.next),
+            *(d.naconmax, d.nacon, contact.pos, contact.frame, contact.worldid),
+            *(warm.pair, warm.sign, warm.ntree, warm.force, warm.mean, warm.next),
         ],
         outputs=[
-            *(warm.mem_count, warm.mem_pos, warm.mem_geom, warm.mem_worldid, warm.mem_normal),
+            *(warm.mem_count, warm.mem_pos, warm.mem_pair, warm.mem_worldid, warm.mem_normal),
             *(warm.mem_friction, warm.mem_torque, warm.mem_next),
         ],
     )

@@ -150,11 +150,11 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         elif row_type == _LIMIT_JOINT:
             solref = jnt_solref[worldid % jnt_solref.shape[0], id]
             solimp = jnt_solimp[worldid % jnt_solimp.shape[0], id]
-            slot = neqslot + nv + ntendon + id
+            slot = neqslot + nv + ntendon + 2 * id
         elif row_type == _LIMIT_TENDON:
             solref = tendon_solref_lim[worldid % tendon_solref_lim.shape[0], id]
             solimp = tendon_solimp_lim[worldid % tendon_solimp_lim.shape[0], id]
-            slot = neqslot + nv + ntendon + njnt + id
+            slot = neqslot + nv + ntendon + 2 * njnt + id
         else:
             spring = False
             slot = neqslot + id
@@ -180,6 +180,8 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
             end = first + efc_J_rownnz_in[worldid, efcid]
         else:
             J = efc_J_in[worldid, efcid]
+        nonzeros = wp.int32(0)
+        positive = bool(False)
         P = float(0.0)
         valid = bool(True)
         for i in range(first, end):
@@ -190,6 +192,10 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
                 diagonal = M_rowadr[dofid] + M_rownnz[dofid] - 1
                 P += J[i] * J[i] / M_in[worldid, diagonal]
                 valid = valid and valid_in[worldid, dof_treeid[dofid]] != 0
+                nonzeros += 1
+                positive = J[i] > 0.0
+        if row_type == _LIMIT_JOINT and nonzeros == 1 and positive:
+            slot += 1  # a joint's two limits push in opposite directions
         force = float(0.0)
         mean = float(0.0)
         if valid and slot >= 0:
@@ -412,7 +418,7 @@ def _jacobian(d: Data) -> list[wp.array]:
 def prepare_rows(m: Model, d: Data) -> None:
     """Find a, R, P of every row; its warm force, and J^T of that in `qfrc_constraint`."""
     warm, efc = d.warm, d.efc
-    neqslot = warm.mem_row.shape[1] - m.nv - m.njnt - 2 * m.ntendon
+    neqslot = warm.mem_row.shape[1] - m.nv - 2 * m.njnt - 2 * m.ntendon
     wp.launch(
         _prepare_rows(bool(m.is_sparse), is_deterministic(m)),
         dim=(d.nworld, max_rows(m, d)),
