@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from watching import wait_until
 
 from benchmark import sweep, sweep_cases, sweep_results, sweep_worker
 from benchmark.sweep_cases import Case, Models, case_id, expand
@@ -587,10 +588,14 @@ def test_on_two_nodes_a_killed_worker_loses_and_repeats_no_case(tmp_path, victim
         )
         stack.callback(running.kill)
         wait_for_rows(path, 4, running)
-        below = children(other.pid)
-        victims = [pid for pid, args in below if victim == "node" or "ray::_task" in args]
-        assert victims
-        for pid in victims:
+
+        def victims() -> list[int]:
+            below = children(other.pid)
+            return [pid for pid, args in below if victim == "node" or "ray::_task" in args]
+
+        # Between two cases no process of the node is at work.
+        wait_until(victims, "the other node works on a case", 60.0)
+        for pid in victims():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         out, _ = running.communicate(timeout=200)
