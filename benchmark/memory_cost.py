@@ -31,8 +31,9 @@ PLACES = (("layer, 10,000 contacts", 1), ("wall, 3,000 contacts", 1), ("hand hol
 
 
 @wp.kernel(enable_backward=False)
-def _recall_all(
+def _inherit_all(
     nacon_in: wp.array[int],
+    contact_frame_in: wp.array[wp.mat33],
     contact_worldid_in: wp.array[int],
     pair_in: wp.array[wp.vec2i],
     sign_in: wp.array[float],
@@ -50,9 +51,12 @@ def _recall_all(
     conid = wp.tid()
     if conid >= nacon_in[0]:
         return
-    normal, friction, torque = memory.recall(
+    force, _ = memory.inherit(
         conid,
         contact_worldid_in[conid],
+        contact_frame_in[conid],
+        6,
+        1.0,
         pair_in[conid],
         sign_in[conid],
         False,
@@ -65,7 +69,7 @@ def _recall_all(
         mem_next,
         mem_head,
     )
-    out[conid] = vec6(normal[0], normal[1], friction[0], friction[1], torque[0], torque[1])
+    out[conid] = force
 
 
 def remember_only(m: cfwarp.Model, d: cfwarp.Data, out: wp.array) -> None:
@@ -73,10 +77,10 @@ def remember_only(m: cfwarp.Model, d: cfwarp.Data, out: wp.array) -> None:
     warm = d.warm
     memory.index_contacts(m, d)
     wp.launch(
-        _recall_all,
+        _inherit_all,
         dim=d.naconmax,
         inputs=[
-            *(d.nacon, d.contact.worldid, warm.pair, warm.sign),
+            *(d.nacon, d.contact.frame, d.contact.worldid, warm.pair, warm.sign),
             *(warm.mem_worldid, warm.mem_pair, warm.mem_heir, warm.mem_normal),
             *(warm.mem_friction, warm.mem_torque, warm.mem_next, warm.mem_head),
         ],

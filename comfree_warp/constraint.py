@@ -31,5 +31,5 @@ def constraint_forces(m: Model, d: Data) -> None:
     add_rows(m, d)
     if not has_contact_rows(m) and has_contacts(m):
         force_contacts(m, d)
-    accumulate_forces(m, d)
+    accumulate_forces(m, d, d.qfrc_constraint, total=True, consume=False)
     mujoco_warp.solve_m(m, d, d.qacc, d.qfrc_total)

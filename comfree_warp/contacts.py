@@ -29,8 +29,8 @@ FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS
 PYRAMIDAL = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_PYRAMIDAL))
 ELLIPTIC = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC))
 MINVAL = wp.constant(mujoco.mjMINVAL)
-_MINIMP = wp.constant(mujoco.mjMINIMP)
-_MAXIMP = wp.constant(mujoco.mjMAXIMP)
+MINIMP = wp.constant(mujoco.mjMINIMP)
+MAXIMP = wp.constant(mujoco.mjMAXIMP)
 
 
 @wp.kernel(enable_backward=False)
@@ -78,14 +78,14 @@ def _predict_velocity(
 @wp.func
 def impedance(solimp: vec5, pos: float) -> float:
     """d(r) of MuJoCo's "Solver parameters": how much of a row's motion its force resists."""
-    dmin = wp.clamp(solimp[0], _MINIMP, _MAXIMP)
-    dmax = wp.clamp(solimp[1], _MINIMP, _MAXIMP)
+    dmin = wp.clamp(solimp[0], MINIMP, MAXIMP)
+    dmax = wp.clamp(solimp[1], MINIMP, MAXIMP)
     if dmin == dmax or solimp[2] <= MINVAL:
         return 0.5 * (dmin + dmax)
     x = wp.abs(pos) / solimp[2]
     if x >= 1.0:
         return dmax
-    mid = wp.clamp(solimp[3], _MINIMP, _MAXIMP)
+    mid = wp.clamp(solimp[3], MINIMP, MAXIMP)
     power = wp.max(solimp[4], 1.0)
     y = x
     if power == 2.0:  # the default, without wp.pow, which costs as much as the rest of the row
@@ -155,30 +155,51 @@ def elliptic_force(
 
 
 @wp.func
-def wrench_about(force: wp.vec3, torque: wp.vec3, offset: wp.vec3) -> wp.spatial_vector:
-    """A force and torque at a point, about what that point is `offset` from."""
-    return wp.spatial_vector(torque + wp.cross(offset, force), force)
-
-
-@wp.func
-def add_wrench(
-    wrench: wp.spatial_vector,
+def _add_wrench(
+    force: wp.vec3,
+    torque: wp.vec3,
+    offset: wp.vec3,
     bodyid: int,
+    deterministic: bool,
     cfrc: wp.array[wp.spatial_vector],
     fixed: wp.array2d[wp.int64],
 ):
-    wp.atomic_add(cfrc, bodyid, wrench)
+    """Add a force and torque at a point to a body's wrench, about what is `offset` before it."""
+    wrench = wp.spatial_vector(torque + wp.cross(offset, force), force)
+    if deterministic:
+        for i in range(6):
+            wp.atomic_add(fixed, bodyid, i, to_fixed(wrench[i]))
+    else:
+        wp.atomic_add(cfrc, bodyid, wrench)
 
 
 @wp.func
-def add_fixed_wrench(
-    wrench: wp.spatial_vector,
-    bodyid: int,
+def push_bodies(
+    force: vec6,
+    frame: wp.mat33,
+    body: wp.vec2i,
+    treeid1: int,
+    treeid2: int,
+    offset1: wp.vec3,
+    offset2: wp.vec3,
+    turns: bool,
+    deterministic: bool,
     cfrc: wp.array[wp.spatial_vector],
     fixed: wp.array2d[wp.int64],
 ):
-    for i in range(6):
-        wp.atomic_add(fixed, bodyid, i, to_fixed(wrench[i]))
+    """Apply a contact's force, in its frame, to body 2 and its opposite to body 1.
+
+    Bodies of no tree cannot move, and are left out. Without `turns` there is no torque.
+    """
+    toward = wp.transpose(frame)
+    pull = toward * wp.vec3(force[0], force[1], force[2])
+    turn = wp.vec3()
+    if turns:
+        turn = toward * wp.vec3(force[3], force[4], force[5])
+    if treeid1 >= 0:
+        _add_wrench(-pull, -turn, offset1, body[0], deterministic, cfrc, fixed)
+    if treeid2 >= 0:
+        _add_wrench(pull, turn, offset2, body[1], deterministic, cfrc, fixed)
 
 
 @wp.func
@@ -212,7 +233,6 @@ def _contact_force(
 ) -> wp.Kernel:
     """The kernel for what a model can have."""
     elliptic = cone == ConeType.ELLIPTIC
-    add = add_fixed_wrench if deterministic else add_wrench
 
     @wp.kernel(module="unique", enable_backward=False)
     def contact_force(
@@ -349,22 +369,25 @@ def _contact_force(
 
         if force[0] == 0.0:  # then the cone leaves nothing sideways either
             return
-        toward = wp.transpose(frame)
-        pull = toward * wp.vec3(force[0], force[1], force[2])
-        turn = wp.vec3()
-        if wp.static(maxcondim > 3):
-            turn = toward * wp.vec3(force[3], force[4], force[5])
-        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
-        if body_treeid[body1] >= 0:
-            add(wrench_about(-pull, -turn, offset1), body1, cfrc, fixed)
-        if body_treeid[body2] >= 0:
-            add(wrench_about(pull, turn, offset2), body2, cfrc, fixed)
+        push_bodies(
+            force,
+            frame,
+            wp.vec2i(body1, body2),
+            body_treeid[body1],
+            body_treeid[body2],
+            offset1,
+            offset2,
+            wp.static(maxcondim > 3),
+            wp.static(deterministic),
+            cfrc_contact_out[worldid],
+            cfrc_fixed_out[worldid],
+        )
 
     return contact_force
 
 
 @functools.cache
-def _accumulate_forces(deterministic: bool) -> wp.Kernel:
+def _accumulate_forces(deterministic: bool, total: bool, consume: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def accumulate_forces(
         body_parentid: wp.array[int],
@@ -375,13 +398,16 @@ def _accumulate_forces(deterministic: bool) -> wp.Kernel:
         tree_bodynum: wp.array[int],
         cdof_in: wp.array2d[wp.spatial_vector],
         qfrc_smooth_in: wp.array2d[float],
-        cfrc_fixed_in: wp.array3d[wp.int64],
-        qfrc_fixed_in: wp.array2d[wp.int64],
+        cfrc_fixed_out: wp.array3d[wp.int64],
+        qfrc_fixed_out: wp.array2d[wp.int64],
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
-        qfrc_constraint_out: wp.array2d[float],
+        qfrc_out: wp.array2d[float],
         qfrc_total_out: wp.array2d[float],
     ):
-        """qfrc_constraint += what the contact wrenches do along the dofs of a tree; the total."""
+        """A sweep up every tree: qfrc += what the contact wrenches do along its dofs.
+
+        `total`: also qfrc_smooth + that. `consume`: the wrenches are zero afterwards.
+        """
         worldid, treeid = wp.tid()
         first = dof_bodyid[tree_dofadr[treeid]]
         last = first + tree_bodynum[treeid] - 1
@@ -390,17 +416,23 @@ def _accumulate_forces(deterministic: bool) -> wp.Kernel:
             cfrc = cfrc_contact_out[worldid, bodyid]
             if wp.static(deterministic):
                 for i in range(6):
-                    cfrc[i] += from_fixed(cfrc_fixed_in[worldid, bodyid, i])
+                    cfrc[i] += from_fixed(cfrc_fixed_out[worldid, bodyid, i])
+                    cfrc_fixed_out[worldid, bodyid, i] = wp.int64(0)
+            if wp.static(consume):
+                cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+            elif wp.static(deterministic):
                 cfrc_contact_out[worldid, bodyid] = cfrc
             if bodyid > first:
                 cfrc_contact_out[worldid, body_parentid[bodyid]] += cfrc
             dofadr = body_dofadr[bodyid]
             for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-                qfrc = qfrc_constraint_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
+                qfrc = qfrc_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
                 if wp.static(deterministic):
-                    qfrc += from_fixed(qfrc_fixed_in[worldid, dofid])
-                qfrc_constraint_out[worldid, dofid] = qfrc
-                qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
+                    qfrc += from_fixed(qfrc_fixed_out[worldid, dofid])
+                    qfrc_fixed_out[worldid, dofid] = wp.int64(0)
+                qfrc_out[worldid, dofid] = qfrc
+                if wp.static(total):
+                    qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
 
     return accumulate_forces
 
@@ -441,9 +473,6 @@ def predict_velocity(m: Model, d: Data) -> None:
         ],
         outputs=[d.nefc, d.qvel_smooth_pred, d.cvel_smooth_pred, d.cfrc_contact, d.qfrc_constraint],
     )
-    if is_deterministic(m):
-        d.cfrc_fixed.zero_()
-        d.qfrc_fixed.zero_()
 
 
 def force_contacts(m: Model, d: Data) -> None:
@@ -504,11 +533,21 @@ def force_contacts(m: Model, d: Data) -> None:
     )
 
 
-def accumulate_forces(m: Model, d: Data) -> None:
-    """`qfrc_constraint` += J^T f of the contacts; `qfrc_total` = `qfrc_smooth` + that."""
+def accumulate_forces(
+    m: Model, d: Data, qfrc: wp.array2d[float], *, total: bool, consume: bool
+) -> None:
+    """`qfrc` += J^T of the contact wrenches, a sweep up every tree.
+
+    Args:
+      m: the model.
+      d: the data.
+      qfrc: joint forces, (nworld, nv) (N, N m).
+      total: also `qfrc_total` = `qfrc_smooth` + that.
+      consume: leave `cfrc_contact` empty for the next ones, instead of with the sums.
+    """
     wp.launch(
-        _accumulate_forces(is_deterministic(m)),
+        _accumulate_forces(is_deterministic(m), total, consume),
         dim=(d.nworld, m.ntree),
-        inputs=[*tree_arrays(m), d.cdof, d.qfrc_smooth, d.cfrc_fixed, d.qfrc_fixed],
-        outputs=[d.cfrc_contact, d.qfrc_constraint, d.qfrc_total],
+        inputs=[*tree_arrays(m), d.cdof, d.qfrc_smooth],
+        outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total],
     )

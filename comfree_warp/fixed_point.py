@@ -34,6 +34,21 @@ def from_fixed(steps: wp.int64) -> float:
     return float(wp.float64(steps) / _SCALE)
 
 
+@wp.func
+def add_to(
+    value: float,
+    i: int,
+    deterministic: bool,
+    sums: wp.array[float],
+    fixed: wp.array[wp.int64],
+):
+    """Add to the i-th sum: to the one in fixed point where the order must not matter."""
+    if deterministic:
+        wp.atomic_add(fixed, i, to_fixed(value))
+    else:
+        wp.atomic_add(sums, i, value)
+
+
 _COARSE = wp.constant(wp.float64(2.0**10))
 _FINE = wp.constant(wp.float64(2.0**45))
 

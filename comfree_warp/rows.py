@@ -11,7 +11,7 @@ import numpy as np
 import warp as wp
 from mujoco_warp import ConeType
 
-from comfree_warp.fixed_point import is_deterministic, to_fixed
+from comfree_warp.fixed_point import add_to, is_deterministic, to_fixed
 from comfree_warp.law import cone_scale, project_row, row_acceleration
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
@@ -146,12 +146,10 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         if force == 0.0:
             return
         J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
+        qfrc, fixed = qfrc_constraint_out[worldid], qfrc_fixed_out[worldid]
         rowadr = efc_J_rowadr_in[worldid, efcid]
         for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
-            if wp.static(deterministic):
-                wp.atomic_add(qfrc_fixed_out[worldid], colind[i], to_fixed(J[i] * force))
-            else:
-                wp.atomic_add(qfrc_constraint_out[worldid], colind[i], J[i] * force)
+            add_to(J[i] * force, colind[i], wp.static(deterministic), qfrc, fixed)
 
     @wp.kernel(module="unique", enable_backward=False)
     def add_rows_dense(

@@ -8,13 +8,15 @@
 ../README.md has the equations and where they come from.
 """
 
+from types import ModuleType
+
 import mujoco_warp
 
-from comfree_warp.contacts import has_contacts
+from comfree_warp.contacts import accumulate_forces, has_contacts
 from comfree_warp.rows import has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import contact_rows, contacts, memory, rows, trees
-from comfree_warp.warm.stages import CONJUGATE_STEP, PLAIN_STEP, PROPOSAL
+from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PLAIN_STEP, PROPOSAL
 
 allocate_memory = memory.allocate_memory
 remember = memory.remember
@@ -36,82 +38,50 @@ def warm_forces(m: Model, d: Data) -> None:
                 "call comfree_warp.allocate_memory(m, d), or step once, before the capture"
             )
         allocate_memory(m, d)
+    parts = _parts(m, d)
     trees.begin(m, d)
-    _prepare(m, d)
+    memory.index_contacts(m, d)
+    for part in parts:
+        part.prepare(m, d)
     _accelerate(m, d)
 
     for index in range(m.comfree_passes):
         trees.accelerate_bodies(m, d, apply=index > 0, renew=True)
-        if index > 0:
-            _step(m, d, rows.NORMAL, PROPOSAL)
-        _step(m, d, rows.NORMAL, CONJUGATE_STEP if index > 0 else PLAIN_STEP)
-        _choose_scale(m, d, rows.NORMAL)
+        for stage in (PROPOSAL, CONJUGATE_STEP) if index > 0 else (PLAIN_STEP,):
+            for part in parts:
+                part.step(m, d, NORMAL, stage)
+        _choose_scale(m, d, NORMAL)
 
-    _reclip(m, d)
+    for part in parts:
+        part.reclip(m, d)
     _accelerate(m, d)
 
     trees.accelerate_bodies(m, d, apply=False, renew=False)
-    _step(m, d, rows.FRICTION, PLAIN_STEP)
-    _choose_scale(m, d, rows.FRICTION)
-    _finish(m, d)
+    for part in parts:
+        part.step(m, d, FRICTION, PLAIN_STEP)
+    _choose_scale(m, d, FRICTION)
 
-
-# Each of these over rows with a Jacobian and over contacts, whichever there can be.
-
-
-def _prepare(m: Model, d: Data) -> None:
-    if max_rows(m, d):
-        rows.prepare_rows(m, d)
-    if not has_contacts(m):
-        memory.index_no_contacts(d)
-        return
-    memory.index_contacts(m, d)
-    if has_contact_rows(m):
-        contact_rows.prepare_contacts(m, d)
-    else:
-        contacts.prepare_contacts(m, d)
-
-
-def _step(m: Model, d: Data, kind: int, stage: int) -> None:
-    if max_rows(m, d):
-        rows.step_rows(m, d, kind, stage)
-    if not has_contacts(m):
-        return
-    if has_contact_rows(m):
-        contact_rows.step_contacts(m, d, friction=kind == rows.FRICTION, stage=stage)
-    elif kind == rows.FRICTION:
-        contacts.step_friction(m, d)
-    else:
-        contacts.step_normals(m, d, stage)
-
-
-def _reclip(m: Model, d: Data) -> None:
-    if max_rows(m, d):
-        rows.collect_rows(m, d)
-    if not has_contacts(m):
-        return
-    if has_contact_rows(m):
-        contact_rows.reclip(m, d)
-    else:
-        contacts.reclip(m, d)
-
-
-def _finish(m: Model, d: Data) -> None:
     trees.take_step(m, d)
-    if max_rows(m, d):
-        rows.finish_rows(m, d)
+    for part in parts:
+        part.finish(m, d)
+
+
+def _parts(m: Model, d: Data) -> list[ModuleType]:
+    """What has forces: modules with `prepare`, `step`, `reclip` and `finish`."""
+    parts = [rows] if max_rows(m, d) else []
     if has_contacts(m):
-        contacts.finish_contacts(m, d)
+        parts.append(contact_rows if has_contact_rows(m) else contacts)
+    return parts
 
 
 def _accelerate(m: Model, d: Data) -> None:
     """The acceleration of the present forces: M^-1 (qfrc_smooth + J^T f)."""
-    trees.gather_total(m, d)
+    accumulate_forces(m, d, d.qfrc_constraint, total=True, consume=True)
     mujoco_warp.solve_m(m, d, d.qacc, d.qfrc_total)
 
 
 def _choose_scale(m: Model, d: Data, kind: int) -> None:
     """How far to go along the step, from M^-1 J^T d."""
-    trees.gather_step(m, d)
+    accumulate_forces(m, d, d.warm.qfrc_step, total=False, consume=True)
     mujoco_warp.solve_m(m, d, d.warm.qacc_step, d.warm.qfrc_step)
     trees.choose_scale(m, d, kind)

@@ -8,68 +8,23 @@ rows are J_n +- mu_i J_i, half the sum and half the difference of a pair.
 import functools
 
 import warp as wp
-from mujoco_warp import ConeType, DisableBit
+from mujoco_warp import ConeType
 
 from comfree_warp.contacts import impedance
-from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic, to_fixed
+from comfree_warp.fixed_point import add_to, is_deterministic
 from comfree_warp.types import Data, Model, vec5, vec6
-from comfree_warp.warm.law import (
-    conjugate_factor,
-    into_cone,
-    kept_part,
-    nearest_friction,
-    solref_gains,
-)
-from comfree_warp.warm.memory import recall
-from comfree_warp.warm.stages import CONJUGATE_STEP, PROPOSAL
-from comfree_warp.warm.trees import CONJUGATE, CURVATURE, WORK
-
-
-@wp.struct
-class Rows:
-    """The Jacobian of all rows of a world set, as `efc` has it.
-
-    Attributes:
-      sparse, elliptic: how it is laid out.
-      nv: number of columns.
-      rownnz, rowadr, colind, J, address: of `efc` and `contact`.
-    """
-
-    sparse: bool
-    elliptic: bool
-    nv: int
-    rownnz: wp.array2d[int]
-    rowadr: wp.array2d[int]
-    colind: wp.array3d[int]
-    J: wp.array3d[float]
-    address: wp.array2d[int]
+from comfree_warp.warm.contacts import finish as finish
+from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
+from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
+from comfree_warp.warm.memory import inherit
+from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, PROPOSAL
+from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 
 @wp.func
-def _ncolumn(rows: Rows, worldid: int, conid: int) -> int:
-    if rows.sparse:  # the rows of a contact share their non-zeros
-        return rows.rownnz[worldid, rows.address[conid, 0]]
-    return rows.nv
-
-
-@wp.func
-def _dof(rows: Rows, worldid: int, conid: int, column: int) -> int:
-    if rows.sparse:
-        return rows.colind[worldid, 0, rows.rowadr[worldid, rows.address[conid, 0]] + column]
-    return column
-
-
-@wp.func
-def _entry(rows: Rows, worldid: int, efcid: int, column: int) -> float:
-    if rows.sparse:
-        return rows.J[worldid, 0, rows.rowadr[worldid, efcid] + column]
-    return rows.J[worldid, efcid, column]
-
-
-@wp.func
-def _unfold(rows: Rows, values: vec6, other: vec6, condim: int, friction: vec5) -> vec6:
+def _unfold(elliptic: bool, values: vec6, other: vec6, condim: int, friction: vec5) -> vec6:
     """Along normal and tangents, from what the rows, or both rows of every pair, have."""
-    if rows.elliptic or condim == 1:
+    if elliptic or condim == 1:
         return values
     along = vec6()
     along[0] = 0.5 * (values[1] + other[1])
@@ -79,24 +34,54 @@ def _unfold(rows: Rows, values: vec6, other: vec6, condim: int, friction: vec5) 
 
 
 @wp.func
-def _column(rows: Rows, worldid: int, conid: int, column: int, condim: int, friction: vec5) -> vec6:
-    """What a dof does along the normal and the tangents of a contact."""
+def _column(
+    jac: Jacobian,
+    address: wp.array[int],
+    elliptic: bool,
+    worldid: int,
+    column: int,
+    condim: int,
+    friction: vec5,
+) -> vec6:
+    """What a dof does along the normal and the tangents of the contact with rows at `address`."""
     values, other = vec6(), vec6()
-    if rows.elliptic or condim == 1:
+    if elliptic or condim == 1:
         for i in range(condim):
-            values[i] = _entry(rows, worldid, rows.address[conid, i], column)
+            values[i] = entry(jac, worldid, address[i], column)
     else:
         for i in range(1, condim):
-            values[i] = _entry(rows, worldid, rows.address[conid, 2 * i - 2], column)
-            other[i] = _entry(rows, worldid, rows.address[conid, 2 * i - 1], column)
-    return _unfold(rows, values, other, condim, friction)
+            values[i] = entry(jac, worldid, address[2 * i - 2], column)
+            other[i] = entry(jac, worldid, address[2 * i - 1], column)
+    return _unfold(elliptic, values, other, condim, friction)
+
+
+@wp.func
+def _add_force(
+    force: vec6,
+    jac: Jacobian,
+    address: wp.array[int],
+    elliptic: bool,
+    worldid: int,
+    condim: int,
+    friction: vec5,
+    deterministic: bool,
+    qfrc: wp.array[float],
+    fixed: wp.array[wp.int64],
+):
+    """Qfrc += J^T of a force along the normal and the tangents."""
+    for column in range(ncolumn(jac, worldid, address[0])):
+        J = _column(jac, address, elliptic, worldid, column, condim, friction)
+        dofid = column_dof(jac, worldid, address[0], column)
+        add_to(wp.dot(J, force), dofid, deterministic, qfrc, fixed)
 
 
 @functools.cache
 def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def prepare_with_rows(
-        rows: Rows,
+        jac: Jacobian,
+        elliptic: bool,
+        address_in: wp.array2d[int],
         opt_timestep: wp.array[float],
         opt_impratio_invsqrt: wp.array[float],
         opt_disableflags: int,
@@ -130,7 +115,6 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         mem_torque_in: wp.array[wp.vec3],
         mem_next_in: wp.array[int],
         mem_head_in: wp.array[int],
-        contact_efc_address_out: wp.array2d[int],
         ntree_out: wp.array[int],
         bias_out: wp.array[vec6],
         R_out: wp.array[vec6],
@@ -146,62 +130,64 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         if ntree_out[conid] == 0:  # index_contacts has found out
             return
         ntree_out[conid] = 0
-        efcid0 = rows.address[conid, 0]
-        if efcid0 < 0:
+        address = address_in[conid]
+        if address[0] < 0:
             return
         phi = contact_dist_in[conid] - contact_includemargin_in[conid]
         worldid = contact_worldid_in[conid]
         condim = wp.min(contact_dim_in[conid], maxcondim)
         nrow = condim
-        if condim > 1 and not rows.elliptic:
+        if condim > 1 and not elliptic:
             nrow = 2 * (condim - 1)
-        if rows.address[conid, nrow - 1] < 0:  # all or none, since readers look at the first
+        if address[nrow - 1] < 0:  # all or none, since readers look at the first
             for row in range(nrow):
-                contact_efc_address_out[conid, row] = -1
+                address[row] = -1
             return
         friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
 
         h = opt_timestep[worldid % opt_timestep.shape[0]]
-        least = wp.where((opt_disableflags & DisableBit.REFSAFE) != 0, 0.0, 2.0 * h)
-        gains = solref_gains(contact_solref_in[conid], solimp, least)
         imp = impedance(solimp, phi)
-        B = wp.max(gains[1], 1.0 / h)
         mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
-        normal_R = 1.0 / efc_D_in[worldid, efcid0]
+        normal_R = 1.0 / efc_D_in[worldid, address[0]]
         values, other = vec6(), vec6()
-        if rows.elliptic or condim == 1:
+        if elliptic or condim == 1:
             for i in range(condim):
-                values[i] = efc_vel_in[worldid, efcid0 + i]
+                values[i] = efc_vel_in[worldid, address[i]]
         else:
             normal_R /= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
             for i in range(1, condim):
-                values[i] = efc_vel_in[worldid, rows.address[conid, 2 * i - 2]]
-                other[i] = efc_vel_in[worldid, rows.address[conid, 2 * i - 1]]
-        u = _unfold(rows, values, other, condim, friction)
-        bias, R, metric = vec6(), vec6(), vec6()
-        R[0] = normal_R
-        bias[0] = B * u[0] + gains[0] * imp * phi
+                values[i] = efc_vel_in[worldid, address[2 * i - 2]]
+                other[i] = efc_vel_in[worldid, address[2 * i - 1]]
+        u = _unfold(elliptic, values, other, condim, friction)
+        adhesion_force = float(0.0)
         if wp.static(adhesion):
-            bias[0] -= normal_R * contact_adhesion_in[conid]
-        solreffriction = contact_solreffriction_in[conid]
-        tangent_B = gains[1]
-        if solreffriction[0] != 0.0 or solreffriction[1] != 0.0:
-            tangent_B = solref_gains(solreffriction, solimp, least)[1]
-        for i in range(1, condim):
-            ratio = mu / friction[i - 1]
-            R[i] = normal_R * ratio * ratio
-            bias[i] = tangent_B * u[i]
+            adhesion_force = contact_adhesion_in[conid]
+        bias, R, kept = contact_demand(
+            u,
+            phi,
+            imp,
+            normal_R,
+            adhesion_force,
+            mu,
+            condim,
+            friction,
+            contact_solref_in[conid],
+            contact_solreffriction_in[conid],
+            solimp,
+            h,
+            opt_disableflags,
+        )
 
         # Trees come one after the other, since the dofs of a row do.
         metric = vec6(R)
         valid = bool(True)
         ntree = wp.int32(0)
         last = wp.int32(-1)
-        ncolumn = _ncolumn(rows, worldid, conid)
-        for column in range(ncolumn):
-            J = _column(rows, worldid, conid, column, condim, friction)
+        ncol = ncolumn(jac, worldid, address[0])
+        for column in range(ncol):
+            J = _column(jac, address, elliptic, worldid, column, condim, friction)
             if wp.length_sq(J) > 0.0:
-                dofid = _dof(rows, worldid, conid, column)
+                dofid = column_dof(jac, worldid, address[0], column)
                 metric += wp.cw_mul(J, J) / M_in[worldid, M_rowadr[dofid] + M_rownnz[dofid] - 1]
                 if dof_treeid[dofid] != last:
                     last = dof_treeid[dofid]
@@ -209,9 +195,12 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
                     valid = valid and valid_in[worldid, last] != 0
         force, mean = vec6(), float(0.0)
         if valid and ntree > 0:
-            normal, sliding, turning = recall(
+            force, mean = inherit(
                 conid,
                 worldid,
+                contact_frame_in[conid],
+                condim,
+                kept,
                 pair_in[conid],
                 sign_in[conid],
                 wp.static(deterministic),
@@ -224,12 +213,6 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
                 mem_next_in,
                 mem_head_in,
             )
-            mean = normal[1]
-            force[0] = mean + kept_part(h, gains[0] * imp, B) * (normal[0] - mean)
-            sliding = contact_frame_in[conid] * sliding
-            turning = contact_frame_in[conid] * turning
-            for i in range(1, condim):
-                force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
         force = into_cone(force, condim, friction)
         ntree_out[conid] = ntree
         bias_out[conid] = bias
@@ -239,24 +222,29 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         force_out[conid] = force
         if force[0] == 0.0:
             return
-        for column in range(ncolumn):
-            J = _column(rows, worldid, conid, column, condim, friction)
-            qfrc, dofid = wp.dot(J, force), _dof(rows, worldid, conid, column)
-            if wp.static(deterministic):
-                wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(qfrc))
-            else:
-                wp.atomic_add(qfrc_constraint_out[worldid], dofid, qfrc)
+        _add_force(
+            force,
+            jac,
+            address,
+            elliptic,
+            worldid,
+            condim,
+            friction,
+            wp.static(deterministic),
+            qfrc_constraint_out[worldid],
+            qfrc_fixed_out[worldid],
+        )
 
     return prepare_with_rows
 
 
 @functools.cache
-def _step(friction_pass: bool, stage: int, deterministic: bool) -> wp.Kernel:
-    kind = 1 if friction_pass else 0
-
+def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def step_with_rows(
-        rows: Rows,
+        jac: Jacobian,
+        elliptic: bool,
+        address_in: wp.array2d[int],
         maxcondim: int,
         dof_treeid: wp.array[int],
         naconmax: int,
@@ -287,7 +275,8 @@ def _step(friction_pass: bool, stage: int, deterministic: bool) -> wp.Kernel:
         condim = wp.min(contact_dim_in[conid], maxcondim)
         friction = contact_friction_in[conid]
         sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
-        ncolumn = _ncolumn(rows, worldid, conid)
+        address = address_in[conid]
+        ncol = ncolumn(jac, worldid, address[0])
         force, taken = vec6(force_out[conid]), float(0.0)
         if wp.static(stage == PROPOSAL):
             taken = scale_in[worldid] * step_out[conid][0]
@@ -298,27 +287,23 @@ def _step(friction_pass: bool, stage: int, deterministic: bool) -> wp.Kernel:
         alpha = float(1.0)
         beta = float(1.0)
         last = wp.int32(-1)
-        for column in range(ncolumn):
-            J = _column(rows, worldid, conid, column, condim, friction)
+        for column in range(ncol):
+            J = _column(jac, address, elliptic, worldid, column, condim, friction)
             if wp.length_sq(J) > 0.0:
-                dofid = _dof(rows, worldid, conid, column)
+                dofid = column_dof(jac, worldid, address[0], column)
                 residual += J * qacc_in[worldid, dofid]
                 treeid = dof_treeid[dofid]
                 if treeid != last:
                     last = treeid
                     alpha = wp.min(alpha, alpha_in[worldid, treeid, kind])
                     if wp.static(stage == CONJUGATE_STEP):
-                        numerator = float(sums[treeid, CONJUGATE])
-                        denominator = float(sums[treeid, CURVATURE])
-                        if wp.static(deterministic):
-                            numerator = from_fixed_pair(sums_fixed[treeid, CONJUGATE])
-                            denominator = from_fixed_pair(sums_fixed[treeid, CURVATURE])
-                        beta = wp.min(beta, conjugate_factor(numerator, denominator))
+                        kept = tree_beta(treeid, wp.static(deterministic), sums, sums_fixed)
+                        beta = wp.min(beta, kept)
 
         metric, step = metric_in[conid], vec6()
         one = float(0.0)
         other = float(0.0)
-        if wp.static(friction_pass):
+        if wp.static(kind == FRICTION):
             wanted = vec6()
             wanted[0] = force[0]
             for i in range(1, condim):
@@ -348,28 +333,24 @@ def _step(friction_pass: bool, stage: int, deterministic: bool) -> wp.Kernel:
                 one -= residual[i] * step[i]
                 other += R_in[conid][i] * step[i] * step[i]
 
+        qfrc, qfrc_fixed = qfrc_step_out[worldid], qfrc_fixed_out[worldid]
         share = 1.0 / float(ntree_in[conid])
         which = wp.static(int(CONJUGATE if stage == PROPOSAL else WORK))
         last = wp.int32(-1)
-        for column in range(ncolumn):
-            J = _column(rows, worldid, conid, column, condim, friction)
+        for column in range(ncol):
+            J = _column(jac, address, elliptic, worldid, column, condim, friction)
             if wp.length_sq(J) > 0.0:
-                dofid = _dof(rows, worldid, conid, column)
+                dofid = column_dof(jac, worldid, address[0], column)
                 if wp.static(stage != PROPOSAL):
-                    qfrc = wp.dot(J, step)
-                    if wp.static(deterministic):
-                        wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(qfrc))
-                    else:
-                        wp.atomic_add(qfrc_step_out[worldid], dofid, qfrc)
+                    add_to(wp.dot(J, step), dofid, wp.static(deterministic), qfrc, qfrc_fixed)
                 treeid = dof_treeid[dofid]
                 if treeid != last:
                     last = treeid
-                    if wp.static(deterministic):
-                        add_fixed_pair(share * one, sums_fixed[treeid, which])
-                        add_fixed_pair(share * other, sums_fixed[treeid, which + 1])
-                    else:
-                        wp.atomic_add(sums, treeid, which, share * one)
-                        wp.atomic_add(sums, treeid, which + 1, share * other)
+                    for i in range(2):
+                        value = share * wp.where(i == 0, one, other)
+                        add_sum(
+                            value, treeid, which + i, wp.static(deterministic), sums, sums_fixed
+                        )
 
     return step_with_rows
 
@@ -378,7 +359,9 @@ def _step(friction_pass: bool, stage: int, deterministic: bool) -> wp.Kernel:
 def _reclip(deterministic: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def reclip_with_rows(
-        rows: Rows,
+        jac: Jacobian,
+        elliptic: bool,
+        address_in: wp.array2d[int],
         maxcondim: int,
         naconmax: int,
         nacon_in: wp.array[int],
@@ -404,35 +387,35 @@ def _reclip(deterministic: bool) -> wp.Kernel:
         force_out[conid] = force
         if force[0] == 0.0:
             return
-        for column in range(_ncolumn(rows, worldid, conid)):
-            J = _column(rows, worldid, conid, column, condim, friction)
-            qfrc, dofid = wp.dot(J, force), _dof(rows, worldid, conid, column)
-            if wp.static(deterministic):
-                wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(qfrc))
-            else:
-                wp.atomic_add(qfrc_constraint_out[worldid], dofid, qfrc)
+        _add_force(
+            force,
+            jac,
+            address_in[conid],
+            elliptic,
+            worldid,
+            condim,
+            friction,
+            wp.static(deterministic),
+            qfrc_constraint_out[worldid],
+            qfrc_fixed_out[worldid],
+        )
 
     return reclip_with_rows
 
 
-def _rows(m: Model, d: Data) -> Rows:
-    rows = Rows()
-    rows.sparse, rows.elliptic = bool(m.is_sparse), m.opt.cone == ConeType.ELLIPTIC
-    rows.nv = m.nv
-    rows.rownnz, rows.rowadr = d.efc.J_rownnz, d.efc.J_rowadr
-    rows.colind, rows.J = d.efc.J_colind, d.efc.J
-    rows.address = d.contact.efc_address
-    return rows
+def _rows(m: Model, d: Data) -> tuple[Jacobian, bool, wp.array]:
+    return jacobian(m, d), m.opt.cone == ConeType.ELLIPTIC, d.contact.efc_address
 
 
-def prepare_contacts(m: Model, d: Data) -> None:
+def prepare(m: Model, d: Data) -> None:
     """Find a, R, P of every contact; its warm force, and J^T of that in `qfrc_constraint`."""
     warm, contact = d.warm, d.contact
     wp.launch(
         _prepare(bool(m.flg_adhesion), is_deterministic(m)),
         dim=d.naconmax,
         inputs=[
-            *(_rows(m, d), m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
+            *_rows(m, d),
+            *(m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
             *(int(m.nmaxcondim), m.dof_treeid, m.M_rownnz, m.M_rowadr, d.naconmax, d.M),
             *(d.nacon, contact.dist, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
@@ -443,21 +426,21 @@ def prepare_contacts(m: Model, d: Data) -> None:
             *(warm.mem_torque, warm.mem_next, warm.mem_head),
         ],
         outputs=[
-            contact.efc_address,
             *(warm.ntree, warm.bias, warm.R, warm.metric, warm.mean, warm.force),
             *(d.qfrc_constraint, d.qfrc_fixed),
         ],
     )
 
 
-def step_contacts(m: Model, d: Data, *, friction: bool, stage: int) -> None:
+def step(m: Model, d: Data, kind: int, stage: int) -> None:
     """The step d of normal or friction forces, or a stage of that."""
     warm, contact = d.warm, d.contact
     wp.launch(
-        _step(friction, stage, is_deterministic(m)),
+        _step(kind, stage, is_deterministic(m)),
         dim=d.naconmax,
         inputs=[
-            *(_rows(m, d), int(m.nmaxcondim), m.dof_treeid, d.naconmax, d.nacon),
+            *_rows(m, d),
+            *(int(m.nmaxcondim), m.dof_treeid, d.naconmax, d.nacon),
             *(contact.friction, contact.dim, contact.worldid, d.qacc, warm.alpha, warm.scale),
             *(warm.ntree, warm.bias, warm.R, warm.metric),
         ],
@@ -475,7 +458,8 @@ def reclip(m: Model, d: Data) -> None:
         _reclip(is_deterministic(m)),
         dim=d.naconmax,
         inputs=[
-            *(_rows(m, d), int(m.nmaxcondim), d.naconmax, d.nacon, contact.friction, contact.dim),
+            *_rows(m, d),
+            *(int(m.nmaxcondim), d.naconmax, d.nacon, contact.friction, contact.dim),
             *(contact.worldid, warm.scale, warm.ntree, warm.step),
         ],
         outputs=[warm.force, d.qfrc_constraint, d.qfrc_fixed],

@@ -1,10 +1,9 @@
 """Contacts under the warm law: a thread per contact, no Jacobian. As ../contacts.py does it.
 
-    prepare            geometry, a, R, P; the force to start from
-    step_normals       d of a pass over normal forces
-    reclip             f += s d; friction into the new cones
-    step_friction      d of the pass over friction
-    finish             f += s d; `efc.force` and `efc.state`
+    prepare    geometry, a, R, P; the force to start from
+    step       d of a pass over normal forces, or over friction
+    reclip     f += s d; friction into the new cones
+    finish     f += s d; `efc.force` and `efc.state`
 
 Every contact has Coulomb's own cone, as with `cone="elliptic"`: a pyramid is an approximation that
 solvers make for their own sake. Where the model asks for one, `efc` has its rows all the same.
@@ -13,33 +12,25 @@ solvers make for their own sake. Where the model asks for one, `efc` has its row
 import functools
 
 import warp as wp
-from mujoco_warp import ConeType, DisableBit
+from mujoco_warp import ConeType
 
 from comfree_warp.contacts import (
     ELLIPTIC,
     FRICTIONLESS,
     MINVAL,
     PYRAMIDAL,
-    add_fixed_wrench,
-    add_wrench,
     describe_row,
     impedance,
+    push_bodies,
     relative_velocity,
-    wrench_about,
 )
-from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
+from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.law import CONE, QUADRATIC, SATISFIED
 from comfree_warp.types import Data, Model, vec5, vec6
-from comfree_warp.warm.law import (
-    conjugate_factor,
-    into_cone,
-    kept_part,
-    nearest_friction,
-    solref_gains,
-)
-from comfree_warp.warm.memory import recall
-from comfree_warp.warm.stages import CONJUGATE_STEP, PROPOSAL
-from comfree_warp.warm.trees import CONJUGATE, CURVATURE, REGULAR, WORK
+from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
+from comfree_warp.warm.memory import inherit
+from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PROPOSAL
+from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 
 @wp.func
@@ -120,22 +111,24 @@ def _lightest(alpha: wp.array2d[float], tree1: int, tree2: int, kind: int) -> fl
 
 
 @wp.func
-def _add_sum(
-    value: float, treeid: int, which: int, sums: wp.array2d[float], fixed: wp.array3d[wp.int64]
+def _add_sums(
+    one: float,
+    other: float,
+    tree1: int,
+    tree2: int,
+    which: int,
+    deterministic: bool,
+    sums: wp.array2d[float],
+    fixed: wp.array3d[wp.int64],
 ):
-    wp.atomic_add(sums, treeid, which, value)
-
-
-@wp.func
-def _add_fixed_sum(
-    value: float, treeid: int, which: int, sums: wp.array2d[float], fixed: wp.array3d[wp.int64]
-):
-    add_fixed_pair(value, fixed[treeid, which])
-
-
-def add_sum_function(deterministic: bool) -> wp.Function:
-    """How a value is added to `Warm.sums` of a world."""
-    return _add_fixed_sum if deterministic else _add_sum
+    """Share two values, for the sums `which` and the next, among the trees of a contact."""
+    share = wp.where(tree1 >= 0 and tree2 >= 0 and tree1 != tree2, 0.5, 1.0)
+    if tree1 >= 0:
+        add_sum(share * one, tree1, which, deterministic, sums, fixed)
+        add_sum(share * other, tree1, which + 1, deterministic, sums, fixed)
+    if tree2 >= 0 and tree2 != tree1:
+        add_sum(share * one, tree2, which, deterministic, sums, fixed)
+        add_sum(share * other, tree2, which + 1, deterministic, sums, fixed)
 
 
 @functools.cache
@@ -143,7 +136,6 @@ def _prepare(
     cone: int, maxcondim: int, surfacevel: bool, adhesion: bool, sparse: bool, deterministic: bool
 ) -> wp.Kernel:
     elliptic = cone == ConeType.ELLIPTIC
-    add = add_fixed_wrench if deterministic else add_wrench
 
     @wp.kernel(module="unique", enable_backward=False)
     def prepare(
@@ -246,30 +238,30 @@ def _prepare(
             for i in range(1, wp.min(condim, 4)):
                 u[i] += contact_surfacevel_in[conid][i - 1]
 
-        # What MuJoCo's solref and solimp ask, -aref, and R = 1 / D of an elliptic contact.
         h = opt_timestep[worldid % opt_timestep.shape[0]]
-        least = wp.where((opt_disableflags & DisableBit.REFSAFE) != 0, 0.0, 2.0 * h)
-        gains = solref_gains(contact_solref_in[conid], solimp, least)
         imp = impedance(solimp, phi)
-        B = wp.max(gains[1], 1.0 / h)
         invweights = body_invweight0[worldid % body_invweight0.shape[0]]
         invweight = invweights[body[0]][0] + invweights[body[1]][0]
         normal_R = wp.max(invweight * (1.0 - imp) / imp, MINVAL)
         mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
-        bias, R = vec6(), vec6()
-        R[0] = normal_R
-        bias[0] = B * u[0] + gains[0] * imp * phi
+        adhesion_force = float(0.0)
         if wp.static(adhesion):
-            bias[0] -= normal_R * contact_adhesion_in[conid]
-        solreffriction = contact_solreffriction_in[conid]
-        tangent_B = gains[1]
-        if solreffriction[0] != 0.0 or solreffriction[1] != 0.0:
-            tangent_B = solref_gains(solreffriction, solimp, least)[1]
-        for i in range(1, wp.static(maxcondim)):
-            if i < condim:
-                ratio = mu / friction[i - 1]
-                R[i] = normal_R * ratio * ratio
-                bias[i] = tangent_B * u[i]
+            adhesion_force = contact_adhesion_in[conid]
+        bias, R, kept = contact_demand(
+            u,
+            phi,
+            imp,
+            normal_R,
+            adhesion_force,
+            mu,
+            condim,
+            friction,
+            contact_solref_in[conid],
+            contact_solreffriction_in[conid],
+            solimp,
+            h,
+            opt_disableflags,
+        )
 
         # `efc` tells of the rows that the model's cone has.
         nrow, row_type, D = condim, int(FRICTIONLESS), 1.0 / normal_R
@@ -309,9 +301,12 @@ def _prepare(
 
         force, mean = vec6(), float(0.0)
         if valid:
-            normal, sliding, turning = recall(
+            force, mean = inherit(
                 conid,
                 worldid,
+                frame,
+                condim,
+                kept,
                 pair_in[conid],
                 sign_in[conid],
                 wp.static(deterministic),
@@ -324,13 +319,6 @@ def _prepare(
                 mem_next_in,
                 mem_head_in,
             )
-            mean = normal[1]
-            force[0] = mean + kept_part(h, gains[0] * imp, B) * (normal[0] - mean)
-            sliding = frame * sliding
-            turning = frame * turning
-            for i in range(1, wp.static(maxcondim)):
-                if i < condim:
-                    force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
         force = into_cone(force, condim, friction)
         mean_out[conid] = mean
         force_out[conid] = force
@@ -354,22 +342,25 @@ def _prepare(
         )
         if force[0] == 0.0:
             return
-        toward = wp.transpose(frame)
-        pull = toward * wp.vec3(force[0], force[1], force[2])
-        turn = toward * wp.vec3(force[3], force[4], force[5])
-        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
-        if tree1 >= 0:
-            add(wrench_about(-pull, -turn, offset1), body[0], cfrc, fixed)
-        if tree2 >= 0:
-            add(wrench_about(pull, turn, offset2), body[1], cfrc, fixed)
+        push_bodies(
+            force,
+            frame,
+            body,
+            tree1,
+            tree2,
+            offset1,
+            offset2,
+            wp.static(maxcondim > 3),
+            wp.static(deterministic),
+            cfrc_contact_out[worldid],
+            cfrc_fixed_out[worldid],
+        )
 
     return prepare
 
 
 @functools.cache
 def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
-    add = add_fixed_wrench if deterministic else add_wrench
-    add_sum = add_sum_function(deterministic)
 
     @wp.kernel(module="unique", enable_backward=False)
     def step_normals(
@@ -400,10 +391,7 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
         conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax):
-            return
-        ntree = ntree_in[conid]
-        if ntree == 0:
+        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
             return
         worldid = contact_worldid_in[conid]
         body = _bodies(contact_geom_in[conid], geom_bodyid)
@@ -430,12 +418,16 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
                 if force[0] + proposed <= 0.0:
                     taken = 0.0
                 change = residual - residual_out[conid]
-                for i in range(2):
-                    treeid = wp.where(i == 0, tree1, tree2)
-                    if treeid >= 0 and (i == 0 or tree2 != tree1):
-                        share = 1.0 / float(ntree)
-                        add_sum(share * proposed * change, treeid, CONJUGATE, sums, sums_fixed)
-                        add_sum(share * taken * change, treeid, CURVATURE, sums, sums_fixed)
+                _add_sums(
+                    proposed * change,
+                    taken * change,
+                    tree1,
+                    tree2,
+                    CONJUGATE,
+                    wp.static(deterministic),
+                    sums,
+                    sums_fixed,
+                )
                 step_out[conid] = vec6(taken, 0.0, 0.0, 0.0, 0.0, 0.0)
             residual_out[conid] = residual
             proposed_out[conid] = proposed
@@ -449,36 +441,42 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
             for i in range(2):
                 treeid = wp.where(i == 0, tree1, tree2)
                 if treeid >= 0:
-                    numerator = float(sums[treeid, CONJUGATE])
-                    denominator = float(sums[treeid, CURVATURE])
-                    if wp.static(deterministic):
-                        numerator = from_fixed_pair(sums_fixed[treeid, CONJUGATE])
-                        denominator = from_fixed_pair(sums_fixed[treeid, CURVATURE])
-                    beta = wp.min(beta, conjugate_factor(numerator, denominator))
+                    kept = tree_beta(treeid, wp.static(deterministic), sums, sums_fixed)
+                    beta = wp.min(beta, kept)
             step = wp.max(force0 + step + beta * step_out[conid][0], 0.0) - force0
-        step *= _lightest(alpha_in[worldid], tree1, tree2, 0)
+        step *= _lightest(alpha_in[worldid], tree1, tree2, NORMAL)
         step_out[conid] = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
         if step == 0.0:
             return
-        for i in range(2):
-            treeid = wp.where(i == 0, tree1, tree2)
-            if treeid >= 0 and (i == 0 or tree2 != tree1):
-                share = 1.0 / float(ntree)
-                add_sum(-share * residual0 * step, treeid, WORK, sums, sums_fixed)
-                add_sum(share * R * step * step, treeid, REGULAR, sums, sums_fixed)
-        pull = normal * step
-        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
-        if tree1 >= 0:
-            add(wrench_about(-pull, wp.vec3(), offset1), body[0], cfrc, fixed)
-        if tree2 >= 0:
-            add(wrench_about(pull, wp.vec3(), offset2), body[1], cfrc, fixed)
+        _add_sums(
+            -residual0 * step,
+            R * step * step,
+            tree1,
+            tree2,
+            WORK,
+            wp.static(deterministic),
+            sums,
+            sums_fixed,
+        )
+        push_bodies(
+            step_out[conid],
+            contact_frame_in[conid],
+            body,
+            tree1,
+            tree2,
+            offset1,
+            offset2,
+            False,
+            wp.static(deterministic),
+            cfrc_contact_out[worldid],
+            cfrc_fixed_out[worldid],
+        )
 
     return step_normals
 
 
 @functools.cache
 def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
-    add = add_fixed_wrench if deterministic else add_wrench
 
     @wp.kernel(module="unique", enable_backward=False)
     def reclip(
@@ -515,22 +513,25 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
         body = _bodies(contact_geom_in[conid], geom_bodyid)
         offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
         offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
-        toward = wp.transpose(contact_frame_in[conid])
-        pull = toward * wp.vec3(force[0], force[1], force[2])
-        turn = toward * wp.vec3(force[3], force[4], force[5])
-        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
-        if body_treeid[body[0]] >= 0:
-            add(wrench_about(-pull, -turn, offset1), body[0], cfrc, fixed)
-        if body_treeid[body[1]] >= 0:
-            add(wrench_about(pull, turn, offset2), body[1], cfrc, fixed)
+        push_bodies(
+            force,
+            contact_frame_in[conid],
+            body,
+            body_treeid[body[0]],
+            body_treeid[body[1]],
+            offset1,
+            offset2,
+            wp.static(maxcondim > 3),
+            wp.static(deterministic),
+            cfrc_contact_out[worldid],
+            cfrc_fixed_out[worldid],
+        )
 
     return reclip
 
 
 @functools.cache
 def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
-    add = add_fixed_wrench if deterministic else add_wrench
-    add_sum = add_sum_function(deterministic)
 
     @wp.kernel(module="unique", enable_backward=False)
     def step_friction(
@@ -585,7 +586,7 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
                 residual[i] = apart[i] + bias[i] + R[i] * force[i]
                 wanted[i] = force[i] - residual[i] / metric[i]
         nearest = nearest_friction(wanted, metric, condim, contact_friction_in[conid])
-        alpha = _lightest(alpha_in[worldid], tree1, tree2, 1)
+        alpha = _lightest(alpha_in[worldid], tree1, tree2, FRICTION)
         step = vec6()
         work = float(0.0)
         regular = float(0.0)
@@ -596,22 +597,29 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
                 regular += R[i] * step[i] * step[i]
         step_out[conid] = step
         sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
-        for i in range(2):
-            treeid = wp.where(i == 0, tree1, tree2)
-            if treeid >= 0 and (i == 0 or tree2 != tree1):
-                share = 1.0 / float(ntree_in[conid])
-                add_sum(share * work, treeid, WORK, sums, sums_fixed)
-                add_sum(share * regular, treeid, REGULAR, sums, sums_fixed)
-        toward = wp.transpose(frame)
-        pull = toward * wp.vec3(0.0, step[1], step[2])
-        turn = wp.vec3()
-        if wp.static(maxcondim > 3):
-            turn = toward * wp.vec3(step[3], step[4], step[5])
-        cfrc, fixed = cfrc_contact_out[worldid], cfrc_fixed_out[worldid]
-        if tree1 >= 0:
-            add(wrench_about(-pull, -turn, offset1), body[0], cfrc, fixed)
-        if tree2 >= 0:
-            add(wrench_about(pull, turn, offset2), body[1], cfrc, fixed)
+        _add_sums(
+            work,
+            regular,
+            tree1,
+            tree2,
+            WORK,
+            wp.static(deterministic),
+            sums,
+            sums_fixed,
+        )
+        push_bodies(
+            step,
+            frame,
+            body,
+            tree1,
+            tree2,
+            offset1,
+            offset2,
+            wp.static(maxcondim > 3),
+            wp.static(deterministic),
+            cfrc_contact_out[worldid],
+            cfrc_fixed_out[worldid],
+        )
 
     return step_friction
 
@@ -673,7 +681,7 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
     return finish
 
 
-def prepare_contacts(m: Model, d: Data) -> None:
+def prepare(m: Model, d: Data) -> None:
     """Geometry, a, R, P of every contact; its warm force; its rows of `efc` but for the force."""
     warm, contact, efc = d.warm, d.contact, d.efc
     wp.launch(
@@ -707,8 +715,15 @@ def prepare_contacts(m: Model, d: Data) -> None:
     )
 
 
-def step_normals(m: Model, d: Data, stage: int) -> None:
-    """The step d of all normal forces, or a stage of that."""
+def step(m: Model, d: Data, kind: int, stage: int) -> None:
+    """The step d of all normal or friction forces, or a stage of that."""
+    if kind == FRICTION:
+        _launch_friction(m, d)
+    else:
+        _launch_normals(m, d, stage)
+
+
+def _launch_normals(m: Model, d: Data, stage: int) -> None:
     warm, contact = d.warm, d.contact
     wp.launch(
         _step_normals(stage, is_deterministic(m)),
@@ -726,7 +741,7 @@ def step_normals(m: Model, d: Data, stage: int) -> None:
 
 
 def reclip(m: Model, d: Data) -> None:
-    """F += s d of the last pass over normals, friction into the new cones, and their wrenches."""
+    """Take the last step over normals, friction into the new cones; their wrenches."""
     warm, contact = d.warm, d.contact
     wp.launch(
         _reclip(int(m.nmaxcondim), is_deterministic(m)),
@@ -740,8 +755,7 @@ def reclip(m: Model, d: Data) -> None:
     )
 
 
-def step_friction(m: Model, d: Data) -> None:
-    """D of all friction forces."""
+def _launch_friction(m: Model, d: Data) -> None:
     warm, contact = d.warm, d.contact
     wp.launch(
         _step_friction(int(m.nmaxcondim), is_deterministic(m)),
@@ -756,8 +770,8 @@ def step_friction(m: Model, d: Data) -> None:
     )
 
 
-def finish_contacts(m: Model, d: Data) -> None:
-    """F += s d of the pass over friction; `efc.force` and `efc.state`."""
+def finish(m: Model, d: Data) -> None:
+    """Take the step over friction; write `efc.force` and `efc.state`."""
     warm, contact = d.warm, d.contact
     wp.launch(
         _finish(m.opt.cone == ConeType.ELLIPTIC, int(m.nmaxcondim)),

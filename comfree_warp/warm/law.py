@@ -8,14 +8,11 @@ Source: MuJoCo's "Computation" chapter for K, B, I, R and the cone. Loops over t
 have constant bounds, so that they unroll and its vectors stay in registers.
 """
 
-import mujoco
 import warp as wp
+from mujoco_warp import DisableBit
 
+from comfree_warp.contacts import MAXIMP, MINIMP, MINVAL
 from comfree_warp.types import vec5, vec6
-
-_MINVAL = wp.constant(mujoco.mjMINVAL)
-_MINIMP = wp.constant(mujoco.mjMINIMP)
-_MAXIMP = wp.constant(mujoco.mjMAXIMP)
 
 # A share of what a force differs from its slow mean goes into that mean with every step.
 MEAN_GAIN = wp.constant(0.02)
@@ -30,20 +27,21 @@ _SECULAR_ITERATIONS = wp.constant(4)
 
 
 @wp.func
-def solref_gains(solref: wp.vec2, solimp: vec5, least_timeconst: float) -> wp.vec2:
+def solref_gains(solref: wp.vec2, solimp: vec5, h: float, disableflags: int) -> wp.vec2:
     """K and B of MuJoCo's "Solver parameters", 1/s^2 and 1/s."""
-    dmax = wp.clamp(solimp[1], _MINIMP, _MAXIMP)
-    timeconst = wp.max(solref[0], least_timeconst)
+    dmax = wp.clamp(solimp[1], MINIMP, MAXIMP)
+    least = wp.where((disableflags & DisableBit.REFSAFE) != 0, 0.0, 2.0 * h)
+    timeconst = wp.max(solref[0], least)
     # Branches, since what is not meant may divide by zero.
     K = float(0.0)
     if solref[0] <= 0.0:
         K = -solref[0] / (dmax * dmax)
     else:
         stiff = dmax * timeconst * solref[1]
-        K = 1.0 / wp.max(stiff * stiff, _MINVAL)
+        K = 1.0 / wp.max(stiff * stiff, MINVAL)
     if solref[1] <= 0.0:
         return wp.vec2(K, -solref[1] / dmax)
-    return wp.vec2(K, 2.0 / wp.max(dmax * timeconst, _MINVAL))
+    return wp.vec2(K, 2.0 / wp.max(dmax * timeconst, MINVAL))
 
 
 @wp.func
@@ -55,7 +53,43 @@ def kept_part(h: float, KI: float, B: float) -> float:
     """
     if KI <= 0.0:
         return 1.0
-    return wp.clamp(1.0 - h * KI / wp.max(B, _MINVAL), 0.0, 1.0)
+    return wp.clamp(1.0 - h * KI / wp.max(B, MINVAL), 0.0, 1.0)
+
+
+@wp.func
+def contact_demand(
+    u: vec6,
+    phi: float,
+    imp: float,
+    normal_R: float,
+    adhesion: float,
+    mu: float,
+    condim: int,
+    friction: vec5,
+    solref: wp.vec2,
+    solreffriction: wp.vec2,
+    solimp: vec5,
+    h: float,
+    disableflags: int,
+) -> tuple[vec6, vec6, float]:
+    """What MuJoCo's solref and solimp ask of an elliptic contact: a, R and gamma.
+
+    mu is the first friction, regularised by impratio; R_i mu_i^2 is the same for all rows.
+    """
+    gains = solref_gains(solref, solimp, h, disableflags)
+    B = wp.max(gains[1], 1.0 / h)
+    tangent_B = gains[1]
+    if solreffriction[0] != 0.0 or solreffriction[1] != 0.0:
+        tangent_B = solref_gains(solreffriction, solimp, h, disableflags)[1]
+    bias, R = vec6(), vec6()
+    R[0] = normal_R
+    bias[0] = B * u[0] + gains[0] * imp * phi - normal_R * adhesion
+    for i in range(1, 6):
+        if i < condim:
+            ratio = mu / friction[i - 1]
+            R[i] = normal_R * ratio * ratio
+            bias[i] = tangent_B * u[i]
+    return bias, R, kept_part(h, gains[0] * imp, B)
 
 
 @wp.func

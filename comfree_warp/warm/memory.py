@@ -2,8 +2,9 @@
 
 `step` stores the force of every contact and row at its end; nothing else does, so that `forward`
 can be called any number of times. A tree's memory holds while its part of qpos, and the time, are
-bit for bit what the step left: a reset, a keyframe, a state that the caller wrote void it, of that
-tree in that world alone. A contact or row uses the memory if it holds for all trees it touches.
+bit for bit what the step left: a keyframe or a qpos that the caller wrote voids it, of that tree in
+that world alone; a reset or another time voids that of the world. A contact or row uses the memory
+if it holds for all trees it touches.
 
 The force of a contact goes to that contact of the same pair of geoms (of a flex: of its vertex or
 element) which is nearest now, so that what two bodies exert on each other is kept when collision
@@ -19,6 +20,7 @@ import mujoco
 import numpy as np
 import warp as wp
 
+from comfree_warp.contacts import has_contacts
 from comfree_warp.fixed_point import from_fixed, to_fixed
 from comfree_warp.rows import max_rows
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
@@ -229,9 +231,12 @@ def _find_heirs(
 
 
 @wp.func
-def recall(
+def inherit(
     conid: int,
     worldid: int,
+    frame: wp.mat33,
+    condim: int,
+    kept: float,
     pair: wp.vec2i,
     sign: float,
     deterministic: bool,
@@ -243,8 +248,11 @@ def recall(
     mem_torque: wp.array[wp.vec3],
     mem_next: wp.array[int],
     mem_head: wp.array[int],
-) -> tuple[wp.vec2, wp.vec3, wp.vec3]:
-    """What a contact inherits: normal force and its mean, friction and torque in the world."""
+) -> tuple[vec6, float]:
+    """What a contact gets of the last step's forces, in its frame; the mean of its normal force.
+
+    Of what the normal force differs from its mean, `kept` is left.
+    """
     normal, friction, torque = wp.vec2(), wp.vec3(), wp.vec3()
     fixed = _fixed8()
     entry = mem_head[_hash(worldid, pair, mem_head.shape[0])]
@@ -270,13 +278,22 @@ def recall(
         for i in range(3):
             friction[i] = from_fixed(fixed[2 + i])
             torque[i] = from_fixed(fixed[5 + i])
-    return normal, sign * friction, sign * torque
+    sliding, turning = sign * (frame * friction), sign * (frame * torque)
+    mean = normal[1]
+    force = vec6(mean + kept * (normal[0] - mean), 0.0, 0.0, 0.0, 0.0, 0.0)
+    for i in range(1, 6):
+        if i < condim:
+            force[i] = wp.where(i < 3, sliding[i % 3], turning[i % 3])
+    return force, mean
 
 
 def index_contacts(m: Model, d: Data) -> None:
     """Which contacts push, and to which of them the forces of the last step go."""
     warm, contact = d.warm, d.contact
     warm.head.zero_()
+    if not has_contacts(m):  # none pushes, and none is remembered
+        warm.ntree.zero_()
+        return
     wp.launch(
         _index_contacts(bool(m.flg_adhesion), m.nflex > 0),
         dim=d.naconmax,
@@ -296,12 +313,6 @@ def index_contacts(m: Model, d: Data) -> None:
         ],
         outputs=[warm.mem_heir],
     )
-
-
-def index_no_contacts(d: Data) -> None:
-    """For when contacts are disabled: none pushes, and none is remembered."""
-    d.warm.ntree.zero_()
-    d.warm.head.zero_()
 
 
 @wp.kernel(enable_backward=False)
@@ -360,11 +371,8 @@ def _remember_rows(
     nrow = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
     if efcid >= wp.min(nrow, njmax) or row_slot_in[worldid, efcid] < 0:
         return
-    slot, force, mean = (
-        row_slot_in[worldid, efcid],
-        efc_force_in[worldid, efcid],
-        row_mean_in[worldid, efcid],
-    )
+    slot, force = row_slot_in[worldid, efcid], efc_force_in[worldid, efcid]
+    mean = row_mean_in[worldid, efcid]
     mem_row[worldid, slot, 0] = force
     mem_row[worldid, slot, 1] = mean + MEAN_GAIN * (force - mean)
 

@@ -7,16 +7,16 @@ import functools
 
 import mujoco
 import warp as wp
-from mujoco_warp import DisableBit
 
 from comfree_warp.contacts import impedance
-from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic, to_fixed
+from comfree_warp.fixed_point import add_to, is_deterministic
 from comfree_warp.law import project_row
 from comfree_warp.rows import max_rows
 from comfree_warp.types import Data, Model, vec5
-from comfree_warp.warm.law import conjugate_factor, kept_part, solref_gains
-from comfree_warp.warm.stages import CONJUGATE_STEP, PROPOSAL
-from comfree_warp.warm.trees import CONJUGATE, CURVATURE, WORK
+from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
+from comfree_warp.warm.law import kept_part, solref_gains
+from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PROPOSAL
+from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 _EQUALITY = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_EQUALITY))
 _FRICTION_DOF = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_FRICTION_DOF))
@@ -26,14 +26,12 @@ _LIMIT_TENDON = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_LIMIT_TENDON))
 _CONNECT = wp.constant(int(mujoco.mjtEq.mjEQ_CONNECT))
 _WELD = wp.constant(int(mujoco.mjtEq.mjEQ_WELD))
 
-NORMAL, FRICTION = range(2)
-
 
 @wp.func
 def _kind(row_type: int) -> int:
     if row_type == _FRICTION_DOF or row_type == _FRICTION_TENDON:
-        return 1
-    return 0
+        return FRICTION
+    return NORMAL
 
 
 @wp.func
@@ -70,8 +68,26 @@ def _place_in_block(
     return place
 
 
+@wp.func
+def _add_force(
+    force: float,
+    jac: Jacobian,
+    worldid: int,
+    efcid: int,
+    deterministic: bool,
+    qfrc: wp.array[float],
+    fixed: wp.array[wp.int64],
+):
+    """Qfrc += J^T of a force along a row."""
+    for column in range(ncolumn(jac, worldid, efcid)):
+        J = entry(jac, worldid, efcid, column)
+        if J != 0.0:
+            dofid = column_dof(jac, worldid, efcid, column)
+            add_to(J * force, dofid, deterministic, qfrc, fixed)
+
+
 @functools.cache
-def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
+def _prepare(deterministic: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def prepare_rows(
         nv: int,
@@ -97,10 +113,7 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         nl_in: wp.array[int],
         efc_type_in: wp.array2d[int],
         efc_id_in: wp.array2d[int],
-        efc_J_rownnz_in: wp.array2d[int],
-        efc_J_rowadr_in: wp.array2d[int],
-        efc_J_colind_in: wp.array3d[int],
-        efc_J_in: wp.array3d[float],
+        jac: Jacobian,
         efc_pos_in: wp.array2d[float],
         efc_margin_in: wp.array2d[float],
         efc_D_in: wp.array2d[float],
@@ -163,8 +176,7 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         bias = -efc_aref_in[worldid, efcid]
         kept = float(1.0)
         if spring:
-            least = wp.where((opt_disableflags & DisableBit.REFSAFE) != 0, 0.0, 2.0 * h)
-            gains = solref_gains(solref, solimp, least)
+            gains = solref_gains(solref, solimp, h, opt_disableflags)
             B = gains[1]
             if row_type != _EQUALITY:
                 B = wp.max(B, 1.0 / h)
@@ -172,28 +184,19 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
             kept = kept_part(h, gains[0] * impedance(solimp, phi), B)
 
         # P, and whether the memory holds for all trees that the row touches.
-        J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
-        first = wp.int32(0)
-        end = wp.int32(nv)
-        if wp.static(is_sparse):
-            first = efc_J_rowadr_in[worldid, efcid]
-            end = first + efc_J_rownnz_in[worldid, efcid]
-        else:
-            J = efc_J_in[worldid, efcid]
         nonzeros = wp.int32(0)
         positive = bool(False)
         P = float(0.0)
         valid = bool(True)
-        for i in range(first, end):
-            if J[i] != 0.0:
-                dofid = i
-                if wp.static(is_sparse):
-                    dofid = colind[i]
+        for column in range(ncolumn(jac, worldid, efcid)):
+            J = entry(jac, worldid, efcid, column)
+            if J != 0.0:
+                dofid = column_dof(jac, worldid, efcid, column)
                 diagonal = M_rowadr[dofid] + M_rownnz[dofid] - 1
-                P += J[i] * J[i] / M_in[worldid, diagonal]
+                P += J * J / M_in[worldid, diagonal]
                 valid = valid and valid_in[worldid, dof_treeid[dofid]] != 0
                 nonzeros += 1
-                positive = J[i] > 0.0
+                positive = J > 0.0
         if row_type == _LIMIT_JOINT and nonzeros == 1 and positive:
             slot += 1  # a joint's two limits push in opposite directions
         force = float(0.0)
@@ -211,34 +214,30 @@ def _prepare_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         row_mean_out[worldid, efcid] = mean
         if force == 0.0:
             return
-        for i in range(first, end):
-            if J[i] != 0.0:
-                dofid = i
-                if wp.static(is_sparse):
-                    dofid = colind[i]
-                if wp.static(deterministic):
-                    wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(J[i] * force))
-                else:
-                    wp.atomic_add(qfrc_constraint_out[worldid], dofid, J[i] * force)
+        _add_force(
+            force,
+            jac,
+            worldid,
+            efcid,
+            wp.static(deterministic),
+            qfrc_constraint_out[worldid],
+            qfrc_fixed_out[worldid],
+        )
 
     return prepare_rows
 
 
 @functools.cache
-def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> wp.Kernel:
+def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def step_rows(
-        nv: int,
         dof_treeid: wp.array[int],
         njmax: int,
         ne_in: wp.array[int],
         nf_in: wp.array[int],
         nl_in: wp.array[int],
         efc_type_in: wp.array2d[int],
-        efc_J_rownnz_in: wp.array2d[int],
-        efc_J_rowadr_in: wp.array2d[int],
-        efc_J_colind_in: wp.array3d[int],
-        efc_J_in: wp.array3d[float],
+        jac: Jacobian,
         efc_D_in: wp.array2d[float],
         efc_frictionloss_in: wp.array2d[float],
         qacc_in: wp.array2d[float],
@@ -261,14 +260,6 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
         row_type = efc_type_in[worldid, efcid]
         if _kind(row_type) != wp.static(kind):
             return
-        J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
-        first = wp.int32(0)
-        end = wp.int32(nv)
-        if wp.static(is_sparse):
-            first = efc_J_rowadr_in[worldid, efcid]
-            end = first + efc_J_rownnz_in[worldid, efcid]
-        else:
-            J = efc_J_in[worldid, efcid]
         sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
 
         # Trees come one after the other along a row, since its dofs do.
@@ -277,24 +268,19 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
         beta = float(1.0)
         ntree = wp.int32(0)
         last = wp.int32(-1)
-        for i in range(first, end):
-            if J[i] != 0.0:
-                dofid = i
-                if wp.static(is_sparse):
-                    dofid = colind[i]
-                J_qacc += J[i] * qacc_in[worldid, dofid]
+        for column in range(ncolumn(jac, worldid, efcid)):
+            J = entry(jac, worldid, efcid, column)
+            if J != 0.0:
+                dofid = column_dof(jac, worldid, efcid, column)
+                J_qacc += J * qacc_in[worldid, dofid]
                 treeid = dof_treeid[dofid]
                 if treeid != last:
                     last = treeid
                     ntree += 1
                     alpha = wp.min(alpha, alpha_in[worldid, treeid, kind])
                     if wp.static(stage == CONJUGATE_STEP):
-                        numerator = float(sums[treeid, CONJUGATE])
-                        denominator = float(sums[treeid, CURVATURE])
-                        if wp.static(deterministic):
-                            numerator = from_fixed_pair(sums_fixed[treeid, CONJUGATE])
-                            denominator = from_fixed_pair(sums_fixed[treeid, CURVATURE])
-                        beta = wp.min(beta, conjugate_factor(numerator, denominator))
+                        kept = tree_beta(treeid, wp.static(deterministic), sums, sums_fixed)
+                        beta = wp.min(beta, kept)
         R, force = 1.0 / efc_D_in[worldid, efcid], float(efc_force_out[worldid, efcid])
         taken = float(0.0)
         if wp.static(stage == PROPOSAL):
@@ -323,49 +309,44 @@ def _step_rows(kind: int, stage: int, is_sparse: bool, deterministic: bool) -> w
             if step == 0.0:
                 return
 
-        last = wp.int32(-1)
+        if wp.static(stage != PROPOSAL):
+            _add_force(
+                step,
+                jac,
+                worldid,
+                efcid,
+                wp.static(deterministic),
+                qfrc_step_out[worldid],
+                qfrc_fixed_out[worldid],
+            )
         share = 1.0 / float(wp.max(ntree, 1))
-        for i in range(first, end):
-            if J[i] != 0.0:
-                dofid = i
-                if wp.static(is_sparse):
-                    dofid = colind[i]
-                if wp.static(stage != PROPOSAL):
-                    if wp.static(deterministic):
-                        wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(J[i] * step))
-                    else:
-                        wp.atomic_add(qfrc_step_out[worldid], dofid, J[i] * step)
-                treeid = dof_treeid[dofid]
+        one, other = -share * residual * step, share * R * step * step
+        which = wp.static(int(WORK))
+        if wp.static(stage == PROPOSAL):
+            one, other = share * step * change, share * taken * change
+            which = wp.static(int(CONJUGATE))
+        last = wp.int32(-1)
+        for column in range(ncolumn(jac, worldid, efcid)):
+            if entry(jac, worldid, efcid, column) != 0.0:
+                treeid = dof_treeid[column_dof(jac, worldid, efcid, column)]
                 if treeid != last:
                     last = treeid
-                    one, other = -share * residual * step, share * R * step * step
-                    if wp.static(stage == PROPOSAL):
-                        one, other = share * step * change, share * taken * change
-                    which = wp.static(int(CONJUGATE if stage == PROPOSAL else WORK))
-                    if wp.static(deterministic):
-                        add_fixed_pair(one, sums_fixed[treeid, which])
-                        add_fixed_pair(other, sums_fixed[treeid, which + 1])
-                    else:
-                        wp.atomic_add(sums, treeid, which, one)
-                        wp.atomic_add(sums, treeid, which + 1, other)
+                    add_sum(one, treeid, which, wp.static(deterministic), sums, sums_fixed)
+                    add_sum(other, treeid, which + 1, wp.static(deterministic), sums, sums_fixed)
 
     return step_rows
 
 
 @functools.cache
-def _take_row_step(kind: int, total: bool, is_sparse: bool, deterministic: bool) -> wp.Kernel:
+def _take_step(kind: int, total: bool, deterministic: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def take_row_step(
-        nv: int,
         njmax: int,
         ne_in: wp.array[int],
         nf_in: wp.array[int],
         nl_in: wp.array[int],
         efc_type_in: wp.array2d[int],
-        efc_J_rownnz_in: wp.array2d[int],
-        efc_J_rowadr_in: wp.array2d[int],
-        efc_J_colind_in: wp.array3d[int],
-        efc_J_in: wp.array3d[float],
+        jac: Jacobian,
         efc_frictionloss_in: wp.array2d[float],
         scale_in: wp.array[float],
         row_step_in: wp.array2d[float],
@@ -374,7 +355,7 @@ def _take_row_step(kind: int, total: bool, is_sparse: bool, deterministic: bool)
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        """F += s d; J^T f of all rows where `total`, else the states."""
+        """Take a step; then J^T f of all rows where `total`, else the states."""
         worldid, efcid = wp.tid()
         if efcid >= wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax):
             return
@@ -390,43 +371,42 @@ def _take_row_step(kind: int, total: bool, is_sparse: bool, deterministic: bool)
             return
         if force == 0.0:
             return
-        J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
-        first = wp.int32(0)
-        end = wp.int32(nv)
-        if wp.static(is_sparse):
-            first = efc_J_rowadr_in[worldid, efcid]
-            end = first + efc_J_rownnz_in[worldid, efcid]
-        else:
-            J = efc_J_in[worldid, efcid]
-        for i in range(first, end):
-            if J[i] != 0.0:
-                dofid = i
-                if wp.static(is_sparse):
-                    dofid = colind[i]
-                if wp.static(deterministic):
-                    wp.atomic_add(qfrc_fixed_out[worldid], dofid, to_fixed(J[i] * force))
-                else:
-                    wp.atomic_add(qfrc_constraint_out[worldid], dofid, J[i] * force)
+        _add_force(
+            force,
+            jac,
+            worldid,
+            efcid,
+            wp.static(deterministic),
+            qfrc_constraint_out[worldid],
+            qfrc_fixed_out[worldid],
+        )
 
     return take_row_step
 
 
-def _jacobian(d: Data) -> list[wp.array]:
-    return [d.efc.J_rownnz, d.efc.J_rowadr, d.efc.J_colind, d.efc.J]
-
-
-def prepare_rows(m: Model, d: Data) -> None:
+def prepare(m: Model, d: Data) -> None:
     """Find a, R, P of every row; its warm force, and J^T of that in `qfrc_constraint`."""
     warm, efc = d.warm, d.efc
     neqslot = warm.mem_row.shape[1] - m.nv - 2 * m.njnt - 2 * m.ntendon
     wp.launch(
-        _prepare_rows(bool(m.is_sparse), is_deterministic(m)),
+        _prepare(is_deterministic(m)),
         dim=(d.nworld, max_rows(m, d)),
         inputs=[
             *(m.nv, m.njnt, m.ntendon, neqslot, m.opt.timestep, m.opt.disableflags),
             *(m.eq_type, m.eq_solref, m.eq_solimp, m.jnt_solref, m.jnt_solimp),
             *(m.tendon_solref_lim, m.tendon_solimp_lim, m.dof_treeid, m.M_rownnz, m.M_rowadr),
-            *(d.njmax, d.M, d.ne, d.nf, d.nl, efc.type, efc.id, *_jacobian(d), efc.pos, efc.margin),
+            *(
+                d.njmax,
+                d.M,
+                d.ne,
+                d.nf,
+                d.nl,
+                efc.type,
+                efc.id,
+                jacobian(m, d),
+                efc.pos,
+                efc.margin,
+            ),
             *(efc.D, efc.vel, efc.aref, efc.frictionloss),
             *(warm.eq_slotadr, warm.eq_slotnum, warm.mem_row, warm.valid),
         ],
@@ -437,14 +417,14 @@ def prepare_rows(m: Model, d: Data) -> None:
     )
 
 
-def step_rows(m: Model, d: Data, kind: int, stage: int) -> None:
+def step(m: Model, d: Data, kind: int, stage: int) -> None:
     """The step d of the rows of a kind, or a stage of that."""
     warm, efc = d.warm, d.efc
     wp.launch(
-        _step_rows(kind, stage, bool(m.is_sparse), is_deterministic(m)),
+        _step(kind, stage, is_deterministic(m)),
         dim=(d.nworld, max_rows(m, d)),
         inputs=[
-            *(m.nv, m.dof_treeid, d.njmax, d.ne, d.nf, d.nl, efc.type, *_jacobian(d), efc.D),
+            *(m.dof_treeid, d.njmax, d.ne, d.nf, d.nl, efc.type, jacobian(m, d), efc.D),
             *(efc.frictionloss, d.qacc, warm.alpha, warm.scale, warm.row_bias, warm.row_metric),
         ],
         outputs=[
@@ -454,23 +434,23 @@ def step_rows(m: Model, d: Data, kind: int, stage: int) -> None:
     )
 
 
-def _take_row_step_of(m: Model, d: Data, kind: int, total: bool) -> None:
+def _take_step_of(m: Model, d: Data, kind: int, total: bool) -> None:
     wp.launch(
-        _take_row_step(kind, total, bool(m.is_sparse), is_deterministic(m)),
+        _take_step(kind, total, is_deterministic(m)),
         dim=(d.nworld, max_rows(m, d)),
         inputs=[
-            *(m.nv, d.njmax, d.ne, d.nf, d.nl, d.efc.type, *_jacobian(d), d.efc.frictionloss),
+            *(d.njmax, d.ne, d.nf, d.nl, d.efc.type, jacobian(m, d), d.efc.frictionloss),
             *(d.warm.scale, d.warm.row_step),
         ],
         outputs=[d.efc.force, d.efc.state, d.qfrc_constraint, d.qfrc_fixed],
     )
 
 
-def collect_rows(m: Model, d: Data) -> None:
-    """F += s d of the last pass over normals; J^T f of all rows in `qfrc_constraint`."""
-    _take_row_step_of(m, d, NORMAL, total=True)
+def reclip(m: Model, d: Data) -> None:
+    """Take the last step over normals; J^T f of all rows in `qfrc_constraint`."""
+    _take_step_of(m, d, NORMAL, total=True)
 
 
-def finish_rows(m: Model, d: Data) -> None:
-    """F += s d of the pass over friction; `efc.state`."""
-    _take_row_step_of(m, d, FRICTION, total=False)
+def finish(m: Model, d: Data) -> None:
+    """Take the step over friction; write `efc.state`."""
+    _take_step_of(m, d, FRICTION, total=False)

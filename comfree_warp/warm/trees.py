@@ -1,21 +1,59 @@
-"""What a pass does tree by tree: validity of the memory, the two sweeps, the length of the step."""
+"""What a pass does tree by tree: validity of the memory, the sweep down, the step's length."""
 
 import functools
-from typing import Any
 
 import warp as wp
 
 from comfree_warp.contacts import tree_arrays
-from comfree_warp.fixed_point import from_fixed, from_fixed_pair, is_deterministic
+from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.rows import has_contact_rows
 from comfree_warp.types import Data, Model
-from comfree_warp.warm.law import ROUNDING, next_alpha
+from comfree_warp.warm.law import ROUNDING, conjugate_factor, next_alpha
 
 # Of `Warm.sums`.
 WORK = wp.constant(0)  # -r d
 REGULAR = wp.constant(1)  # R d^2
 CONJUGATE = wp.constant(2)  # z y
 CURVATURE = wp.constant(3)  # d y
+
+
+@wp.func
+def add_sum(
+    value: float,
+    treeid: int,
+    which: int,
+    deterministic: bool,
+    sums: wp.array2d[float],
+    fixed: wp.array3d[wp.int64],
+):
+    """Add to one of `Warm.sums` of a world, or of `Warm.sums_fixed`."""
+    if deterministic:
+        add_fixed_pair(value, fixed[treeid, which])
+    else:
+        wp.atomic_add(sums, treeid, which, value)
+
+
+@wp.func
+def read_sum(
+    treeid: int,
+    which: int,
+    deterministic: bool,
+    sums: wp.array2d[float],
+    fixed: wp.array3d[wp.int64],
+) -> float:
+    """The sum again."""
+    if deterministic:
+        return from_fixed_pair(fixed[treeid, which])
+    return sums[treeid, which]
+
+
+@wp.func
+def tree_beta(
+    treeid: int, deterministic: bool, sums: wp.array2d[float], fixed: wp.array3d[wp.int64]
+) -> float:
+    """How much of its last step a tree keeps in its direction, from the sums of a proposal."""
+    numerator = read_sum(treeid, CONJUGATE, deterministic, sums, fixed)
+    return conjugate_factor(numerator, read_sum(treeid, CURVATURE, deterministic, sums, fixed))
 
 
 @wp.kernel(enable_backward=False)
@@ -106,51 +144,6 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
 
 
 @functools.cache
-def _gather(total: bool, deterministic: bool) -> wp.Kernel:
-    @wp.kernel(module="unique", enable_backward=False)
-    def gather(
-        body_parentid: wp.array[int],
-        body_dofadr: wp.array[int],
-        body_dofnum: wp.array[int],
-        dof_bodyid: wp.array[int],
-        tree_dofadr: wp.array[int],
-        tree_bodynum: wp.array[int],
-        cdof_in: wp.array2d[wp.spatial_vector],
-        qfrc_smooth_in: wp.array2d[float],
-        cfrc_fixed_out: wp.array3d[wp.int64],
-        qfrc_fixed_out: wp.array2d[wp.int64],
-        cfrc_contact_out: wp.array2d[wp.spatial_vector],
-        qfrc_out: wp.array2d[float],
-        qfrc_total_out: wp.array2d[float],
-    ):
-        """A sweep up every tree: joint forces += J^T of the wrenches, which are zero afterwards."""
-        worldid, treeid = wp.tid()
-        first = dof_bodyid[tree_dofadr[treeid]]
-        last = first + tree_bodynum[treeid] - 1
-        for below in range(last - first + 1):
-            bodyid = last - below
-            cfrc = cfrc_contact_out[worldid, bodyid]
-            cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
-            if wp.static(deterministic):
-                for i in range(6):
-                    cfrc[i] += from_fixed(cfrc_fixed_out[worldid, bodyid, i])
-                    cfrc_fixed_out[worldid, bodyid, i] = wp.int64(0)
-            if bodyid > first:
-                cfrc_contact_out[worldid, body_parentid[bodyid]] += cfrc
-            dofadr = body_dofadr[bodyid]
-            for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-                qfrc = qfrc_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
-                if wp.static(deterministic):
-                    qfrc += from_fixed(qfrc_fixed_out[worldid, dofid])
-                    qfrc_fixed_out[worldid, dofid] = wp.int64(0)
-                qfrc_out[worldid, dofid] = qfrc
-                if wp.static(total):
-                    qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
-
-    return gather
-
-
-@functools.cache
 def _choose_scale(deterministic: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def choose_scale(
@@ -167,16 +160,17 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
         alpha_out: wp.array3d[float],
         scale_out: wp.array[float],
     ):
-        """S = -sum(r d) / (q.w + sum(R d^2)), the exact minimum along the step, and every alpha."""
+        """The exact minimum along the step, -sum(r d) / (q.w + sum(R d^2)), and every alpha.
+
+        Where a tree's step is rounding, so is what alpha would learn from it.
+        """
         worldid = wp.tid()
+        sums, fixed = sums_in[worldid], sums_fixed_in[worldid]
         gained = float(0.0)
         curvature = float(0.0)
         for treeid in range(ntree):
-            work = float(sums_in[worldid, treeid, WORK])
-            regular = float(sums_in[worldid, treeid, REGULAR])
-            if wp.static(deterministic):
-                work = from_fixed_pair(sums_fixed_in[worldid, treeid, WORK])
-                regular = from_fixed_pair(sums_fixed_in[worldid, treeid, REGULAR])
+            work = read_sum(treeid, WORK, wp.static(deterministic), sums, fixed)
+            regular = read_sum(treeid, REGULAR, wp.static(deterministic), sums, fixed)
             moved = float(0.0)
             smooth = float(0.0)
             for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
@@ -227,9 +221,6 @@ def begin(m: Model, d: Data) -> None:
         ],
         outputs=[d.nefc, warm.valid, warm.alpha, d.cfrc_contact, d.qfrc_constraint],
     )
-    if is_deterministic(m):
-        d.cfrc_fixed.zero_()
-        d.qfrc_fixed.zero_()
 
 
 def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
@@ -243,25 +234,6 @@ def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
     )
     if is_deterministic(m):
         warm.sums_fixed.zero_()
-
-
-def gather_total(m: Model, d: Data) -> None:
-    """`qfrc_constraint` += J^T f of contacts; `qfrc_total` = `qfrc_smooth` + that."""
-    _launch_gather(m, d, d.qfrc_constraint, True)
-
-
-def gather_step(m: Model, d: Data) -> None:
-    """`qfrc_step` += J^T d of contacts."""
-    _launch_gather(m, d, d.warm.qfrc_step, False)
-
-
-def _launch_gather(m: Model, d: Data, qfrc: Any, total: bool) -> None:
-    wp.launch(
-        _gather(total, is_deterministic(m)),
-        dim=(d.nworld, m.ntree),
-        inputs=[*tree_arrays(m), d.cdof, d.qfrc_smooth],
-        outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total],
-    )
 
 
 def choose_scale(m: Model, d: Data, kind: int) -> None:
