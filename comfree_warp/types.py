@@ -5,11 +5,12 @@ import dataclasses
 import mujoco_warp
 import warp as wp
 
-# What MuJoCo Warp has no public name for: the dtype of `contact.friction`, and a contact's type.
+# What MuJoCo Warp has no public name for: dtypes of `contact.friction` and `crb`, a contact's type.
 vec5 = {f.name: f for f in dataclasses.fields(mujoco_warp.Contact)}["friction"].type.dtype
 CONTACT_TYPE_CONSTRAINT = wp.constant(1)
 
 vec6 = wp.types.vector(length=6, dtype=float)
+vec10 = {f.name: f for f in dataclasses.fields(mujoco_warp.Data)}["crb"].type.dtype
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,6 +31,38 @@ class Model(mujoco_warp.Model):
     comfree_law: str
     comfree_passes: int
     has_gravcomp: bool
+
+
+@dataclasses.dataclass(kw_only=True)
+class Stacks:
+    """What of free bodies stands on what, and the work space to solve their normal forces.
+
+    Attributes:
+      loose: whether a tree is one free body                             (ntree,) int32
+      parent: the tree that a tree stands on, or ntree                   (nworld, ntree) int32
+      child, sibling: chains of the trees on it; 0 for the end, else one more than the tree
+                                                                         (nworld, ntree) int32
+      above, below: the trees after and before it in an order in which parents come first, or -1
+                                                                         (nworld, ntree) int32
+      head, next: chains of the contacts with its parent and with what cannot move, likewise
+                                                      (nworld, ntree) and (naconmax,) int32
+      coupling: S, what a tree and all on it resist a motion of the parent   (nworld, ntree) 6 x 6
+      kept: E, the part of such a motion that it does not follow             (nworld, ntree) 6 x 6
+      motion, wrench: x, w, M^-1 q; what it asks of the parent, q        (nworld, ntree) spatial
+    """
+
+    loose: wp.array[int]
+    parent: wp.array2d[int]
+    child: wp.array2d[int]
+    sibling: wp.array2d[int]
+    above: wp.array2d[int]
+    below: wp.array2d[int]
+    head: wp.array2d[int]
+    next: wp.array[int]
+    coupling: wp.array2d[wp.spatial_matrix]
+    kept: wp.array2d[wp.spatial_matrix]
+    motion: wp.array2d[wp.spatial_vector]
+    wrench: wp.array2d[wp.spatial_vector]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -72,6 +105,7 @@ class Warm:
       row_step, row_bias, row_metric, row_mean, row_residual, row_proposed: the same of rows
                                                                           (nworld, nrow) float32
       row_slot: place in `mem_row`, or -1                                 (nworld, nrow) int32
+      stacks: of bodies that stand on each other; None where the model has none
     """
 
     mem_pos: wp.array[wp.vec3]
@@ -120,6 +154,7 @@ class Warm:
     row_residual: wp.array2d[float]
     row_proposed: wp.array2d[float]
     row_slot: wp.array2d[int]
+    stacks: Stacks | None
 
 
 @dataclasses.dataclass(kw_only=True)

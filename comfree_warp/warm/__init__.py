@@ -1,6 +1,7 @@
 """The warm law: a few preconditioned passes over MuJoCo's dual problem, from the last forces.
 
     acc = M^-1 (qfrc_smooth + J^T f)      f: what the last step left, by contact and row
+    normals of bodies that stand on each other, together
     normals   up to four times            f += s d,  acc += s M^-1 J^T d
     acc again, friction in its new cones
     friction  once                        likewise
@@ -15,7 +16,7 @@ import mujoco_warp
 from comfree_warp.contacts import accumulate_forces, has_contacts
 from comfree_warp.rows import has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
-from comfree_warp.warm import contact_rows, contacts, memory, rows, trees
+from comfree_warp.warm import contact_rows, contacts, memory, rows, stacks, trees
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PLAIN_STEP, PROPOSAL
 
 allocate_memory = memory.allocate_memory
@@ -47,6 +48,8 @@ def warm_forces(m: Model, d: Data) -> None:
 
     for index in range(m.comfree_passes):
         trees.accelerate_bodies(m, d, apply=index > 0, renew=True)
+        if index == 0:
+            stacks.solve_stacks(m, d)
         for stage in (PROPOSAL, CONJUGATE_STEP) if index > 0 else (PLAIN_STEP,):
             for part in parts:
                 part.step(m, d, NORMAL, stage)

@@ -25,6 +25,7 @@ from comfree_warp.fixed_point import from_fixed, to_fixed
 from comfree_warp.rows import max_rows
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
+from comfree_warp.warm.stacks import allocate_stacks
 
 _SAME_PLACE = wp.constant(1.0e-5)  # m; distances are compared in steps of it
 _fixed8 = wp.types.vector(length=8, dtype=wp.int64)
@@ -92,6 +93,7 @@ def allocate_memory(m: Model, d: Data) -> None:
             next=wp.zeros(ncon, dtype=int),
             head=wp.zeros(nhead, dtype=int),
             row_slot=wp.zeros((nworld, nrow), dtype=int),
+            stacks=allocate_stacks(m, d),
             **contact,
             **row,
         )

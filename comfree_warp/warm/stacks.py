@@ -1,0 +1,568 @@
+"""Free bodies that stand on each other, solved together: what a pass of single contacts is slow at.
+
+Such a pass moves information by one body. So before it every stack, a tree of bodies each of which
+stands on its parent, gets the normal forces that all of it would need at once. With w the change of
+acceleration and D = 1/R, r = J acc + a + R f on the normals that push or should,
+
+    (M + J^T D J) w = J^T D r          d = proj(f - D (r - J w)) - f
+
+which along a tree is one elimination from the top down to the root and one substitution back up, of
+6 x 6 blocks: of body b and its parent p, with G of the contacts between the two,
+
+    H = M_b + G_static + sum of S of its children + G        E = H^-1 (H - G)
+    S = (H - G) - (H - G) E                                  w_b = x_b + (1 - E) w_p
+
+Then the exact length, per stack, as everywhere in the law. Contacts between two branches, and with
+bodies that are not free, are left to the passes; those with what cannot move are part of H.
+
+Source: block elimination (Golub and Van Loan, "Matrix Computations", 4.5), along a tree as in
+Featherstone's articulated bodies ("Rigid Body Dynamics Algorithms", chapter 7). Wrenches and
+motions are about the centre of mass of each body, angular part first.
+"""
+
+import mujoco
+import numpy as np
+import warp as wp
+from mujoco_warp import DisableBit
+
+from comfree_warp.contacts import has_contacts
+from comfree_warp.fixed_point import is_deterministic
+from comfree_warp.rows import has_contact_rows
+from comfree_warp.types import Data, Model, Stacks, vec6, vec10
+
+# A body stands on another if the normal between them is at most this far from level, as a sine.
+_LEVEL = wp.constant(0.1)
+
+
+def allocate_stacks(m: Model, d: Data) -> Stacks | None:
+    """The arrays that `solve_stacks` needs; None where a model has no two bodies that may stack."""
+    loose = _loose_trees(m)
+    if loose.sum() < 2 or has_contact_rows(m):
+        return None
+    shape = (d.nworld, m.ntree)
+    return Stacks(
+        loose=wp.array(loose.astype(np.int32), dtype=int),
+        parent=wp.zeros(shape, dtype=int),
+        child=wp.zeros(shape, dtype=int),
+        sibling=wp.zeros(shape, dtype=int),
+        above=wp.zeros(shape, dtype=int),
+        below=wp.zeros(shape, dtype=int),
+        head=wp.zeros(shape, dtype=int),
+        next=wp.zeros(d.naconmax, dtype=int),
+        coupling=wp.zeros(shape, dtype=wp.spatial_matrix),
+        kept=wp.zeros(shape, dtype=wp.spatial_matrix),
+        motion=wp.zeros(shape, dtype=wp.spatial_vector),
+        wrench=wp.zeros(shape, dtype=wp.spatial_vector),
+    )
+
+
+def _loose_trees(m: Model) -> np.ndarray:
+    """Which trees are one free joint and nothing else, (ntree,) bool.
+
+    An armature would be mass that `crb` does not tell of.
+    """
+    dofadr, dofnum = m.tree_dofadr.numpy(), m.tree_dofnum.numpy()
+    free_dofs = m.jnt_dofadr.numpy()[m.jnt_type.numpy() == mujoco.mjtJoint.mjJNT_FREE]
+    armature = m.dof_armature.numpy().any(axis=0)
+    return np.array(
+        [
+            num == 6 and adr in free_dofs and not armature[adr : adr + 6].any()
+            for adr, num in zip(dofadr, dofnum, strict=True)
+        ],
+        dtype=bool,
+    )
+
+
+@wp.kernel(enable_backward=False)
+def _begin(
+    ntree: int,
+    parent_out: wp.array2d[int],
+    child_out: wp.array2d[int],
+    head_out: wp.array2d[int],
+):
+    worldid, treeid = wp.tid()
+    parent_out[worldid, treeid] = ntree
+    child_out[worldid, treeid] = 0
+    head_out[worldid, treeid] = 0
+
+
+@wp.kernel(enable_backward=False)
+def _find_parents(
+    opt_gravity: wp.array[wp.vec3],
+    body_rootid: wp.array[int],
+    body_treeid: wp.array[int],
+    geom_bodyid: wp.array[int],
+    naconmax: int,
+    loose: wp.array[int],
+    subtree_com_in: wp.array2d[wp.vec3],
+    nacon_in: wp.array[int],
+    contact_frame_in: wp.array[wp.mat33],
+    contact_geom_in: wp.array[wp.vec2i],
+    contact_worldid_in: wp.array[int],
+    ntree_in: wp.array[int],
+    parent_out: wp.array2d[int],
+):
+    """Of every tree, the first of those that it stands on; they are lower: there is no circle."""
+    conid = wp.tid()
+    if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] != 2:
+        return
+    geom = contact_geom_in[conid]
+    body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
+    tree1, tree2 = body_treeid[body1], body_treeid[body2]
+    if loose[tree1] == 0 or loose[tree2] == 0:
+        return
+    worldid = contact_worldid_in[conid]
+    up = -wp.normalize(opt_gravity[worldid % opt_gravity.shape[0]])
+    higher = wp.dot(
+        up,
+        subtree_com_in[worldid, body_rootid[body2]] - subtree_com_in[worldid, body_rootid[body1]],
+    )
+    slope = wp.dot(up, contact_frame_in[conid][0])
+    if higher > 0.0 and slope > _LEVEL:
+        wp.atomic_min(parent_out, worldid, tree2, tree1)
+    elif higher < 0.0 and -slope > _LEVEL:
+        wp.atomic_min(parent_out, worldid, tree1, tree2)
+
+
+@wp.kernel(enable_backward=False)
+def _link_children(
+    ntree: int,
+    parent_in: wp.array2d[int],
+    child_out: wp.array2d[int],
+    sibling_out: wp.array2d[int],
+):
+    worldid, treeid = wp.tid()
+    parent = parent_in[worldid, treeid]
+    if parent < ntree:
+        sibling_out[worldid, treeid] = wp.atomic_exch(child_out, worldid, parent, treeid + 1)
+
+
+@wp.kernel(enable_backward=False)
+def _collect_contacts(
+    body_treeid: wp.array[int],
+    geom_bodyid: wp.array[int],
+    ntree: int,
+    naconmax: int,
+    loose: wp.array[int],
+    nacon_in: wp.array[int],
+    contact_geom_in: wp.array[wp.vec2i],
+    contact_worldid_in: wp.array[int],
+    ntree_in: wp.array[int],
+    parent_in: wp.array2d[int],
+    child_in: wp.array2d[int],
+    next_out: wp.array[int],
+    head_out: wp.array2d[int],
+):
+    """Chain the contacts of every tree of a stack with its parent, and with what cannot move."""
+    conid = wp.tid()
+    if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
+        return
+    geom, worldid = contact_geom_in[conid], contact_worldid_in[conid]
+    tree1, tree2 = body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
+    owner = wp.int32(-1)
+    if tree1 < 0 or tree2 < 0:
+        owner = wp.max(tree1, tree2)
+        if loose[owner] == 0 or (
+            parent_in[worldid, owner] == ntree and child_in[worldid, owner] == 0
+        ):
+            return
+    elif parent_in[worldid, tree1] == tree2:
+        owner = tree1
+    elif parent_in[worldid, tree2] == tree1:
+        owner = tree2
+    else:
+        return
+    next_out[conid] = wp.atomic_exch(head_out, worldid, owner, conid + 1)
+
+
+@wp.func
+def _comes_before(pos: wp.vec3, normal: wp.vec3, other_pos: wp.vec3, other_normal: wp.vec3) -> bool:
+    """An order of contacts that does not hang on where they are stored."""
+    for i in range(3):
+        if pos[i] != other_pos[i]:
+            return pos[i] < other_pos[i]
+    for i in range(3):
+        if normal[i] != other_normal[i]:
+            return normal[i] < other_normal[i]
+    return False
+
+
+@wp.kernel(enable_backward=False)
+def _sort_chains(
+    contact_pos_in: wp.array[wp.vec3],
+    contact_frame_in: wp.array[wp.mat33],
+    child_out: wp.array2d[int],
+    sibling_out: wp.array2d[int],
+    head_out: wp.array2d[int],
+    next_out: wp.array[int],
+):
+    """Put children and contacts of a tree in an order that is the same in every run."""
+    worldid, treeid = wp.tid()
+    entry = child_out[worldid, treeid]
+    child_out[worldid, treeid] = 0
+    while entry > 0:
+        following = sibling_out[worldid, entry - 1]
+        left = wp.int32(0)
+        right = child_out[worldid, treeid]
+        while right > 0 and right < entry:
+            left = right
+            right = sibling_out[worldid, right - 1]
+        sibling_out[worldid, entry - 1] = right
+        if left == 0:
+            child_out[worldid, treeid] = entry
+        else:
+            sibling_out[worldid, left - 1] = entry
+        entry = following
+
+    entry = head_out[worldid, treeid]
+    head_out[worldid, treeid] = 0
+    while entry > 0:
+        following = next_out[entry - 1]
+        pos, normal = contact_pos_in[entry - 1], contact_frame_in[entry - 1][0]
+        left = wp.int32(0)
+        right = head_out[worldid, treeid]
+        while right > 0 and _comes_before(
+            contact_pos_in[right - 1], contact_frame_in[right - 1][0], pos, normal
+        ):
+            left = right
+            right = next_out[right - 1]
+        next_out[entry - 1] = right
+        if left == 0:
+            head_out[worldid, treeid] = entry
+        else:
+            next_out[left - 1] = entry
+        entry = following
+
+
+@wp.func
+def _join(
+    angular: wp.mat33, mixed: wp.mat33, mixed_transposed: wp.mat33, linear: wp.mat33
+) -> wp.spatial_matrix:
+    """The 6 x 6 matrix of these blocks."""
+    joined = wp.spatial_matrix()
+    for i in range(3):
+        for j in range(3):
+            joined[i, j] = angular[i, j]
+            joined[i, 3 + j] = mixed[i, j]
+            joined[3 + i, j] = mixed_transposed[i, j]
+            joined[3 + i, 3 + j] = linear[i, j]
+    return joined
+
+
+@wp.func
+def _blocks(matrix: wp.spatial_matrix) -> tuple[wp.mat33, wp.mat33, wp.mat33]:
+    """The blocks of a symmetric 6 x 6 matrix: angular, mixed, linear."""
+    angular, mixed, linear = wp.mat33(), wp.mat33(), wp.mat33()
+    for i in range(3):
+        for j in range(3):
+            angular[i, j] = matrix[i, j]
+            mixed[i, j] = matrix[i, 3 + j]
+            linear[i, j] = matrix[3 + i, 3 + j]
+    return angular, mixed, linear
+
+
+@wp.func
+def _invert(matrix: wp.spatial_matrix) -> wp.spatial_matrix:
+    """Inverse of a symmetric positive definite 6 x 6 matrix, over its Schur complement."""
+    angular, mixed, linear = _blocks(matrix)
+    linear = wp.inverse(linear)
+    passed = mixed * linear
+    angular = wp.inverse(angular - passed * wp.transpose(mixed))
+    mixed = -(angular * passed)
+    return _join(angular, mixed, wp.transpose(mixed), linear - wp.transpose(passed) * mixed)
+
+
+@wp.func
+def _move_matrix(matrix: wp.spatial_matrix, r: wp.vec3) -> wp.spatial_matrix:
+    """The same stiffness or inertia about a point that is r before the one it was about."""
+    angular, mixed, linear = _blocks(matrix)
+    across = wp.skew(r)
+    moved = mixed + across * linear
+    angular += across * wp.transpose(mixed) - moved * across
+    return _join(angular, moved, wp.transpose(moved), linear)
+
+
+@wp.func
+def _move_wrench(wrench: wp.spatial_vector, r: wp.vec3) -> wp.spatial_vector:
+    """The same wrench about a point that is r before the one it was about."""
+    torque, force = wp.spatial_top(wrench), wp.spatial_bottom(wrench)
+    return wp.spatial_vector(torque + wp.cross(r, force), force)
+
+
+@wp.func
+def _move_motion(motion: wp.spatial_vector, r: wp.vec3) -> wp.spatial_vector:
+    """The same motion at a point that is r further on."""
+    turn = wp.spatial_top(motion)
+    return wp.spatial_vector(turn, wp.spatial_bottom(motion) + wp.cross(turn, r))
+
+
+@wp.func
+def _inertia(crb: vec10) -> wp.spatial_matrix:
+    """Of a body about its centre of mass."""
+    inertia = wp.spatial_matrix()
+    for i in range(3):
+        inertia[i, i] = crb[i]
+        inertia[3 + i, 3 + i] = crb[9]
+    inertia[0, 1] = crb[3]
+    inertia[1, 0] = crb[3]
+    inertia[0, 2] = crb[4]
+    inertia[2, 0] = crb[4]
+    inertia[1, 2] = crb[5]
+    inertia[2, 1] = crb[5]
+    return inertia
+
+
+@wp.func
+def _free_motion(crb: vec10, wrench: wp.spatial_vector) -> wp.spatial_vector:
+    """M^-1 q of a free body."""
+    rotational = wp.mat33(crb[0], crb[3], crb[4], crb[3], crb[1], crb[5], crb[4], crb[5], crb[2])
+    turn = wp.inverse(rotational) * wp.spatial_top(wrench)
+    return wp.spatial_vector(turn, wp.spatial_bottom(wrench) / crb[9])
+
+
+@wp.kernel(enable_backward=False)
+def _solve_stacks(
+    body_rootid: wp.array[int],
+    body_treeid: wp.array[int],
+    dof_bodyid: wp.array[int],
+    geom_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    tree_bodynum: wp.array[int],
+    ntree: int,
+    subtree_com_in: wp.array2d[wp.vec3],
+    cdof_in: wp.array2d[wp.spatial_vector],
+    crb_in: wp.array2d[vec10],
+    contact_pos_in: wp.array[wp.vec3],
+    contact_frame_in: wp.array[wp.mat33],
+    contact_geom_in: wp.array[wp.vec2i],
+    parent_in: wp.array2d[int],
+    child_in: wp.array2d[int],
+    sibling_in: wp.array2d[int],
+    head_in: wp.array2d[int],
+    next_in: wp.array[int],
+    bias_in: wp.array[vec6],
+    R_in: wp.array[vec6],
+    above_out: wp.array2d[int],
+    below_out: wp.array2d[int],
+    coupling_out: wp.array2d[wp.spatial_matrix],
+    kept_out: wp.array2d[wp.spatial_matrix],
+    motion_out: wp.array2d[wp.spatial_vector],
+    wrench_out: wp.array2d[wp.spatial_vector],
+    residual_out: wp.array[float],
+    step_out: wp.array[vec6],
+    force_out: wp.array[vec6],
+    cacc_out: wp.array2d[wp.spatial_vector],
+    qacc_out: wp.array2d[float],
+):
+    """A thread per stack, where its root is."""
+    worldid, root = wp.tid()
+    if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
+        return
+
+    # An order in which every tree comes after its parent.
+    last = wp.int32(-1)
+    tree = wp.int32(root)
+    while tree >= 0:
+        below_out[worldid, tree] = last
+        if last >= 0:
+            above_out[worldid, last] = tree
+        last = tree
+        following = child_in[worldid, tree]
+        while following == 0 and tree != root:
+            following = sibling_in[worldid, tree]
+            tree = parent_in[worldid, tree]
+        tree = following - 1
+    above_out[worldid, last] = -1
+
+    # Elimination, from above.
+    tree = last
+    while tree >= 0:
+        bodyid = dof_bodyid[tree_dofadr[tree]]
+        com = subtree_com_in[worldid, bodyid]
+        free = _inertia(crb_in[worldid, bodyid])  # H - G
+        asked = wp.spatial_vector()
+        entry = child_in[worldid, tree]
+        while entry > 0:
+            child = entry - 1
+            entry = sibling_in[worldid, child]
+            r = subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]] - com
+            free += _move_matrix(coupling_out[worldid, child], r)
+            asked += _move_wrench(wrench_out[worldid, child], r)
+        stiff = wp.spatial_matrix()
+        asked_of_parent = wp.spatial_vector()
+        entry = head_in[worldid, tree]
+        while entry > 0:
+            conid = entry - 1
+            entry = next_in[conid]
+            geom = contact_geom_in[conid]
+            pos = contact_pos_in[conid]
+            normal = contact_frame_in[conid][0]
+            body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
+            apart = _move_motion(
+                cacc_out[worldid, body2], pos - subtree_com_in[worldid, body_rootid[body2]]
+            ) - _move_motion(
+                cacc_out[worldid, body1], pos - subtree_com_in[worldid, body_rootid[body1]]
+            )
+            force = force_out[conid][0]
+            R = R_in[conid][0]
+            residual = wp.dot(normal, wp.spatial_bottom(apart)) + bias_in[conid][0] + R * force
+            residual_out[conid] = residual
+            if force > 0.0 or residual < 0.0:
+                row = wp.spatial_vector(wp.cross(pos - com, normal), normal)
+                sign = wp.where(body_treeid[body2] == tree, 1.0, -1.0)
+                if body_treeid[body1] < 0 or body_treeid[body2] < 0:
+                    free += wp.outer(row, row / R)
+                    asked += (sign * residual / R) * row
+                else:
+                    stiff += wp.outer(row, row / R)
+                    asked_of_parent += (sign * residual / R) * row
+        inverse = _invert(free + stiff)
+        kept = inverse * free
+        motion = inverse * (asked + asked_of_parent)
+        kept_out[worldid, tree] = kept
+        motion_out[worldid, tree] = motion
+        coupling_out[worldid, tree] = free - free * kept
+        wrench_out[worldid, tree] = asked - free * motion
+        tree = below_out[worldid, tree]
+
+    # Substitution, from the root; d, and what it does to every tree.
+    gained = float(0.0)
+    curvature = float(0.0)
+    tree = root
+    while tree >= 0:
+        com = subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]]
+        parent = parent_in[worldid, tree]
+        motion = motion_out[worldid, tree]
+        relative = motion
+        r = wp.vec3()
+        if parent < ntree:
+            r = com - subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]]
+            parent_motion = _move_motion(motion_out[worldid, parent], r)
+            relative -= kept_out[worldid, tree] * parent_motion
+            motion = relative + parent_motion
+            motion_out[worldid, tree] = motion
+        wrench = wp.spatial_vector()
+        between = wp.spatial_vector()
+        entry = head_in[worldid, tree]
+        while entry > 0:
+            conid = entry - 1
+            entry = next_in[conid]
+            geom = contact_geom_in[conid]
+            normal = contact_frame_in[conid][0]
+            tree1, tree2 = body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
+            row = wp.spatial_vector(wp.cross(contact_pos_in[conid] - com, normal), normal)
+            if tree2 != tree:
+                row = -row
+            force = force_out[conid][0]
+            R = R_in[conid][0]
+            residual = residual_out[conid]
+            step = float(0.0)
+            if force > 0.0 or residual < 0.0:
+                change = wp.dot(row, relative)
+                if tree1 < 0 or tree2 < 0:
+                    change = wp.dot(row, motion)
+                step = wp.max(force - (residual - change) / R, 0.0) - force
+                gained -= residual * step
+                curvature += R * step * step
+                if tree1 < 0 or tree2 < 0:
+                    wrench += step * row
+                else:
+                    between += step * row
+            step_out[conid] = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
+        wrench_out[worldid, tree] = wrench + between
+        if parent < ntree:
+            wrench_out[worldid, parent] -= _move_wrench(between, r)
+        tree = above_out[worldid, tree]
+
+    # M^-1 J^T d, and how far to go.
+    tree = root
+    while tree >= 0:
+        wrench = wrench_out[worldid, tree]
+        motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
+        motion_out[worldid, tree] = motion
+        curvature += wp.dot(wrench, motion)
+        tree = above_out[worldid, tree]
+    scale = float(0.0)
+    if curvature > 0.0:
+        scale = wp.clamp(gained / curvature, 0.0, 1.0)
+
+    tree = root
+    while tree >= 0:
+        entry = head_in[worldid, tree]
+        while entry > 0:
+            forces = force_out[entry - 1]
+            forces[0] += scale * step_out[entry - 1][0]
+            force_out[entry - 1] = forces
+            entry = next_in[entry - 1]
+        motion = scale * motion_out[worldid, tree]
+        dofadr = tree_dofadr[tree]
+        bodyid = dof_bodyid[dofadr]
+        for i in range(bodyid, bodyid + tree_bodynum[tree]):
+            cacc_out[worldid, i] += motion
+        linear = wp.spatial_bottom(motion)
+        for i in range(3):
+            cdof = cdof_in[worldid, dofadr + 3 + i]
+            turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(motion))
+            qacc_out[worldid, dofadr + 3 + i] += turn
+            linear -= turn * wp.spatial_bottom(cdof)
+        for i in range(3):
+            qacc_out[worldid, dofadr + i] += linear[i]
+        tree = above_out[worldid, tree]
+
+
+def solve_stacks(m: Model, d: Data) -> None:
+    """Take a step over the normal forces of every stack; `qacc` and `cacc` follow."""
+    warm, contact = d.warm, d.contact
+    stacks = warm.stacks
+    if stacks is None or not has_contacts(m) or m.opt.disableflags & DisableBit.GRAVITY:
+        return
+    trees = (d.nworld, m.ntree)
+    wp.launch(
+        _begin, dim=trees, inputs=[m.ntree], outputs=[stacks.parent, stacks.child, stacks.head]
+    )
+    wp.launch(
+        _find_parents,
+        dim=d.naconmax,
+        inputs=[
+            *(m.opt.gravity, m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax),
+            *(stacks.loose, d.subtree_com, d.nacon, contact.frame, contact.geom),
+            *(contact.worldid, warm.ntree),
+        ],
+        outputs=[stacks.parent],
+    )
+    wp.launch(
+        _link_children,
+        dim=trees,
+        inputs=[m.ntree, stacks.parent],
+        outputs=[stacks.child, stacks.sibling],
+    )
+    wp.launch(
+        _collect_contacts,
+        dim=d.naconmax,
+        inputs=[
+            *(m.body_treeid, m.geom_bodyid, m.ntree, d.naconmax, stacks.loose, d.nacon),
+            *(contact.geom, contact.worldid, warm.ntree, stacks.parent, stacks.child),
+        ],
+        outputs=[stacks.next, stacks.head],
+    )
+    if is_deterministic(m):
+        wp.launch(
+            _sort_chains,
+            dim=trees,
+            inputs=[contact.pos, contact.frame],
+            outputs=[stacks.child, stacks.sibling, stacks.head, stacks.next],
+        )
+    wp.launch(
+        _solve_stacks,
+        dim=trees,
+        inputs=[
+            *(m.body_rootid, m.body_treeid, m.dof_bodyid, m.geom_bodyid, m.tree_dofadr),
+            *(m.tree_bodynum, m.ntree, d.subtree_com, d.cdof, d.crb),
+            *(contact.pos, contact.frame, contact.geom, stacks.parent, stacks.child),
+            *(stacks.sibling, stacks.head, stacks.next, warm.bias, warm.R),
+        ],
+        outputs=[
+            *(stacks.above, stacks.below, stacks.coupling, stacks.kept, stacks.motion),
+            *(stacks.wrench, warm.residual, warm.step, warm.force, warm.cacc, d.qacc),
+        ],
+    )
