@@ -46,9 +46,11 @@ class Stacks:
                                                                          (nworld, ntree) int32
       head, next: chains of the contacts with its parent and with what cannot move, likewise
                                                       (nworld, ntree) and (naconmax,) int32
-      coupling: S, what a tree and all on it resist a motion of the parent   (nworld, ntree) 6 x 6
-      kept: E, the part of such a motion that it does not follow             (nworld, ntree) 6 x 6
-      motion, wrench: x, w, M^-1 q; what it asks of the parent, q        (nworld, ntree) spatial
+      coupling: S, what a tree and all on it resist a motion of its parent
+                                                                   (nworld, ntree, 6, 6) float64
+      kept: E, the part of such a motion that it does not follow   (nworld, ntree, 6, 6) float64
+      motion, wrench: x, w, M^-1 q; what it asks of the parent, q     (nworld, ntree, 6) float64
+      residual: r of a contact's normal                                     (naconmax,) float64
     """
 
     loose: wp.array[int]
@@ -59,10 +61,11 @@ class Stacks:
     below: wp.array2d[int]
     head: wp.array2d[int]
     next: wp.array[int]
-    coupling: wp.array2d[wp.spatial_matrix]
-    kept: wp.array2d[wp.spatial_matrix]
-    motion: wp.array2d[wp.spatial_vector]
-    wrench: wp.array2d[wp.spatial_vector]
+    coupling: wp.array2d[wp.spatial_matrixd]
+    kept: wp.array2d[wp.spatial_matrixd]
+    motion: wp.array2d[wp.spatial_vectord]
+    wrench: wp.array2d[wp.spatial_vectord]
+    residual: wp.array[wp.float64]
 
 
 @dataclasses.dataclass(kw_only=True)

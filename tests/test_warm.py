@@ -63,20 +63,22 @@ def largest_error(mjm: mujoco.MjModel, mjd: mujoco.MjData, passes: int, nstep: i
 
 
 def memory_error(found: warm_reference.Memory, expected: warm_reference.Memory) -> float:
-    """Largest error of the forces and means that are kept, in whatever order; relative above 1."""
+    """Of the forces and means that are kept, in whatever order, relative to the largest of them."""
 
     def kept(memory: warm_reference.Memory) -> np.ndarray:
         contacts = [
-            [*it.geom, *np.round(it.pos, 4), it.normal, it.mean, *it.force, *it.torque]
+            [*it.geom, *np.float32(it.pos), it.mean, it.normal, *it.force, *it.torque]
             for it in memory.contacts
             # MuJoCo C makes rows of what does not touch, too; what cannot move has any force.
+            # A point may be told twice: then the means say which is which.
             if (it.normal or it.mean) and it.normal < 1e12
         ]
         return np.array(sorted(contacts), dtype=float).reshape(len(contacts), 13)
 
     one, other = kept(found), kept(expected)
     assert one.shape == other.shape
-    contacts = (one - other)[:, 5:] / np.maximum(1.0, np.abs(other[:, 5:]))
+    largest = np.abs(other[:, 5:]).max(initial=1.0)
+    contacts = (one - other)[:, 5:] / largest
     rows = [
         np.subtract(found.rows[key], force) / np.maximum(1.0, np.abs(force))
         for key, force in expected.rows.items()

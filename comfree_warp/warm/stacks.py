@@ -17,7 +17,8 @@ bodies that are not free, are left to the passes; those with what cannot move ar
 
 Source: block elimination (Golub and Van Loan, "Matrix Computations", 4.5), along a tree as in
 Featherstone's articulated bodies ("Rigid Body Dynamics Algorithms", chapter 7). Wrenches and
-motions are about the centre of mass of each body, angular part first.
+motions are about the centre of mass of each body, angular part first. All of it is in float64: D
+is large where a contact is stiff, and multiplies what r is rounded by.
 """
 
 import mujoco
@@ -49,10 +50,11 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
         below=wp.zeros(shape, dtype=int),
         head=wp.zeros(shape, dtype=int),
         next=wp.zeros(d.naconmax, dtype=int),
-        coupling=wp.zeros(shape, dtype=wp.spatial_matrix),
-        kept=wp.zeros(shape, dtype=wp.spatial_matrix),
-        motion=wp.zeros(shape, dtype=wp.spatial_vector),
-        wrench=wp.zeros(shape, dtype=wp.spatial_vector),
+        coupling=wp.zeros(shape, dtype=wp.spatial_matrixd),
+        kept=wp.zeros(shape, dtype=wp.spatial_matrixd),
+        motion=wp.zeros(shape, dtype=wp.spatial_vectord),
+        wrench=wp.zeros(shape, dtype=wp.spatial_vectord),
+        residual=wp.zeros(d.naconmax, dtype=wp.float64),
     )
 
 
@@ -235,11 +237,16 @@ def _sort_chains(
 
 
 @wp.func
+def _spatial(angular: wp.vec3d, linear: wp.vec3d) -> wp.spatial_vectord:
+    return wp.spatial_vectord(angular[0], angular[1], angular[2], linear[0], linear[1], linear[2])
+
+
+@wp.func
 def _join(
-    angular: wp.mat33, mixed: wp.mat33, mixed_transposed: wp.mat33, linear: wp.mat33
-) -> wp.spatial_matrix:
+    angular: wp.mat33d, mixed: wp.mat33d, mixed_transposed: wp.mat33d, linear: wp.mat33d
+) -> wp.spatial_matrixd:
     """The 6 x 6 matrix of these blocks."""
-    joined = wp.spatial_matrix()
+    joined = wp.spatial_matrixd()
     for i in range(3):
         for j in range(3):
             joined[i, j] = angular[i, j]
@@ -250,9 +257,9 @@ def _join(
 
 
 @wp.func
-def _blocks(matrix: wp.spatial_matrix) -> tuple[wp.mat33, wp.mat33, wp.mat33]:
+def _blocks(matrix: wp.spatial_matrixd) -> tuple[wp.mat33d, wp.mat33d, wp.mat33d]:
     """The blocks of a symmetric 6 x 6 matrix: angular, mixed, linear."""
-    angular, mixed, linear = wp.mat33(), wp.mat33(), wp.mat33()
+    angular, mixed, linear = wp.mat33d(), wp.mat33d(), wp.mat33d()
     for i in range(3):
         for j in range(3):
             angular[i, j] = matrix[i, j]
@@ -262,7 +269,7 @@ def _blocks(matrix: wp.spatial_matrix) -> tuple[wp.mat33, wp.mat33, wp.mat33]:
 
 
 @wp.func
-def _invert(matrix: wp.spatial_matrix) -> wp.spatial_matrix:
+def _invert(matrix: wp.spatial_matrixd) -> wp.spatial_matrixd:
     """Inverse of a symmetric positive definite 6 x 6 matrix, over its Schur complement."""
     angular, mixed, linear = _blocks(matrix)
     linear = wp.inverse(linear)
@@ -273,7 +280,7 @@ def _invert(matrix: wp.spatial_matrix) -> wp.spatial_matrix:
 
 
 @wp.func
-def _move_matrix(matrix: wp.spatial_matrix, r: wp.vec3) -> wp.spatial_matrix:
+def _move_matrix(matrix: wp.spatial_matrixd, r: wp.vec3d) -> wp.spatial_matrixd:
     """The same stiffness or inertia about a point that is r before the one it was about."""
     angular, mixed, linear = _blocks(matrix)
     across = wp.skew(r)
@@ -283,41 +290,45 @@ def _move_matrix(matrix: wp.spatial_matrix, r: wp.vec3) -> wp.spatial_matrix:
 
 
 @wp.func
-def _move_wrench(wrench: wp.spatial_vector, r: wp.vec3) -> wp.spatial_vector:
+def _move_wrench(wrench: wp.spatial_vectord, r: wp.vec3d) -> wp.spatial_vectord:
     """The same wrench about a point that is r before the one it was about."""
     torque, force = wp.spatial_top(wrench), wp.spatial_bottom(wrench)
-    return wp.spatial_vector(torque + wp.cross(r, force), force)
+    return _spatial(torque + wp.cross(r, force), force)
 
 
 @wp.func
-def _move_motion(motion: wp.spatial_vector, r: wp.vec3) -> wp.spatial_vector:
+def _move_motion(motion: wp.spatial_vectord, r: wp.vec3d) -> wp.spatial_vectord:
     """The same motion at a point that is r further on."""
     turn = wp.spatial_top(motion)
-    return wp.spatial_vector(turn, wp.spatial_bottom(motion) + wp.cross(turn, r))
+    return _spatial(turn, wp.spatial_bottom(motion) + wp.cross(turn, r))
 
 
 @wp.func
-def _inertia(crb: vec10) -> wp.spatial_matrix:
-    """Of a body about its centre of mass."""
-    inertia = wp.spatial_matrix()
-    for i in range(3):
-        inertia[i, i] = crb[i]
-        inertia[3 + i, 3 + i] = crb[9]
-    inertia[0, 1] = crb[3]
-    inertia[1, 0] = crb[3]
-    inertia[0, 2] = crb[4]
-    inertia[2, 0] = crb[4]
-    inertia[1, 2] = crb[5]
-    inertia[2, 1] = crb[5]
-    return inertia
+def _rotational(crb: vec10) -> wp.mat33d:
+    """Inertia of a body about its centre of mass."""
+    xx, yy, zz = wp.float64(crb[0]), wp.float64(crb[1]), wp.float64(crb[2])
+    xy, xz, yz = wp.float64(crb[3]), wp.float64(crb[4]), wp.float64(crb[5])
+    return wp.mat33d(xx, xy, xz, xy, yy, yz, xz, yz, zz)
 
 
 @wp.func
-def _free_motion(crb: vec10, wrench: wp.spatial_vector) -> wp.spatial_vector:
+def _inertia(crb: vec10) -> wp.spatial_matrixd:
+    """M of a free body."""
+    mass = wp.float64(crb[9]) * wp.identity(n=3, dtype=wp.float64)
+    return _join(_rotational(crb), wp.mat33d(), wp.mat33d(), mass)
+
+
+@wp.func
+def _free_motion(crb: vec10, wrench: wp.spatial_vectord) -> wp.spatial_vectord:
     """M^-1 q of a free body."""
-    rotational = wp.mat33(crb[0], crb[3], crb[4], crb[3], crb[1], crb[5], crb[4], crb[5], crb[2])
-    turn = wp.inverse(rotational) * wp.spatial_top(wrench)
-    return wp.spatial_vector(turn, wp.spatial_bottom(wrench) / crb[9])
+    turn = wp.inverse(_rotational(crb)) * wp.spatial_top(wrench)
+    return _spatial(turn, wp.spatial_bottom(wrench) / wp.float64(crb[9]))
+
+
+@wp.func
+def _acceleration(cacc: wp.spatial_vector, pos: wp.vec3d, com: wp.vec3) -> wp.vec3d:
+    """Of a body's point, from that of its centre of mass."""
+    return wp.spatial_bottom(_move_motion(wp.spatial_vectord(cacc), pos - wp.vec3d(com)))
 
 
 @wp.kernel(enable_backward=False)
@@ -344,11 +355,11 @@ def _solve_stacks(
     R_in: wp.array[vec6],
     above_out: wp.array2d[int],
     below_out: wp.array2d[int],
-    coupling_out: wp.array2d[wp.spatial_matrix],
-    kept_out: wp.array2d[wp.spatial_matrix],
-    motion_out: wp.array2d[wp.spatial_vector],
-    wrench_out: wp.array2d[wp.spatial_vector],
-    residual_out: wp.array[float],
+    coupling_out: wp.array2d[wp.spatial_matrixd],
+    kept_out: wp.array2d[wp.spatial_matrixd],
+    motion_out: wp.array2d[wp.spatial_vectord],
+    wrench_out: wp.array2d[wp.spatial_vectord],
+    residual_out: wp.array[wp.float64],
     step_out: wp.array[vec6],
     force_out: wp.array[vec6],
     cacc_out: wp.array2d[wp.spatial_vector],
@@ -378,44 +389,45 @@ def _solve_stacks(
     tree = last
     while tree >= 0:
         bodyid = dof_bodyid[tree_dofadr[tree]]
-        com = subtree_com_in[worldid, bodyid]
+        com = wp.vec3d(subtree_com_in[worldid, bodyid])
         free = _inertia(crb_in[worldid, bodyid])  # H - G
-        asked = wp.spatial_vector()
+        asked = wp.spatial_vectord()
         entry = child_in[worldid, tree]
         while entry > 0:
             child = entry - 1
             entry = sibling_in[worldid, child]
-            r = subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]] - com
+            r = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]]) - com
             free += _move_matrix(coupling_out[worldid, child], r)
             asked += _move_wrench(wrench_out[worldid, child], r)
-        stiff = wp.spatial_matrix()
-        asked_of_parent = wp.spatial_vector()
+        stiff = wp.spatial_matrixd()
+        asked_of_parent = wp.spatial_vectord()
         entry = head_in[worldid, tree]
         while entry > 0:
             conid = entry - 1
             entry = next_in[conid]
             geom = contact_geom_in[conid]
-            pos = contact_pos_in[conid]
-            normal = contact_frame_in[conid][0]
+            pos = wp.vec3d(contact_pos_in[conid])
+            normal = wp.vec3d(contact_frame_in[conid][0])
             body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-            apart = _move_motion(
-                cacc_out[worldid, body2], pos - subtree_com_in[worldid, body_rootid[body2]]
-            ) - _move_motion(
-                cacc_out[worldid, body1], pos - subtree_com_in[worldid, body_rootid[body1]]
+            apart = _acceleration(
+                cacc_out[worldid, body2], pos, subtree_com_in[worldid, body_rootid[body2]]
+            ) - _acceleration(
+                cacc_out[worldid, body1], pos, subtree_com_in[worldid, body_rootid[body1]]
             )
-            force = force_out[conid][0]
-            R = R_in[conid][0]
-            residual = wp.dot(normal, wp.spatial_bottom(apart)) + bias_in[conid][0] + R * force
+            force = wp.float64(force_out[conid][0])
+            R = wp.float64(R_in[conid][0])
+            residual = wp.dot(normal, apart) + wp.float64(bias_in[conid][0]) + R * force
             residual_out[conid] = residual
-            if force > 0.0 or residual < 0.0:
-                row = wp.spatial_vector(wp.cross(pos - com, normal), normal)
-                sign = wp.where(body_treeid[body2] == tree, 1.0, -1.0)
+            if force > wp.float64(0.0) or residual < wp.float64(0.0):
+                row = _spatial(wp.cross(pos - com, normal), normal)
+                if body_treeid[body2] != tree:
+                    row = -row
                 if body_treeid[body1] < 0 or body_treeid[body2] < 0:
                     free += wp.outer(row, row / R)
-                    asked += (sign * residual / R) * row
+                    asked += (residual / R) * row
                 else:
                     stiff += wp.outer(row, row / R)
-                    asked_of_parent += (sign * residual / R) * row
+                    asked_of_parent += (residual / R) * row
         inverse = _invert(free + stiff)
         kept = inverse * free
         motion = inverse * (asked + asked_of_parent)
@@ -426,49 +438,49 @@ def _solve_stacks(
         tree = below_out[worldid, tree]
 
     # Substitution, from the root; d, and what it does to every tree.
-    gained = float(0.0)
-    curvature = float(0.0)
+    gained = wp.float64(0.0)
+    curvature = wp.float64(0.0)
     tree = root
     while tree >= 0:
-        com = subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]]
+        com = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]])
         parent = parent_in[worldid, tree]
         motion = motion_out[worldid, tree]
         relative = motion
-        r = wp.vec3()
+        r = wp.vec3d()
         if parent < ntree:
-            r = com - subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]]
+            r = com - wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]])
             parent_motion = _move_motion(motion_out[worldid, parent], r)
             relative -= kept_out[worldid, tree] * parent_motion
             motion = relative + parent_motion
             motion_out[worldid, tree] = motion
-        wrench = wp.spatial_vector()
-        between = wp.spatial_vector()
+        wrench = wp.spatial_vectord()
+        between = wp.spatial_vectord()
         entry = head_in[worldid, tree]
         while entry > 0:
             conid = entry - 1
             entry = next_in[conid]
             geom = contact_geom_in[conid]
-            normal = contact_frame_in[conid][0]
+            normal = wp.vec3d(contact_frame_in[conid][0])
             tree1, tree2 = body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
-            row = wp.spatial_vector(wp.cross(contact_pos_in[conid] - com, normal), normal)
-            if tree2 != tree:
-                row = -row
-            force = force_out[conid][0]
-            R = R_in[conid][0]
+            force = wp.float64(force_out[conid][0])
+            R = wp.float64(R_in[conid][0])
             residual = residual_out[conid]
-            step = float(0.0)
-            if force > 0.0 or residual < 0.0:
+            step = wp.float64(0.0)
+            if force > wp.float64(0.0) or residual < wp.float64(0.0):
+                row = _spatial(wp.cross(wp.vec3d(contact_pos_in[conid]) - com, normal), normal)
+                if tree2 != tree:
+                    row = -row
                 change = wp.dot(row, relative)
                 if tree1 < 0 or tree2 < 0:
                     change = wp.dot(row, motion)
-                step = wp.max(force - (residual - change) / R, 0.0) - force
+                step = wp.max(force - (residual - change) / R, wp.float64(0.0)) - force
                 gained -= residual * step
                 curvature += R * step * step
                 if tree1 < 0 or tree2 < 0:
                     wrench += step * row
                 else:
                     between += step * row
-            step_out[conid] = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
+            step_out[conid] = vec6(float(step), 0.0, 0.0, 0.0, 0.0, 0.0)
         wrench_out[worldid, tree] = wrench + between
         if parent < ntree:
             wrench_out[worldid, parent] -= _move_wrench(between, r)
@@ -482,27 +494,30 @@ def _solve_stacks(
         motion_out[worldid, tree] = motion
         curvature += wp.dot(wrench, motion)
         tree = above_out[worldid, tree]
-    scale = float(0.0)
-    if curvature > 0.0:
-        scale = wp.clamp(gained / curvature, 0.0, 1.0)
+    scale = wp.float64(0.0)
+    if curvature > wp.float64(0.0):
+        scale = wp.clamp(gained / curvature, wp.float64(0.0), wp.float64(1.0))
 
     tree = root
     while tree >= 0:
         entry = head_in[worldid, tree]
         while entry > 0:
             forces = force_out[entry - 1]
-            forces[0] += scale * step_out[entry - 1][0]
+            forces[0] += float(scale) * step_out[entry - 1][0]
             force_out[entry - 1] = forces
             entry = next_in[entry - 1]
         motion = scale * motion_out[worldid, tree]
+        moved = wp.spatial_vector(
+            wp.vec3(wp.spatial_top(motion)), wp.vec3(wp.spatial_bottom(motion))
+        )
         dofadr = tree_dofadr[tree]
         bodyid = dof_bodyid[dofadr]
         for i in range(bodyid, bodyid + tree_bodynum[tree]):
-            cacc_out[worldid, i] += motion
-        linear = wp.spatial_bottom(motion)
+            cacc_out[worldid, i] += moved
+        linear = wp.spatial_bottom(moved)
         for i in range(3):
             cdof = cdof_in[worldid, dofadr + 3 + i]
-            turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(motion))
+            turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(moved))
             qacc_out[worldid, dofadr + 3 + i] += turn
             linear -= turn * wp.spatial_bottom(cdof)
         for i in range(3):
@@ -563,6 +578,6 @@ def solve_stacks(m: Model, d: Data) -> None:
         ],
         outputs=[
             *(stacks.above, stacks.below, stacks.coupling, stacks.kept, stacks.motion),
-            *(stacks.wrench, warm.residual, warm.step, warm.force, warm.cacc, d.qacc),
+            *(stacks.wrench, stacks.residual, warm.step, warm.force, warm.cacc, d.qacc),
         ],
     )
