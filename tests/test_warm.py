@@ -13,6 +13,7 @@ from test_contacts import BELT, HANGING, shuffle_contacts
 
 import comfree_warp as cfwarp
 import engines
+from benchmark import fidelity_scenes
 
 pytestmark = pytest.mark.engine
 
@@ -97,9 +98,31 @@ def test_a_hundred_steps_agree_with_the_float64_reference(name, passes, device):
     assert error < TOLERANCES.get(name, TOLERANCE)
 
 
+# A column that leans on a wall, with a part welded on; a box across two; a column on a hinged tray.
+STACKS = """
+<mujoco>
+  <option cone="{cone}" jacobian="{jacobian}" integrator="implicitfast"/>
+  <default><geom type="box" size=".05 .05 .05" mass="1"/></default>
+  <worldbody>
+    <geom type="plane" size="5 5 1"/>
+    <geom pos="-.1 0 .15" size=".05 .1 .15"/>
+    <body pos="0 0 .15" euler="0 -1 5"><freejoint/><geom/></body>
+    <body pos="0 .002 .05" euler="0 0 2"><freejoint/><geom/></body>
+    <body pos=".15 0 .05"><freejoint/><geom/></body>
+    <body pos=".07 0 .12"><freejoint/><geom size=".14 .03 .02" mass="3"/>
+      <body pos=".05 0 .05"><geom type="sphere" size=".03" mass=".2"/></body></body>
+    <body pos="1 0 .5"><joint axis="0 1 0" stiffness="50" damping="2"/>
+      <geom size=".2 .2 .01"/></body>
+    <body pos="1 0 .559" euler="3 0 0"><freejoint/><geom/></body>
+    <body pos="1 .003 .66"><freejoint/><geom/></body>
+  </worldbody>
+</mujoco>
+"""
+
+
 @pytest.mark.parametrize("cone", CONES)
 @pytest.mark.parametrize("jacobian", ["dense", "sparse"])
-@pytest.mark.parametrize("xml", [BELT, HANGING], ids=["belt", "hanging"])
+@pytest.mark.parametrize("xml", [BELT, HANGING, STACKS], ids=["belt", "hanging", "stacks"])
 def test_both_cones_and_layouts_agree_with_the_reference(xml, jacobian, cone, passes, device):
     mjm = mujoco.MjModel.from_xml_string(xml.format(cone=cone, jacobian=jacobian))
     mjm.opt.jacobian = getattr(mujoco.mjtJacobian, f"mjJAC_{jacobian.upper()}")
@@ -133,6 +156,21 @@ def test_contact_forces_read_the_same_from_rows_of_either_cone(device):
         forces[rows] = out.numpy()
     assert np.count_nonzero(forces["elliptic"][:, 0]) > 8
     assert relative_error(forces["pyramidal"], forces["elliptic"]) < 1e-4
+
+
+@pytest.mark.parametrize("timestep", [0.001, 0.002])
+def test_a_column_of_ten_boxes_stands(timestep, passes, device):
+    mjm = fidelity_scenes.BY_NAME["stack of 10"].model(timestep, "implicitfast")
+    m, d = put(mjm, engines.initial_data(mjm), passes)
+    cfwarp.allocate_memory(m, d)
+    with wp.ScopedCapture() as capture:
+        cfwarp.step(m, d)
+    for _ in range(round(2.0 / timestep)):
+        wp.capture_launch(capture.graph)
+    moved = np.abs(d.qpos.numpy()[0] - mjm.qpos0).reshape(10, 7)
+    assert moved[:, :3].max() < 0.02
+    depths = -d.contact.dist.numpy()[: int(d.nacon.numpy()[0])]
+    assert 0.0006 < depths.max() < 0.002  # Newton's: 0.9 mm
 
 
 # ------------------------------------------------------------------------------------- memory

@@ -7,8 +7,9 @@ and acc0 the acceleration without constraint forces, MuJoCo's constraint forces 
 
 the dual problem of the chapter "Computation" of MuJoCo's documentation. Its gradient is the
 residual r = J acc + a + R f, with acc = acc0 + M^-1 J^T f. The law starts at the forces of the last
-step and takes a few preconditioned steps on the normal forces, limits and equalities (N), then
-one on friction (T), each of the length that minimises the cost along it. Our own law; its
+step, solves the normal forces of free bodies that stand on each other together, stack by stack (the
+support pass), and takes a few preconditioned steps on the normal forces, limits and equalities
+(N), then one on friction (T), each of the length that minimises the cost along it. Our own law; its
 projected gradient step with an exact length, and the conjugate direction of Polak, Ribiere and
 Hestenes, Stiefel, are textbook (Nocedal and Wright, "Numerical Optimization", chapters 5 and 16).
 
@@ -38,6 +39,7 @@ ALPHA_FACTORS = 0.5, 1.25  # by which alpha changes in one pass, at most
 SAME_PLACE = 1e-5  # m; of contacts whose distances differ by less, the first by x, y, z
 NEWTON_STEPS = 4  # on the secular equation
 ROUNDING = 1e-8  # of a step, against gravity and actuators, both as q^T M^-1 q
+UPWARDS = 0.1  # of a unit normal along up, above which a contact supports
 
 RowKey = tuple[int, int, int]
 
@@ -51,6 +53,7 @@ class Contact:
         friction: (condim - 1,) mu_k, one per row after the normal: two for sliding (no unit), then
             torsion and two for rolling (metres).
         geom: the two geoms in MuJoCo's order; of a flex, below -1, its vertex or element.
+        trees: the kinematic trees of the two geoms, -1 where there is none or a flex.
         pos: (3,) in the world (m).
         frame: (3, 3), its rows the normal and the two tangents in the world.
     """
@@ -58,6 +61,7 @@ class Contact:
     rows: np.ndarray
     friction: np.ndarray
     geom: tuple[int, int]
+    trees: tuple[int, int]
     pos: np.ndarray
     frame: np.ndarray
 
@@ -78,6 +82,7 @@ class Rows:
         frictionloss: (nefc,) bound on |f| of friction-loss rows, zero elsewhere (N or N m).
         trees: (nefc, ntree) bool, the kinematic trees that each row touches.
         contacts: every contact that has rows.
+        parents: (ntree,) int, the tree on which each one stands, -1 where there is none.
     """
 
     J: np.ndarray
@@ -91,6 +96,7 @@ class Rows:
     frictionloss: np.ndarray
     trees: np.ndarray
     contacts: tuple[Contact, ...]
+    parents: np.ndarray
 
     @property
     def normals(self) -> np.ndarray:
@@ -112,6 +118,21 @@ class Rows:
         """(nefc,) bool: rows that push but never pull, contact normals and limits."""
         limits = [_TYPE.mjCNSTR_LIMIT_JOINT, _TYPE.mjCNSTR_LIMIT_TENDON]
         return self.normals | np.isin(self.type, limits)
+
+    @property
+    def stacks(self) -> np.ndarray:
+        """(nefc,) int: the stack that solves each row in the support pass, -1 of all other rows.
+
+        Those are the normals between a tree of the stack and its parent, or what does not move.
+        """
+        of_tree, of_row = stacks_of(self.parents), np.full(len(self.type), -1)
+        for contact in self.contacts:
+            one, other = contact.trees
+            if max(one, other) < 0:
+                continue
+            if min(one, other) < 0 or self.parents[one] == other or self.parents[other] == one:
+                of_row[contact.rows[0]] = of_tree[max(one, other)]
+        return of_row
 
     def _marked(self, chosen: list[np.ndarray]) -> np.ndarray:
         mask = np.zeros(len(self.type), dtype=bool)
@@ -162,7 +183,8 @@ class Result:
 
     Attributes:
         rows: the constraint rows.
-        warm_forces: (nefc,) forces that the passes started from (N or N m).
+        warm_forces: (nefc,) forces that the support pass started from (N or N m).
+        support_forces: (nefc,) forces that the other passes started from (N or N m).
         forces: (nefc,) f (N or N m).
         qfrc_constraint: (nv,) J^T f (N or N m).
         qacc: (nv,) acceleration with the constraint forces (m/s^2 or rad/s^2).
@@ -171,6 +193,7 @@ class Result:
 
     rows: Rows
     warm_forces: np.ndarray
+    support_forces: np.ndarray
     forces: np.ndarray
     qfrc_constraint: np.ndarray
     qacc: np.ndarray
@@ -201,6 +224,7 @@ def rows_from_mujoco(mjm: mujoco.MjModel, mjd: mujoco.MjData) -> Rows:
             rows=np.arange(contact.efc_address, contact.efc_address + contact.dim),
             friction=contact.friction[: contact.dim - 1].copy(),
             geom=(_side(contact, 0), _side(contact, 1)),
+            trees=(_tree(mjm, contact, 0), _tree(mjm, contact, 1)),
             pos=contact.pos.copy(),
             frame=contact.frame.reshape(3, 3).copy(),
         )
@@ -220,6 +244,7 @@ def rows_from_mujoco(mjm: mujoco.MjModel, mjd: mujoco.MjData) -> Rows:
         frictionloss=mjd.efc_frictionloss.copy(),
         trees=touched_trees(mjm, J, contacts),
         contacts=contacts,
+        parents=parents_of(loose_trees(mjm), _heights(mjm, mjd), up(mjm), contacts),
     )
 
 
@@ -231,6 +256,12 @@ def _side(contact: mujoco._structs._MjContactList, side: int) -> int:
     if contact.vert[side] >= 0:
         return of_flex - int(contact.vert[side])
     return of_flex - (1 << 23) - int(contact.elem[side])
+
+
+def _tree(mjm: mujoco.MjModel, contact: mujoco._structs._MjContactList, side: int) -> int:
+    """Return the kinematic tree of one side of a contact, -1 if it has none or is a flex."""
+    geom = contact.geom[side]
+    return int(mjm.body_treeid[mjm.geom_bodyid[geom]]) if geom >= 0 else -1
 
 
 def touched_trees(
@@ -247,11 +278,83 @@ def touched_trees(
         trees[contact.rows] = trees[contact.rows].any(axis=0)
         if not trees[contact.rows].any():  # of bodies that do not move against each other
             continue
-        bodies = [mjm.geom_bodyid[geom] for geom in contact.geom if geom >= 0]
-        for tree in mjm.body_treeid[bodies]:
+        for tree in contact.trees:
             if tree >= 0:
                 trees[contact.rows, tree] = True
     return trees
+
+
+# --------------------------------------------------------------------- who stands on whom
+
+
+def up(mjm: mujoco.MjModel) -> np.ndarray:
+    """Return -gravity / |gravity|, (3,); zero if there is no gravity."""
+    strength = np.linalg.norm(mjm.opt.gravity)
+    if strength == 0 or mjm.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_GRAVITY:
+        return np.zeros(3)
+    return -mjm.opt.gravity / strength
+
+
+def loose_trees(mjm: mujoco.MjModel) -> np.ndarray:
+    """Return which kinematic trees may stand on others, (ntree,) bool.
+
+    Those whose only joint is a free one, without armature. None at all in a model with a flex or
+    with an actuator that acts through a body's contacts.
+    """
+    loose = np.zeros(mjm.ntree, dtype=bool)
+    if mjm.nflex or (mjm.actuator_trntype == mujoco.mjtTrn.mjTRN_BODY).any():
+        return loose
+    tree_of_joint = mjm.body_treeid[mjm.jnt_bodyid]
+    for tree in range(mjm.ntree):
+        joints = mjm.jnt_type[tree_of_joint == tree]
+        free = len(joints) == 1 and joints[0] == mujoco.mjtJoint.mjJNT_FREE
+        loose[tree] = free and not mjm.dof_armature[mjm.dof_treeid == tree].any()
+    return loose
+
+
+def _heights(mjm: mujoco.MjModel, mjd: mujoco.MjData) -> np.ndarray:
+    """Return how high the centre of mass of each kinematic tree is, (ntree,) (m)."""
+    roots = [np.flatnonzero(mjm.body_treeid == tree)[0] for tree in range(mjm.ntree)]
+    return mjd.subtree_com[np.array(roots, dtype=int)] @ up(mjm)
+
+
+def parents_of(
+    loose: np.ndarray, heights: np.ndarray, up: np.ndarray, contacts: tuple[Contact, ...]
+) -> np.ndarray:
+    """Return the tree on which each tree stands, (ntree,) int, -1 where there is none.
+
+    Of the lower loose trees whose contact pushes it up, the one with the smallest number.
+
+    Args:
+        loose: (ntree,) bool, the trees that count.
+        heights: (ntree,) of their centres of mass along up (m).
+        up: (3,) against gravity, a unit vector; zero if there is none, and nothing stands.
+        contacts: every contact that has rows.
+    """
+    parents = np.full(len(loose), -1)
+    for contact in contacts:
+        if min(contact.trees) < 0 or not loose[list(contact.trees)].all():
+            continue
+        lower, higher = sorted(contact.trees, key=lambda tree: heights[tree])
+        if not heights[lower] < heights[higher]:  # the same tree on both sides, too
+            continue
+        normal = contact.frame[0] if contact.trees == (lower, higher) else -contact.frame[0]
+        if normal @ up > UPWARDS and (parents[higher] < 0 or lower < parents[higher]):
+            parents[higher] = lower
+    return parents
+
+
+def stacks_of(parents: np.ndarray) -> np.ndarray:
+    """Name the stack of each tree by the tree at its bottom, (ntree,) int, -1 if it is in none."""
+    stacks = np.full(len(parents), -1)
+    for tree in range(len(parents)):
+        if parents[tree] < 0 and tree not in parents:
+            continue
+        root = tree
+        while parents[root] >= 0:  # ends: the parent is lower
+            root = parents[root]
+        stacks[tree] = root
+    return stacks
 
 
 # ------------------------------------------------------------------ what the rows may exert
@@ -458,6 +561,25 @@ class _Descent:
         self.acc = np.linalg.solve(M, qfrc_smooth + rows.J.T @ self.f)
         self.alpha = memory.alpha.copy()
 
+    def support_pass(self) -> None:
+        """Solve the normals of each stack of free bodies together, and go there as far as it pays.
+
+        On the rows of a stack that push or should, Newton's step z = -(A + R)^-1 r, clamped at
+        zero, of the exact length s. Stacks do not couple: no row that takes part touches two.
+        """
+        rows, r, stacks = self._rows, self._residual(), self._rows.stacks
+        for stack in np.unique(stacks[stacks >= 0]):
+            active = np.flatnonzero((stacks == stack) & ((self.f > 0) | (r < 0)))
+            J = rows.J[active]
+            hessian = J @ np.linalg.solve(self._M, J.T) + np.diag(self._R[active])
+            z = -np.linalg.solve(hessian, r[active])
+            d = np.zeros_like(self.f)
+            d[active] = np.maximum(self.f[active] + z, 0) - self.f[active]
+            w = self._acceleration(d)
+            s = _length((-r * d).sum(), (rows.J.T @ d) @ w + (self._R * d**2).sum())
+            self.f = self.f + s * d
+            self.acc = self.acc + s * w
+
     def normal_passes(self, passes: int) -> None:
         """Step on normals, limits and equalities; all but the first along a conjugate direction."""
         before: tuple[np.ndarray, np.ndarray] | None = None
@@ -527,8 +649,7 @@ class _Descent:
         q = self._rows.J.T @ d
         w = self._acceleration(d)
         down, regular = -r * d, self._R * d**2
-        curvature = q @ w + regular.sum()
-        s = np.clip(down.sum() / curvature, 0, 1) if curvature > 0 else 0.0
+        s = _length(down.sum(), q @ w + regular.sum())
         self.f = self.f + s * d
         self.acc = self.acc + s * w
 
@@ -556,6 +677,11 @@ class _Descent:
         trees = self._rows.trees
         smallest = np.where(trees, values, np.inf).min(axis=1, initial=np.inf)
         return np.where(trees.any(axis=1), smallest, 0)
+
+
+def _length(down: float, curvature: float) -> float:
+    """Return the fraction of a step, 0 to 1, at which -down s + 1/2 curvature s^2 is least."""
+    return float(np.clip(down / curvature, 0, 1)) if curvature > 0 else 0.0
 
 
 class WarmLaw:
@@ -610,12 +736,20 @@ class WarmLaw:
             rows, M, qfrc_smooth, self.mjm.dof_treeid, self.mjm.opt.timestep, self.memory
         )
         warm_forces = descent.f
+        descent.support_pass()
+        support_forces = descent.f
         descent.normal_passes(self.passes)
         descent.clip_friction()
         descent.friction_pass()
         self._evaluated = _remember(rows, descent.f, descent.means, descent.alpha)
         return Result(
-            rows, warm_forces, descent.f, rows.J.T @ descent.f, descent.acc, self._evaluated
+            rows=rows,
+            warm_forces=warm_forces,
+            support_forces=support_forces,
+            forces=descent.f,
+            qfrc_constraint=rows.J.T @ descent.f,
+            qacc=descent.acc,
+            memory=self._evaluated,
         )
 
 
