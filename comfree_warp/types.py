@@ -10,6 +10,7 @@ vec5 = {f.name: f for f in dataclasses.fields(mujoco_warp.Contact)}["friction"].
 CONTACT_TYPE_CONSTRAINT = wp.constant(1)
 
 vec6 = wp.types.vector(length=6, dtype=float)
+vec6d = wp.types.vector(length=6, dtype=wp.float64)
 vec10 = {f.name: f for f in dataclasses.fields(mujoco_warp.Data)}["crb"].type.dtype
 
 
@@ -50,7 +51,7 @@ class Stacks:
                                                                    (nworld, ntree, 6, 6) float64
       kept: E, the part of such a motion that it does not follow   (nworld, ntree, 6, 6) float64
       motion, wrench: x, w, M^-1 q; what it asks of the parent, q     (nworld, ntree, 6) float64
-      residual: r of a contact's normal                                     (naconmax,) float64
+      residual: r of a contact                                            (naconmax, 6) float64
     """
 
     loose: wp.array[int]
@@ -65,7 +66,7 @@ class Stacks:
     kept: wp.array2d[wp.spatial_matrixd]
     motion: wp.array2d[wp.spatial_vectord]
     wrench: wp.array2d[wp.spatial_vectord]
-    residual: wp.array[wp.float64]
+    residual: wp.array[vec6d]
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -359,6 +359,7 @@ def test_support_pass_solves_the_normals_of_a_column_that_starts_cold():
     normals, supported = result.rows.normals, after_support(mjm, mjd, result)
     assert not result.warm_forces.any()
     assert normals.sum() == 20
+    np.testing.assert_array_equal(result.rows.stacks, np.where(normals, 0, -1))
     assert (supported.forces[normals] > 1).all()
     assert not supported.forces[~normals].any()
     assert np.abs(residual(mjm, supported)[normals]).max() < 1e-9 * GRAVITY

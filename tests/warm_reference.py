@@ -9,7 +9,8 @@ the dual problem of the chapter "Computation" of MuJoCo's documentation. Its gra
 residual r = J acc + a + R f, with acc = acc0 + M^-1 J^T f. The law starts at the forces of the last
 step, solves the normal forces of free bodies that stand on each other together, stack by stack (the
 support pass), and takes a few preconditioned steps on the normal forces, limits and equalities
-(N), then one on friction (T), each of the length that minimises the cost along it. Our own law; its
+(N), then likewise one on friction (T), each of the length that minimises the cost along it. Our own
+law; its
 projected gradient step with an exact length, and the conjugate direction of Polak, Ribiere and
 Hestenes, Stiefel, are textbook (Nocedal and Wright, "Numerical Optimization", chapters 5 and 16).
 
@@ -123,7 +124,7 @@ class Rows:
     def stacks(self) -> np.ndarray:
         """(nefc,) int: the stack that solves each row in the support pass, -1 of all other rows.
 
-        Those are the normals between a tree of the stack and its parent, or what does not move.
+        Those are the normals between a tree of the stack and its parent, or what is of no tree.
         """
         of_tree, of_row = stacks_of(self.parents), np.full(len(self.type), -1)
         for contact in self.contacts:
@@ -567,17 +568,53 @@ class _Descent:
         On the rows of a stack that push or should, Newton's step z = -(A + R)^-1 r, clamped at
         zero, of the exact length s. Stacks do not couple: no row that takes part touches two.
         """
-        rows, r, stacks = self._rows, self._residual(), self._rows.stacks
+        r, stacks = self._residual(), self._rows.stacks
+        active = (stacks >= 0) & ((self.f > 0) | (r < 0))
+        z = self._solve_stacks(stacks, active, r)
+        self._move_stacks(stacks, np.where(active, np.maximum(self.f + z, 0) - self.f, 0), r)
+
+    def friction_support_pass(self) -> None:
+        """Likewise for the friction of their contacts, of those whose own step would hold.
+
+        One that slides, or would, is left to the pass that follows.
+        """
+        rows, r = self._rows, self._residual()
+        stacks, active = np.full(len(r), -1), np.zeros(len(r), dtype=bool)
+        of_normal = rows.stacks
+        for contact in rows.contacts:
+            normal, tangent = contact.rows[0], contact.rows[1:]
+            stacks[tangent] = of_normal[normal]
+            asked = (self.f[tangent] - r[tangent] / self._weights[tangent]) / contact.friction
+            holds = asked @ asked < self.f[normal] ** 2 and self.f[normal] > 0
+            active[tangent] = of_normal[normal] >= 0 and holds
+        z = self._solve_stacks(stacks, active, r)
+        allowed = self.f.copy()
+        for contact in rows.contacts:
+            tangent = contact.rows[1:]
+            if active[tangent].any():
+                asked = self.f[tangent] + z[tangent]
+                allowed[tangent] = into_cone(asked, contact.friction, self.f[contact.rows[0]])
+        self._move_stacks(stacks, allowed - self.f, r)
+
+    def _solve_stacks(self, stacks: np.ndarray, active: np.ndarray, r: np.ndarray) -> np.ndarray:
+        """-(A + R)^-1 r over the active rows of each stack, (nefc,); zero on all others."""
+        rows, z = self._rows, np.zeros(len(r))
+        for stack in np.unique(stacks[active]):
+            of_stack = np.flatnonzero((stacks == stack) & active)
+            J = rows.J[of_stack]
+            hessian = J @ np.linalg.solve(self._M, J.T) + np.diag(self._R[of_stack])
+            z[of_stack] = -np.linalg.solve(hessian, r[of_stack])
+        return z
+
+    def _move_stacks(self, stacks: np.ndarray, d: np.ndarray, r: np.ndarray) -> None:
+        """Go along d, each stack to where its own cost is least: what takes part touches one."""
+        rows = self._rows
         for stack in np.unique(stacks[stacks >= 0]):
-            active = np.flatnonzero((stacks == stack) & ((self.f > 0) | (r < 0)))
-            J = rows.J[active]
-            hessian = J @ np.linalg.solve(self._M, J.T) + np.diag(self._R[active])
-            z = -np.linalg.solve(hessian, r[active])
-            d = np.zeros_like(self.f)
-            d[active] = np.maximum(self.f[active] + z, 0) - self.f[active]
-            w = self._acceleration(d)
-            s = _length((-r * d).sum(), (rows.J.T @ d) @ w + (self._R * d**2).sum())
-            self.f = self.f + s * d
+            along = np.where(stacks == stack, d, 0)
+            w = self._acceleration(along)
+            curvature = (rows.J.T @ along) @ w + (self._R * along**2).sum()
+            s = _length((-r * along).sum(), curvature)
+            self.f = self.f + s * along
             self.acc = self.acc + s * w
 
     def normal_passes(self, passes: int) -> None:
@@ -740,6 +777,7 @@ class WarmLaw:
         support_forces = descent.f
         descent.normal_passes(self.passes)
         descent.clip_friction()
+        descent.friction_support_pass()
         descent.friction_pass()
         self._evaluated = _remember(rows, descent.f, descent.means, descent.alpha)
         return Result(

@@ -49,7 +49,8 @@ def warm_forces(m: Model, d: Data) -> None:
     for index in range(m.comfree_passes):
         trees.accelerate_bodies(m, d, apply=index > 0, renew=True)
         if index == 0:
-            stacks.solve_stacks(m, d)
+            stacks.find_stacks(m, d)
+            stacks.solve_stacks(m, d, NORMAL)
         for stage in (PROPOSAL, CONJUGATE_STEP) if index > 0 else (PLAIN_STEP,):
             for part in parts:
                 part.step(m, d, NORMAL, stage)
@@ -60,6 +61,7 @@ def warm_forces(m: Model, d: Data) -> None:
     _accelerate(m, d)
 
     trees.accelerate_bodies(m, d, apply=False, renew=False)
+    stacks.solve_stacks(m, d, FRICTION)
     for part in parts:
         part.step(m, d, FRICTION, PLAIN_STEP)
     _choose_scale(m, d, FRICTION)

@@ -21,6 +21,8 @@ motions are about the centre of mass of each body, angular part first. All of it
 is large where a contact is stiff, and multiplies what r is rounded by.
 """
 
+import functools
+
 import mujoco
 import numpy as np
 import warp as wp
@@ -29,7 +31,9 @@ from mujoco_warp import DisableBit
 from comfree_warp.contacts import has_contacts
 from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.types import Data, Model, Stacks, vec6, vec10
+from comfree_warp.types import Data, Model, Stacks, vec5, vec6, vec6d, vec10
+from comfree_warp.warm.law import into_cone
+from comfree_warp.warm.stages import FRICTION, NORMAL
 
 # A body stands on another if the normal between them is at most this far from level, as a sine.
 _LEVEL = wp.constant(0.1)
@@ -54,7 +58,7 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
         kept=wp.zeros(shape, dtype=wp.spatial_matrixd),
         motion=wp.zeros(shape, dtype=wp.spatial_vectord),
         wrench=wp.zeros(shape, dtype=wp.spatial_vectord),
-        residual=wp.zeros(d.naconmax, dtype=wp.float64),
+        residual=wp.zeros(d.naconmax, dtype=vec6d),
     )
 
 
@@ -326,210 +330,281 @@ def _free_motion(crb: vec10, wrench: wp.spatial_vectord) -> wp.spatial_vectord:
 
 
 @wp.func
-def _acceleration(cacc: wp.spatial_vector, pos: wp.vec3d, com: wp.vec3) -> wp.vec3d:
-    """Of a body's point, from that of its centre of mass."""
-    return wp.spatial_bottom(_move_motion(wp.spatial_vectord(cacc), pos - wp.vec3d(com)))
+def _row(i: int, frame: wp.mat33, offset: wp.vec3d) -> wp.spatial_vectord:
+    """What row i of a contact sees of a body's motion: along and about the axes of its frame."""
+    axis = wp.vec3d(frame[i % 3])
+    if i < 3:
+        return _spatial(wp.cross(offset, axis), axis)
+    return _spatial(axis, wp.vec3d())
 
 
-@wp.kernel(enable_backward=False)
-def _solve_stacks(
-    body_rootid: wp.array[int],
-    body_treeid: wp.array[int],
-    dof_bodyid: wp.array[int],
-    geom_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    tree_bodynum: wp.array[int],
-    ntree: int,
-    subtree_com_in: wp.array2d[wp.vec3],
-    cdof_in: wp.array2d[wp.spatial_vector],
-    crb_in: wp.array2d[vec10],
-    contact_pos_in: wp.array[wp.vec3],
-    contact_frame_in: wp.array[wp.mat33],
-    contact_geom_in: wp.array[wp.vec2i],
-    parent_in: wp.array2d[int],
-    child_in: wp.array2d[int],
-    sibling_in: wp.array2d[int],
-    head_in: wp.array2d[int],
-    next_in: wp.array[int],
-    bias_in: wp.array[vec6],
-    R_in: wp.array[vec6],
-    above_out: wp.array2d[int],
-    below_out: wp.array2d[int],
-    coupling_out: wp.array2d[wp.spatial_matrixd],
-    kept_out: wp.array2d[wp.spatial_matrixd],
-    motion_out: wp.array2d[wp.spatial_vectord],
-    wrench_out: wp.array2d[wp.spatial_vectord],
-    residual_out: wp.array[wp.float64],
-    step_out: wp.array[vec6],
-    force_out: wp.array[vec6],
-    cacc_out: wp.array2d[wp.spatial_vector],
-    qacc_out: wp.array2d[float],
-):
-    """A thread per stack, where its root is."""
-    worldid, root = wp.tid()
-    if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
-        return
+@wp.func
+def _is_loaded(
+    force: vec6, residual: vec6d, metric: vec6, condim: int, friction: vec5, kind: int
+) -> bool:
+    """Whether a contact takes part: it pushes or should, or its friction would hold."""
+    if kind == NORMAL:
+        return force[0] > 0.0 or residual[0] < wp.float64(0.0)
+    if force[0] <= 0.0:
+        return False
+    wanted_sq = float(0.0)
+    for i in range(1, 6):
+        if i < condim:
+            wanted = (force[i] - float(residual[i]) / metric[i]) / friction[i - 1]
+            wanted_sq += wanted * wanted
+    return wanted_sq < force[0] * force[0]
 
-    # An order in which every tree comes after its parent.
-    last = wp.int32(-1)
-    tree = wp.int32(root)
-    while tree >= 0:
-        below_out[worldid, tree] = last
-        if last >= 0:
-            above_out[worldid, last] = tree
-        last = tree
-        following = child_in[worldid, tree]
-        while following == 0 and tree != root:
-            following = sibling_in[worldid, tree]
-            tree = parent_in[worldid, tree]
-        tree = following - 1
-    above_out[worldid, last] = -1
 
-    # Elimination, from above.
-    tree = last
-    while tree >= 0:
-        bodyid = dof_bodyid[tree_dofadr[tree]]
-        com = wp.vec3d(subtree_com_in[worldid, bodyid])
-        free = _inertia(crb_in[worldid, bodyid])  # H - G
-        asked = wp.spatial_vectord()
-        entry = child_in[worldid, tree]
-        while entry > 0:
-            child = entry - 1
-            entry = sibling_in[worldid, child]
-            r = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]]) - com
-            free += _move_matrix(coupling_out[worldid, child], r)
-            asked += _move_wrench(wrench_out[worldid, child], r)
-        stiff = wp.spatial_matrixd()
-        asked_of_parent = wp.spatial_vectord()
-        entry = head_in[worldid, tree]
-        while entry > 0:
-            conid = entry - 1
-            entry = next_in[conid]
-            geom = contact_geom_in[conid]
-            pos = wp.vec3d(contact_pos_in[conid])
-            normal = wp.vec3d(contact_frame_in[conid][0])
-            body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-            apart = _acceleration(
-                cacc_out[worldid, body2], pos, subtree_com_in[worldid, body_rootid[body2]]
-            ) - _acceleration(
-                cacc_out[worldid, body1], pos, subtree_com_in[worldid, body_rootid[body1]]
-            )
-            force = wp.float64(force_out[conid][0])
-            R = wp.float64(R_in[conid][0])
-            residual = wp.dot(normal, apart) + wp.float64(bias_in[conid][0]) + R * force
-            residual_out[conid] = residual
-            if force > wp.float64(0.0) or residual < wp.float64(0.0):
-                row = _spatial(wp.cross(pos - com, normal), normal)
-                if body_treeid[body2] != tree:
-                    row = -row
-                if body_treeid[body1] < 0 or body_treeid[body2] < 0:
-                    free += wp.outer(row, row / R)
-                    asked += (residual / R) * row
-                else:
-                    stiff += wp.outer(row, row / R)
-                    asked_of_parent += (residual / R) * row
-        inverse = _invert(free + stiff)
-        kept = inverse * free
-        motion = inverse * (asked + asked_of_parent)
-        kept_out[worldid, tree] = kept
-        motion_out[worldid, tree] = motion
-        coupling_out[worldid, tree] = free - free * kept
-        wrench_out[worldid, tree] = asked - free * motion
-        tree = below_out[worldid, tree]
+@functools.cache
+def _solve_stacks(kind: int, maxcondim: int) -> wp.Kernel:
+    first_row, last_row = (0, 1) if kind == NORMAL else (1, maxcondim)
 
-    # Substitution, from the root; d, and what it does to every tree.
-    gained = wp.float64(0.0)
-    curvature = wp.float64(0.0)
-    tree = root
-    while tree >= 0:
-        com = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]])
-        parent = parent_in[worldid, tree]
-        motion = motion_out[worldid, tree]
-        relative = motion
-        r = wp.vec3d()
-        if parent < ntree:
-            r = com - wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]])
-            parent_motion = _move_motion(motion_out[worldid, parent], r)
-            relative -= kept_out[worldid, tree] * parent_motion
-            motion = relative + parent_motion
+    @wp.kernel(module="unique", enable_backward=False)
+    def solve_stacks(
+        body_rootid: wp.array[int],
+        body_treeid: wp.array[int],
+        dof_bodyid: wp.array[int],
+        geom_bodyid: wp.array[int],
+        tree_dofadr: wp.array[int],
+        tree_bodynum: wp.array[int],
+        ntree: int,
+        subtree_com_in: wp.array2d[wp.vec3],
+        cdof_in: wp.array2d[wp.spatial_vector],
+        crb_in: wp.array2d[vec10],
+        contact_pos_in: wp.array[wp.vec3],
+        contact_frame_in: wp.array[wp.mat33],
+        contact_geom_in: wp.array[wp.vec2i],
+        parent_in: wp.array2d[int],
+        child_in: wp.array2d[int],
+        sibling_in: wp.array2d[int],
+        head_in: wp.array2d[int],
+        next_in: wp.array[int],
+        contact_friction_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        bias_in: wp.array[vec6],
+        R_in: wp.array[vec6],
+        metric_in: wp.array[vec6],
+        above_out: wp.array2d[int],
+        below_out: wp.array2d[int],
+        coupling_out: wp.array2d[wp.spatial_matrixd],
+        kept_out: wp.array2d[wp.spatial_matrixd],
+        motion_out: wp.array2d[wp.spatial_vectord],
+        wrench_out: wp.array2d[wp.spatial_vectord],
+        residual_out: wp.array[vec6d],
+        step_out: wp.array[vec6],
+        force_out: wp.array[vec6],
+        cacc_out: wp.array2d[wp.spatial_vector],
+        qacc_out: wp.array2d[float],
+        qfrc_constraint_out: wp.array2d[float],
+        qfrc_total_out: wp.array2d[float],
+    ):
+        """A thread per stack, where its root is."""
+        worldid, root = wp.tid()
+        if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
+            return
+
+        # An order in which every tree comes after its parent.
+        last = wp.int32(-1)
+        tree = wp.int32(root)
+        while tree >= 0:
+            below_out[worldid, tree] = last
+            if last >= 0:
+                above_out[worldid, last] = tree
+            last = tree
+            following = child_in[worldid, tree]
+            while following == 0 and tree != root:
+                following = sibling_in[worldid, tree]
+                tree = parent_in[worldid, tree]
+            tree = following - 1
+        above_out[worldid, last] = -1
+
+        # Elimination, from above.
+        tree = last
+        while tree >= 0:
+            bodyid = dof_bodyid[tree_dofadr[tree]]
+            com = wp.vec3d(subtree_com_in[worldid, bodyid])
+            free = _inertia(crb_in[worldid, bodyid])  # H - G
+            asked = wp.spatial_vectord()
+            entry = child_in[worldid, tree]
+            while entry > 0:
+                child = entry - 1
+                entry = sibling_in[worldid, child]
+                r = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]]) - com
+                free += _move_matrix(coupling_out[worldid, child], r)
+                asked += _move_wrench(wrench_out[worldid, child], r)
+            stiff = wp.spatial_matrixd()
+            asked_of_parent = wp.spatial_vectord()
+            entry = head_in[worldid, tree]
+            while entry > 0:
+                conid = entry - 1
+                entry = next_in[conid]
+                geom = contact_geom_in[conid]
+                body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
+                frame = contact_frame_in[conid]
+                pos = wp.vec3d(contact_pos_in[conid])
+                condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+                force = force_out[conid]
+                motion1 = _move_motion(
+                    wp.spatial_vectord(cacc_out[worldid, body1]),
+                    pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body1]]),
+                )
+                motion2 = _move_motion(
+                    wp.spatial_vectord(cacc_out[worldid, body2]),
+                    pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body2]]),
+                )
+                residual = vec6d()
+                for i in range(wp.static(first_row), wp.static(last_row)):
+                    if i < condim:
+                        residual[i] = wp.dot(_row(i, frame, wp.vec3d()), motion2 - motion1)
+                        residual[i] += wp.float64(bias_in[conid][i])
+                        residual[i] += wp.float64(R_in[conid][i]) * wp.float64(force[i])
+                residual_out[conid] = residual
+                if _is_loaded(
+                    force,
+                    residual,
+                    metric_in[conid],
+                    condim,
+                    contact_friction_in[conid],
+                    wp.static(kind),
+                ):
+                    fixed = body_treeid[body1] < 0 or body_treeid[body2] < 0
+                    for i in range(wp.static(first_row), wp.static(last_row)):
+                        if i < condim:
+                            row = _row(i, frame, pos - com)
+                            if body_treeid[body2] != tree:
+                                row = -row
+                            R = wp.float64(R_in[conid][i])
+                            if fixed:
+                                free += wp.outer(row, row / R)
+                                asked += (residual[i] / R) * row
+                            else:
+                                stiff += wp.outer(row, row / R)
+                                asked_of_parent += (residual[i] / R) * row
+            inverse = _invert(free + stiff)
+            kept = inverse * free
+            motion = inverse * (asked + asked_of_parent)
+            kept_out[worldid, tree] = kept
             motion_out[worldid, tree] = motion
-        wrench = wp.spatial_vectord()
-        between = wp.spatial_vectord()
-        entry = head_in[worldid, tree]
-        while entry > 0:
-            conid = entry - 1
-            entry = next_in[conid]
-            geom = contact_geom_in[conid]
-            normal = wp.vec3d(contact_frame_in[conid][0])
-            tree1, tree2 = body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
-            force = wp.float64(force_out[conid][0])
-            R = wp.float64(R_in[conid][0])
-            residual = residual_out[conid]
-            step = wp.float64(0.0)
-            if force > wp.float64(0.0) or residual < wp.float64(0.0):
-                row = _spatial(wp.cross(wp.vec3d(contact_pos_in[conid]) - com, normal), normal)
-                if tree2 != tree:
-                    row = -row
-                change = wp.dot(row, relative)
-                if tree1 < 0 or tree2 < 0:
-                    change = wp.dot(row, motion)
-                step = wp.max(force - (residual - change) / R, wp.float64(0.0)) - force
-                gained -= residual * step
-                curvature += R * step * step
-                if tree1 < 0 or tree2 < 0:
-                    wrench += step * row
-                else:
-                    between += step * row
-            step_out[conid] = vec6(float(step), 0.0, 0.0, 0.0, 0.0, 0.0)
-        wrench_out[worldid, tree] = wrench + between
-        if parent < ntree:
-            wrench_out[worldid, parent] -= _move_wrench(between, r)
-        tree = above_out[worldid, tree]
+            coupling_out[worldid, tree] = free - free * kept
+            wrench_out[worldid, tree] = asked - free * motion
+            tree = below_out[worldid, tree]
 
-    # M^-1 J^T d, and how far to go.
-    tree = root
-    while tree >= 0:
-        wrench = wrench_out[worldid, tree]
-        motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
-        motion_out[worldid, tree] = motion
-        curvature += wp.dot(wrench, motion)
-        tree = above_out[worldid, tree]
-    scale = wp.float64(0.0)
-    if curvature > wp.float64(0.0):
-        scale = wp.clamp(gained / curvature, wp.float64(0.0), wp.float64(1.0))
+        # Substitution, from the root; d, and what it does to every tree.
+        gained = wp.float64(0.0)
+        curvature = wp.float64(0.0)
+        tree = root
+        while tree >= 0:
+            com = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]])
+            parent = parent_in[worldid, tree]
+            motion = motion_out[worldid, tree]
+            relative = motion
+            r = wp.vec3d()
+            if parent < ntree:
+                r = com - wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]])
+                parent_motion = _move_motion(motion_out[worldid, parent], r)
+                relative -= kept_out[worldid, tree] * parent_motion
+                motion = relative + parent_motion
+                motion_out[worldid, tree] = motion
+            wrench = wp.spatial_vectord()
+            between = wp.spatial_vectord()
+            entry = head_in[worldid, tree]
+            while entry > 0:
+                conid = entry - 1
+                entry = next_in[conid]
+                geom = contact_geom_in[conid]
+                tree1, tree2 = body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
+                fixed = tree1 < 0 or tree2 < 0
+                frame = contact_frame_in[conid]
+                offset = wp.vec3d(contact_pos_in[conid]) - com
+                condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+                force = force_out[conid]
+                residual = residual_out[conid]
+                friction = contact_friction_in[conid]
+                step = vec6()
+                if _is_loaded(force, residual, metric_in[conid], condim, friction, wp.static(kind)):
+                    seen = relative
+                    if fixed:
+                        seen = motion
+                    wanted = vec6(force[0], 0.0, 0.0, 0.0, 0.0, 0.0)
+                    for i in range(wp.static(first_row), wp.static(last_row)):
+                        if i < condim:
+                            row = _row(i, frame, offset)
+                            if tree2 != tree:
+                                row = -row
+                            lacking = residual[i] - wp.dot(row, seen)
+                            wanted[i] = force[i] - float(lacking / wp.float64(R_in[conid][i]))
+                    wanted = into_cone(wanted, condim, friction)
+                    for i in range(wp.static(first_row), wp.static(last_row)):
+                        if i < condim:
+                            step[i] = wanted[i] - force[i]
+                            row = wp.float64(step[i]) * _row(i, frame, offset)
+                            if tree2 != tree:
+                                row = -row
+                            gained -= residual[i] * wp.float64(step[i])
+                            curvature += wp.float64(R_in[conid][i] * step[i] * step[i])
+                            if fixed:
+                                wrench += row
+                            else:
+                                between += row
+                step_out[conid] = step
+            wrench_out[worldid, tree] = wrench + between
+            if parent < ntree:
+                wrench_out[worldid, parent] -= _move_wrench(between, r)
+            tree = above_out[worldid, tree]
 
-    tree = root
-    while tree >= 0:
-        entry = head_in[worldid, tree]
-        while entry > 0:
-            forces = force_out[entry - 1]
-            forces[0] += float(scale) * step_out[entry - 1][0]
-            force_out[entry - 1] = forces
-            entry = next_in[entry - 1]
-        motion = scale * motion_out[worldid, tree]
-        moved = wp.spatial_vector(
-            wp.vec3(wp.spatial_top(motion)), wp.vec3(wp.spatial_bottom(motion))
-        )
-        dofadr = tree_dofadr[tree]
-        bodyid = dof_bodyid[dofadr]
-        for i in range(bodyid, bodyid + tree_bodynum[tree]):
-            cacc_out[worldid, i] += moved
-        linear = wp.spatial_bottom(moved)
-        for i in range(3):
-            cdof = cdof_in[worldid, dofadr + 3 + i]
-            turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(moved))
-            qacc_out[worldid, dofadr + 3 + i] += turn
-            linear -= turn * wp.spatial_bottom(cdof)
-        for i in range(3):
-            qacc_out[worldid, dofadr + i] += linear[i]
-        tree = above_out[worldid, tree]
+        # M^-1 J^T d, and how far to go.
+        tree = root
+        while tree >= 0:
+            wrench = wrench_out[worldid, tree]
+            motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
+            motion_out[worldid, tree] = motion
+            curvature += wp.dot(wrench, motion)
+            tree = above_out[worldid, tree]
+        scale = wp.float64(0.0)
+        if curvature > wp.float64(0.0):
+            scale = wp.clamp(gained / curvature, wp.float64(0.0), wp.float64(1.0))
+
+        tree = root
+        while tree >= 0:
+            entry = head_in[worldid, tree]
+            while entry > 0:
+                force_out[entry - 1] = force_out[entry - 1] + float(scale) * step_out[entry - 1]
+                entry = next_in[entry - 1]
+            motion = scale * motion_out[worldid, tree]
+            moved = wp.spatial_vector(
+                wp.vec3(wp.spatial_top(motion)), wp.vec3(wp.spatial_bottom(motion))
+            )
+            dofadr = tree_dofadr[tree]
+            bodyid = dof_bodyid[dofadr]
+            for i in range(bodyid, bodyid + tree_bodynum[tree]):
+                cacc_out[worldid, i] += moved
+            linear = wp.spatial_bottom(moved)
+            for i in range(3):
+                cdof = cdof_in[worldid, dofadr + 3 + i]
+                turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(moved))
+                qacc_out[worldid, dofadr + 3 + i] += turn
+                linear -= turn * wp.spatial_bottom(cdof)
+            for i in range(3):
+                qacc_out[worldid, dofadr + i] += linear[i]
+            if wp.static(kind == FRICTION):  # that of normals is made anew
+                wrench = scale * wrench_out[worldid, tree]
+                pull = wp.spatial_vector(
+                    wp.vec3(wp.spatial_top(wrench)), wp.vec3(wp.spatial_bottom(wrench))
+                )
+                for i in range(dofadr, dofadr + 6):
+                    qfrc = wp.dot(cdof_in[worldid, i], pull)
+                    qfrc_constraint_out[worldid, i] += qfrc
+                    qfrc_total_out[worldid, i] += qfrc
+            tree = above_out[worldid, tree]
+
+    return solve_stacks
 
 
-def solve_stacks(m: Model, d: Data) -> None:
-    """Take a step over the normal forces of every stack; `qacc` and `cacc` follow."""
+def find_stacks(m: Model, d: Data) -> None:
+    """What stands on what, and on which contacts."""
     warm, contact = d.warm, d.contact
     stacks = warm.stacks
-    if stacks is None or not has_contacts(m) or m.opt.disableflags & DisableBit.GRAVITY:
+    if not _may_stack(m, d):
         return
     trees = (d.nworld, m.ntree)
     wp.launch(
@@ -567,17 +642,32 @@ def solve_stacks(m: Model, d: Data) -> None:
             inputs=[contact.pos, contact.frame],
             outputs=[stacks.child, stacks.sibling, stacks.head, stacks.next],
         )
+
+
+def solve_stacks(m: Model, d: Data, kind: int) -> None:
+    """A step over the normal forces of every stack, or over friction; `qacc` and `cacc` follow."""
+    warm, contact = d.warm, d.contact
+    stacks = warm.stacks
+    if not _may_stack(m, d):
+        return
     wp.launch(
-        _solve_stacks,
-        dim=trees,
+        _solve_stacks(kind, int(m.nmaxcondim)),
+        dim=(d.nworld, m.ntree),
         inputs=[
             *(m.body_rootid, m.body_treeid, m.dof_bodyid, m.geom_bodyid, m.tree_dofadr),
             *(m.tree_bodynum, m.ntree, d.subtree_com, d.cdof, d.crb),
             *(contact.pos, contact.frame, contact.geom, stacks.parent, stacks.child),
-            *(stacks.sibling, stacks.head, stacks.next, warm.bias, warm.R),
+            *(stacks.sibling, stacks.head, stacks.next, contact.friction, contact.dim),
+            *(warm.bias, warm.R, warm.metric),
         ],
         outputs=[
             *(stacks.above, stacks.below, stacks.coupling, stacks.kept, stacks.motion),
             *(stacks.wrench, stacks.residual, warm.step, warm.force, warm.cacc, d.qacc),
+            *(d.qfrc_constraint, d.qfrc_total),
         ],
     )
+
+
+def _may_stack(m: Model, d: Data) -> bool:
+    without_gravity = m.opt.disableflags & DisableBit.GRAVITY
+    return d.warm.stacks is not None and has_contacts(m) and not without_gravity
