@@ -47,6 +47,7 @@ class Stacks:
                                                                          (nworld, ntree) int32
       head, next: chains of the contacts with its parent and with what cannot move, likewise
                                                       (nworld, ntree) and (naconmax,) int32
+      crossed: whether a tree has contacts with others, too              (nworld, ntree) int32
       coupling: S, what a tree and all on it resist a motion of its parent
                                                                    (nworld, ntree, 6, 6) float64
       kept: E, the part of such a motion that it does not follow   (nworld, ntree, 6, 6) float64
@@ -62,6 +63,7 @@ class Stacks:
     below: wp.array2d[int]
     head: wp.array2d[int]
     next: wp.array[int]
+    crossed: wp.array2d[int]
     coupling: wp.array2d[wp.spatial_matrixd]
     kept: wp.array2d[wp.spatial_matrixd]
     motion: wp.array2d[wp.spatial_vectord]

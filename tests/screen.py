@@ -1,6 +1,7 @@
 """A virtual X screen: what is on it, and real keys and mouse events for the window on it."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from engines import REPOSITORY
 
 ARTIFACTS = REPOSITORY / ".artifacts"  # screenshots, for people to look at
+XWD_VERSION = 7
 
 
 class Screen:
@@ -31,8 +33,13 @@ class Screen:
 
     def pixels(self) -> np.ndarray:
         """What is on the screen now, (height, width, 4)."""
-        dump = self._file.read_bytes()
-        header = np.frombuffer(dump, ">u4", 25)
+        while True:
+            dump = self._file.read_bytes()
+            header = np.frombuffer(dump, ">u4", 25)
+            # The server writes it anew, in the other byte order first, when its last client leaves.
+            if header[1] == XWD_VERSION:
+                break
+            time.sleep(0.01)
         height, bytes_per_line = int(header[5]), int(header[12])
         start = int(header[0] + 12 * header[19])  # after the header and the colour map
         return np.frombuffer(dump, np.uint8, height * bytes_per_line, start).reshape(height, -1, 4)

@@ -158,7 +158,7 @@ def test_contact_forces_read_the_same_from_rows_of_either_cone(device):
     assert relative_error(forces["pyramidal"], forces["elliptic"]) < 1e-4
 
 
-@pytest.mark.parametrize("timestep", [0.001, 0.002])
+@pytest.mark.parametrize("timestep", [0.001, 0.002, 0.005])
 def test_a_column_of_ten_boxes_stands(timestep, passes, device):
     mjm = fidelity_scenes.BY_NAME["stack of 10"].model(timestep, "implicitfast")
     m, d = put(mjm, engines.initial_data(mjm), passes)

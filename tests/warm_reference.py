@@ -576,11 +576,20 @@ class _Descent:
     def friction_support_pass(self) -> None:
         """Likewise for the friction of their contacts, of those whose own step would hold.
 
-        One that slides, or would, is left to the pass that follows.
+        One that slides, or would, is left to the pass that follows, and so is a stack whose trees
+        have contacts with other trees than these.
         """
         rows, r = self._rows, self._residual()
         stacks, active = np.full(len(r), -1), np.zeros(len(r), dtype=bool)
-        of_normal = rows.stacks
+        of_normal, of_tree = rows.stacks.copy(), stacks_of(rows.parents)
+        crossed = {
+            of_tree[tree]
+            for contact in rows.contacts
+            if len(set(contact.trees)) == 2 and of_normal[contact.rows[0]] < 0
+            for tree in contact.trees
+            if tree >= 0
+        }
+        of_normal[np.isin(of_normal, list(crossed))] = -1
         for contact in rows.contacts:
             normal, tangent = contact.rows[0], contact.rows[1:]
             stacks[tangent] = of_normal[normal]

@@ -13,7 +13,9 @@ which along a tree is one elimination from the top down to the root and one subs
     S = (H - G) - (H - G) E                                  w_b = x_b + (1 - E) w_p
 
 Then the exact length, per stack, as everywhere in the law. Contacts between two branches, and with
-bodies that are not free, are left to the passes; those with what cannot move are part of H.
+bodies that are not free, are left to the passes; those with what cannot move are part of H. After
+the passes over normals likewise for friction, of the contacts that hold, where a stack has no
+contacts but these: what slides is left to the pass, and a body on two others is held by both.
 
 Source: block elimination (Golub and Van Loan, "Matrix Computations", 4.5), along a tree as in
 Featherstone's articulated bodies ("Rigid Body Dynamics Algorithms", chapter 7). Wrenches and
@@ -53,6 +55,7 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
         above=wp.zeros(shape, dtype=int),
         below=wp.zeros(shape, dtype=int),
         head=wp.zeros(shape, dtype=int),
+        crossed=wp.zeros(shape, dtype=int),
         next=wp.zeros(d.naconmax, dtype=int),
         coupling=wp.zeros(shape, dtype=wp.spatial_matrixd),
         kept=wp.zeros(shape, dtype=wp.spatial_matrixd),
@@ -85,11 +88,13 @@ def _begin(
     parent_out: wp.array2d[int],
     child_out: wp.array2d[int],
     head_out: wp.array2d[int],
+    crossed_out: wp.array2d[int],
 ):
     worldid, treeid = wp.tid()
     parent_out[worldid, treeid] = ntree
     child_out[worldid, treeid] = 0
     head_out[worldid, treeid] = 0
+    crossed_out[worldid, treeid] = 0
 
 
 @wp.kernel(enable_backward=False)
@@ -158,8 +163,12 @@ def _collect_contacts(
     child_in: wp.array2d[int],
     next_out: wp.array[int],
     head_out: wp.array2d[int],
+    crossed_out: wp.array2d[int],
 ):
-    """Chain the contacts of every tree of a stack with its parent, and with what cannot move."""
+    """Chain the contacts of every tree of a stack with its parent, and with what cannot move.
+
+    Trees that touch others, too, are marked.
+    """
     conid = wp.tid()
     if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
         return
@@ -177,6 +186,8 @@ def _collect_contacts(
     elif parent_in[worldid, tree2] == tree1:
         owner = tree2
     else:
+        crossed_out[worldid, tree1] = 1
+        crossed_out[worldid, tree2] = 1
         return
     next_out[conid] = wp.atomic_exch(head_out, worldid, owner, conid + 1)
 
@@ -378,6 +389,7 @@ def _solve_stacks(kind: int, maxcondim: int) -> wp.Kernel:
         child_in: wp.array2d[int],
         sibling_in: wp.array2d[int],
         head_in: wp.array2d[int],
+        crossed_in: wp.array2d[int],
         next_in: wp.array[int],
         contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
@@ -408,6 +420,8 @@ def _solve_stacks(kind: int, maxcondim: int) -> wp.Kernel:
         tree = wp.int32(root)
         while tree >= 0:
             below_out[worldid, tree] = last
+            if wp.static(kind == FRICTION) and crossed_in[worldid, tree] != 0:
+                return
             if last >= 0:
                 above_out[worldid, last] = tree
             last = tree
@@ -608,7 +622,10 @@ def find_stacks(m: Model, d: Data) -> None:
         return
     trees = (d.nworld, m.ntree)
     wp.launch(
-        _begin, dim=trees, inputs=[m.ntree], outputs=[stacks.parent, stacks.child, stacks.head]
+        _begin,
+        dim=trees,
+        inputs=[m.ntree],
+        outputs=[stacks.parent, stacks.child, stacks.head, stacks.crossed],
     )
     wp.launch(
         _find_parents,
@@ -633,7 +650,7 @@ def find_stacks(m: Model, d: Data) -> None:
             *(m.body_treeid, m.geom_bodyid, m.ntree, d.naconmax, stacks.loose, d.nacon),
             *(contact.geom, contact.worldid, warm.ntree, stacks.parent, stacks.child),
         ],
-        outputs=[stacks.next, stacks.head],
+        outputs=[stacks.next, stacks.head, stacks.crossed],
     )
     if is_deterministic(m):
         wp.launch(
@@ -657,7 +674,14 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
             *(m.body_rootid, m.body_treeid, m.dof_bodyid, m.geom_bodyid, m.tree_dofadr),
             *(m.tree_bodynum, m.ntree, d.subtree_com, d.cdof, d.crb),
             *(contact.pos, contact.frame, contact.geom, stacks.parent, stacks.child),
-            *(stacks.sibling, stacks.head, stacks.next, contact.friction, contact.dim),
+            *(
+                stacks.sibling,
+                stacks.head,
+                stacks.crossed,
+                stacks.next,
+                contact.friction,
+                contact.dim,
+            ),
             *(warm.bias, warm.R, warm.metric),
         ],
         outputs=[
