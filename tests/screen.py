@@ -1,11 +1,11 @@
 """A virtual X screen: what is on it, and real keys and mouse events for the window on it."""
 
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from watching import wait_until
 
 from engines import REPOSITORY
 
@@ -33,13 +33,16 @@ class Screen:
 
     def pixels(self) -> np.ndarray:
         """What is on the screen now, (height, width, 4)."""
-        while True:
-            dump = self._file.read_bytes()
-            header = np.frombuffer(dump, ">u4", 25)
+        dump = b""
+
+        def is_written() -> bool:
             # The server writes it anew, in the other byte order first, when its last client leaves.
-            if header[1] == XWD_VERSION:
-                break
-            time.sleep(0.01)
+            nonlocal dump
+            dump = self._file.read_bytes()
+            return np.frombuffer(dump, ">u4", 25)[1] == XWD_VERSION
+
+        wait_until(is_written, "the screen is written")
+        header = np.frombuffer(dump, ">u4", 25)
         height, bytes_per_line = int(header[5]), int(header[12])
         start = int(header[0] + 12 * header[19])  # after the header and the colour map
         return np.frombuffer(dump, np.uint8, height * bytes_per_line, start).reshape(height, -1, 4)
