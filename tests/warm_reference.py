@@ -10,9 +10,9 @@ residual r = J acc + a + R f, with acc = acc0 + M^-1 J^T f. The law starts at th
 step, solves the normal forces of free bodies that stand on each other together, stack by stack (the
 support pass), and takes a few preconditioned steps on the normal forces, limits and equalities
 (N), then likewise one on friction (T), each of the length that minimises the cost along it. Our own
-law; its
-projected gradient step with an exact length, and the conjugate direction of Polak, Ribiere and
-Hestenes, Stiefel, are textbook (Nocedal and Wright, "Numerical Optimization", chapters 5 and 16).
+law; its projected gradient step with an exact length, and the conjugate direction of Polak, Ribiere
+and Hestenes, Stiefel, are textbook (Nocedal and Wright, "Numerical Optimization", chapters 5 and
+16).
 
 Coulomb's cone is the only one: where a model asks for pyramids, the rows are still elliptic. Units
 are SI along each row: metres and newtons, or radians and newton metres where the row is an angle.
@@ -617,14 +617,8 @@ class _Descent:
 
     def _move_stacks(self, stacks: np.ndarray, d: np.ndarray, r: np.ndarray) -> None:
         """Go along d, each stack to where its own cost is least: what takes part touches one."""
-        rows = self._rows
         for stack in np.unique(stacks[stacks >= 0]):
-            along = np.where(stacks == stack, d, 0)
-            w = self._acceleration(along)
-            curvature = (rows.J.T @ along) @ w + (self._R * along**2).sum()
-            s = _length((-r * along).sum(), curvature)
-            self.f = self.f + s * along
-            self.acc = self.acc + s * w
+            self._go(np.where(stacks == stack, d, 0), r)
 
     def normal_passes(self, passes: int) -> None:
         """Step on normals, limits and equalities; all but the first along a conjugate direction."""
@@ -687,28 +681,35 @@ class _Descent:
     def _move(self, kind: int, z: np.ndarray, r: np.ndarray) -> np.ndarray:
         """Go along z, alpha by alpha, to where the cost is least; return the step, (nefc,).
 
-        Along d the cost is sum(r d) s + 1/2 (d^T A d + sum(R d^2)) s^2, d^T A d = q . M^-1 q with
-        q = J^T d. s is one number per world. Where the trees of a world would have gone further
+        The length is one number per world. Where the trees of a world would have gone further
         alone, or less far, their alpha learns it for the next time.
         """
         d = z * self._smallest(self.alpha[:, kind])
-        q = self._rows.J.T @ d
-        w = self._acceleration(d)
-        down, regular = -r * d, self._R * d**2
-        s = _length(down.sum(), q @ w + regular.sum())
-        self.f = self.f + s * d
-        self.acc = self.acc + s * w
+        s, qw = self._go(d, r)
 
         ntree = len(self.alpha)
-        moved = np.bincount(self._dof_treeid, q * w, ntree)
-        curvatures = self._per_tree(regular) + moved
+        moved = np.bincount(self._dof_treeid, qw, ntree)
+        curvatures = self._per_tree(self._R * d**2) + moved
         ratio = np.ones(ntree)
         # From a step that is mere rounding there is nothing to learn.
         learns = (curvatures > 0) & (moved > ROUNDING * self._smooth)
-        np.divide(self._per_tree(down), curvatures, out=ratio, where=learns)
+        np.divide(self._per_tree(-r * d), curvatures, out=ratio, where=learns)
         alpha = self.alpha[:, kind] * np.clip(ratio, *ALPHA_FACTORS)
         self.alpha[:, kind] = np.clip(alpha, SMALLEST_ALPHA, 1)
         return s * d
+
+    def _go(self, d: np.ndarray, r: np.ndarray) -> tuple[float, np.ndarray]:
+        """Go along d to where the cost is least; return how far, 0 to 1, and q w by dof, (nv,).
+
+        The cost is sum(r d) s + 1/2 (d^T A d + sum(R d^2)) s^2, d^T A d = q . w, with q = J^T d and
+        w = M^-1 q.
+        """
+        q, w = self._rows.J.T @ d, self._acceleration(d)
+        curvature = q @ w + (self._R * d**2).sum()
+        s = float(np.clip((-r * d).sum() / curvature, 0, 1)) if curvature > 0 else 0.0
+        self.f = self.f + s * d
+        self.acc = self.acc + s * w
+        return s, q * w
 
     def _acceleration(self, forces: np.ndarray) -> np.ndarray:
         """M^-1 J^T f, (nv,)."""
@@ -723,11 +724,6 @@ class _Descent:
         trees = self._rows.trees
         smallest = np.where(trees, values, np.inf).min(axis=1, initial=np.inf)
         return np.where(trees.any(axis=1), smallest, 0)
-
-
-def _length(down: float, curvature: float) -> float:
-    """Return the fraction of a step, 0 to 1, at which -down s + 1/2 curvature s^2 is least."""
-    return float(np.clip(down / curvature, 0, 1)) if curvature > 0 else 0.0
 
 
 class WarmLaw:
