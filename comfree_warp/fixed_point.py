@@ -20,6 +20,15 @@ def is_deterministic(m: mujoco_warp.Model) -> bool:
 
 
 @wp.func
+def precedes(one: wp.vec3, other: wp.vec3) -> bool:
+    """An order of places, whatever is stored first: by x, then y, then z."""
+    for i in range(3):
+        if one[i] != other[i]:
+            return one[i] < other[i]
+    return False
+
+
+@wp.func
 def to_fixed(value: float) -> wp.int64:
     """The nearest number of steps; what is too large, or NaN, is cut, and diverges soon enough."""
     scaled = wp.float64(value) * _SCALE

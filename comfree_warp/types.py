@@ -36,7 +36,7 @@ class Model(mujoco_warp.Model):
 
 @dataclasses.dataclass(kw_only=True)
 class Stacks:
-    """What of free bodies stands on what, and the work space to solve their normal forces.
+    """What of free bodies stands on what, and the work space to solve their forces.
 
     Attributes:
       loose: whether a tree is one free body                             (ntree,) int32

@@ -1,10 +1,10 @@
 """The warm law: a few preconditioned passes over MuJoCo's dual problem, from the last forces.
 
     acc = M^-1 (qfrc_smooth + J^T f)      f: what the last step left, by contact and row
-    normals of bodies that stand on each other, together
-    normals   up to four times            f += s d,  acc += s M^-1 J^T d
+    normals   of bodies that stand on each other, together
+              up to four times            f += s d,  acc += s M^-1 J^T d
     acc again, friction in its new cones
-    friction  once                        likewise
+    friction  once, likewise
 
 ../README.md has the equations and where they come from.
 """
@@ -46,11 +46,12 @@ def warm_forces(m: Model, d: Data) -> None:
         part.prepare(m, d)
     _accelerate(m, d)
 
+    stacks.find_stacks(m, d)
+    trees.accelerate_bodies(m, d, apply=False, renew=True)
+    stacks.solve_stacks(m, d, NORMAL)
     for index in range(m.comfree_passes):
-        trees.accelerate_bodies(m, d, apply=index > 0, renew=True)
-        if index == 0:
-            stacks.find_stacks(m, d)
-            stacks.solve_stacks(m, d, NORMAL)
+        if index > 0:
+            trees.accelerate_bodies(m, d, apply=True, renew=True)
         for stage in (PROPOSAL, CONJUGATE_STEP) if index > 0 else (PLAIN_STEP,):
             for part in parts:
                 part.step(m, d, NORMAL, stage)

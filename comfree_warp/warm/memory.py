@@ -21,7 +21,7 @@ import numpy as np
 import warp as wp
 
 from comfree_warp.contacts import has_contacts
-from comfree_warp.fixed_point import from_fixed, to_fixed
+from comfree_warp.fixed_point import from_fixed, precedes, to_fixed
 from comfree_warp.rows import max_rows
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
@@ -143,10 +143,7 @@ def _is_nearer(distance: float, pos: wp.vec3, least: float, nearest_pos: wp.vec3
     """Whether a contact is nearer than the nearest so far, in whatever order they are compared."""
     if distance != least:
         return distance < least
-    delta = pos - nearest_pos
-    return delta[0] < 0.0 or (
-        delta[0] == 0.0 and (delta[1] < 0.0 or (delta[1] == 0.0 and delta[2] < 0.0))
-    )
+    return precedes(pos, nearest_pos)
 
 
 @functools.cache

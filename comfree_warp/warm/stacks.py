@@ -23,21 +23,19 @@ motions are about the centre of mass of each body, angular part first. All of it
 is large where a contact is stiff, and multiplies what r is rounded by.
 """
 
-import functools
-
 import mujoco
 import numpy as np
 import warp as wp
 from mujoco_warp import DisableBit
 
 from comfree_warp.contacts import has_contacts
-from comfree_warp.fixed_point import is_deterministic
+from comfree_warp.fixed_point import is_deterministic, precedes
 from comfree_warp.rows import has_contact_rows
 from comfree_warp.types import Data, Model, Stacks, vec5, vec6, vec6d, vec10
 from comfree_warp.warm.law import into_cone
 from comfree_warp.warm.stages import FRICTION, NORMAL
 
-# A body stands on another if the normal between them is at most this far from level, as a sine.
+# A body stands on another if the normal between them rises by more than this, as a sine.
 _LEVEL = wp.constant(0.1)
 
 
@@ -80,6 +78,14 @@ def _loose_trees(m: Model) -> np.ndarray:
         ],
         dtype=bool,
     )
+
+
+@wp.func
+def _trees(
+    geom: wp.vec2i, geom_bodyid: wp.array[int], body_treeid: wp.array[int]
+) -> tuple[int, int]:
+    """The trees of both sides of a contact."""
+    return body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
 
 
 @wp.kernel(enable_backward=False)
@@ -172,8 +178,8 @@ def _collect_contacts(
     conid = wp.tid()
     if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
         return
-    geom, worldid = contact_geom_in[conid], contact_worldid_in[conid]
-    tree1, tree2 = body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
+    worldid = contact_worldid_in[conid]
+    tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
     owner = wp.int32(-1)
     if tree1 < 0 or tree2 < 0:
         owner = wp.max(tree1, tree2)
@@ -193,15 +199,50 @@ def _collect_contacts(
 
 
 @wp.func
-def _comes_before(pos: wp.vec3, normal: wp.vec3, other_pos: wp.vec3, other_normal: wp.vec3) -> bool:
-    """An order of contacts that does not hang on where they are stored."""
-    for i in range(3):
-        if pos[i] != other_pos[i]:
-            return pos[i] < other_pos[i]
-    for i in range(3):
-        if normal[i] != other_normal[i]:
-            return normal[i] < other_normal[i]
-    return False
+def _comes_before(
+    one: int,
+    other: int,
+    are_trees: bool,
+    contact_pos: wp.array[wp.vec3],
+    contact_frame: wp.array[wp.mat33],
+) -> bool:
+    """An order that does not hang on how things are stored: trees by number, contacts by place."""
+    if are_trees:
+        return one < other
+    if precedes(contact_pos[one], contact_pos[other]):
+        return True
+    if precedes(contact_pos[other], contact_pos[one]):
+        return False
+    return precedes(contact_frame[one][0], contact_frame[other][0])
+
+
+@wp.func
+def _sort_chain(
+    head: int,
+    are_trees: bool,
+    contact_pos: wp.array[wp.vec3],
+    contact_frame: wp.array[wp.mat33],
+    next_out: wp.array[int],
+) -> int:
+    """Put a chain in order; its new head."""
+    first = wp.int32(0)
+    entry = wp.int32(head)
+    while entry > 0:
+        following = next_out[entry - 1]
+        left = wp.int32(0)
+        right = wp.int32(first)
+        while right > 0 and _comes_before(
+            right - 1, entry - 1, are_trees, contact_pos, contact_frame
+        ):
+            left = right
+            right = next_out[right - 1]
+        next_out[entry - 1] = right
+        if left == 0:
+            first = entry
+        else:
+            next_out[left - 1] = entry
+        entry = following
+    return first
 
 
 @wp.kernel(enable_backward=False)
@@ -215,40 +256,12 @@ def _sort_chains(
 ):
     """Put children and contacts of a tree in an order that is the same in every run."""
     worldid, treeid = wp.tid()
-    entry = child_out[worldid, treeid]
-    child_out[worldid, treeid] = 0
-    while entry > 0:
-        following = sibling_out[worldid, entry - 1]
-        left = wp.int32(0)
-        right = child_out[worldid, treeid]
-        while right > 0 and right < entry:
-            left = right
-            right = sibling_out[worldid, right - 1]
-        sibling_out[worldid, entry - 1] = right
-        if left == 0:
-            child_out[worldid, treeid] = entry
-        else:
-            sibling_out[worldid, left - 1] = entry
-        entry = following
-
-    entry = head_out[worldid, treeid]
-    head_out[worldid, treeid] = 0
-    while entry > 0:
-        following = next_out[entry - 1]
-        pos, normal = contact_pos_in[entry - 1], contact_frame_in[entry - 1][0]
-        left = wp.int32(0)
-        right = head_out[worldid, treeid]
-        while right > 0 and _comes_before(
-            contact_pos_in[right - 1], contact_frame_in[right - 1][0], pos, normal
-        ):
-            left = right
-            right = next_out[right - 1]
-        next_out[entry - 1] = right
-        if left == 0:
-            head_out[worldid, treeid] = entry
-        else:
-            next_out[left - 1] = entry
-        entry = following
+    child_out[worldid, treeid] = _sort_chain(
+        child_out[worldid, treeid], True, contact_pos_in, contact_frame_in, sibling_out[worldid]
+    )
+    head_out[worldid, treeid] = _sort_chain(
+        head_out[worldid, treeid], False, contact_pos_in, contact_frame_in, next_out
+    )
 
 
 @wp.func
@@ -341,12 +354,39 @@ def _free_motion(crb: vec10, wrench: wp.spatial_vectord) -> wp.spatial_vectord:
 
 
 @wp.func
+def _takes_part(i: int, kind: int, condim: int) -> bool:
+    """Whether row i of a contact is of a kind: the normal, or friction."""
+    if kind == NORMAL:
+        return i == 0
+    return i > 0 and i < condim
+
+
+@wp.func
 def _row(i: int, frame: wp.mat33, offset: wp.vec3d) -> wp.spatial_vectord:
-    """What row i of a contact sees of a body's motion: along and about the axes of its frame."""
+    """What row i of a contact sees of a motion: along and about the axes of its frame."""
     axis = wp.vec3d(frame[i % 3])
     if i < 3:
         return _spatial(wp.cross(offset, axis), axis)
     return _spatial(axis, wp.vec3d())
+
+
+@wp.func
+def _residual(
+    kind: int,
+    condim: int,
+    frame: wp.mat33,
+    apart: wp.spatial_vectord,
+    bias: vec6,
+    R: vec6,
+    force: vec6,
+) -> vec6d:
+    """What a contact lacks, r, from the acceleration of its second body minus its first."""
+    residual = vec6d()
+    for i in range(6):
+        if _takes_part(i, kind, condim):
+            residual[i] = wp.dot(_row(i, frame, wp.vec3d()), apart)
+            residual[i] += wp.float64(bias[i]) + wp.float64(R[i]) * wp.float64(force[i])
+    return residual
 
 
 @wp.func
@@ -366,252 +406,295 @@ def _is_loaded(
     return wanted_sq < force[0] * force[0]
 
 
-@functools.cache
-def _solve_stacks(kind: int, maxcondim: int) -> wp.Kernel:
-    first_row, last_row = (0, 1) if kind == NORMAL else (1, maxcondim)
+@wp.func
+def _weigh(
+    kind: int, condim: int, frame: wp.mat33, offset: wp.vec3d, R: vec6, residual: vec6d
+) -> tuple[wp.spatial_matrixd, wp.spatial_vectord]:
+    """J^T D J and J^T D r of a contact."""
+    stiff, asked = wp.spatial_matrixd(), wp.spatial_vectord()
+    for i in range(6):
+        if _takes_part(i, kind, condim):
+            row = _row(i, frame, offset)
+            weighted = row / wp.float64(R[i])
+            stiff += wp.outer(row, weighted)
+            asked += residual[i] * weighted
+    return stiff, asked
 
-    @wp.kernel(module="unique", enable_backward=False)
-    def solve_stacks(
-        body_rootid: wp.array[int],
-        body_treeid: wp.array[int],
-        dof_bodyid: wp.array[int],
-        geom_bodyid: wp.array[int],
-        tree_dofadr: wp.array[int],
-        tree_bodynum: wp.array[int],
-        ntree: int,
-        subtree_com_in: wp.array2d[wp.vec3],
-        cdof_in: wp.array2d[wp.spatial_vector],
-        crb_in: wp.array2d[vec10],
-        contact_pos_in: wp.array[wp.vec3],
-        contact_frame_in: wp.array[wp.mat33],
-        contact_geom_in: wp.array[wp.vec2i],
-        parent_in: wp.array2d[int],
-        child_in: wp.array2d[int],
-        sibling_in: wp.array2d[int],
-        head_in: wp.array2d[int],
-        crossed_in: wp.array2d[int],
-        next_in: wp.array[int],
-        contact_friction_in: wp.array[vec5],
-        contact_dim_in: wp.array[int],
-        bias_in: wp.array[vec6],
-        R_in: wp.array[vec6],
-        metric_in: wp.array[vec6],
-        above_out: wp.array2d[int],
-        below_out: wp.array2d[int],
-        coupling_out: wp.array2d[wp.spatial_matrixd],
-        kept_out: wp.array2d[wp.spatial_matrixd],
-        motion_out: wp.array2d[wp.spatial_vectord],
-        wrench_out: wp.array2d[wp.spatial_vectord],
-        residual_out: wp.array[vec6d],
-        step_out: wp.array[vec6],
-        force_out: wp.array[vec6],
-        cacc_out: wp.array2d[wp.spatial_vector],
-        qacc_out: wp.array2d[float],
-        qfrc_constraint_out: wp.array2d[float],
-        qfrc_total_out: wp.array2d[float],
-    ):
-        """A thread per stack, where its root is."""
-        worldid, root = wp.tid()
-        if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
-            return
 
-        # An order in which every tree comes after its parent.
-        last = wp.int32(-1)
-        tree = wp.int32(root)
-        while tree >= 0:
-            below_out[worldid, tree] = last
-            if wp.static(kind == FRICTION) and crossed_in[worldid, tree] != 0:
-                return
-            if last >= 0:
-                above_out[worldid, last] = tree
-            last = tree
-            following = child_in[worldid, tree]
-            while following == 0 and tree != root:
-                following = sibling_in[worldid, tree]
-                tree = parent_in[worldid, tree]
-            tree = following - 1
-        above_out[worldid, last] = -1
+@wp.func
+def _step(
+    kind: int,
+    condim: int,
+    frame: wp.mat33,
+    offset: wp.vec3d,
+    motion: wp.spatial_vectord,
+    R: vec6,
+    friction: vec5,
+    force: vec6,
+    residual: vec6d,
+) -> tuple[vec6, wp.spatial_vectord]:
+    """The step d of a contact, from w, and J^T d."""
+    wanted = vec6()
+    wanted[0] = force[0]
+    for i in range(6):
+        if _takes_part(i, kind, condim):
+            lacking = residual[i] - wp.dot(_row(i, frame, offset), motion)
+            wanted[i] = force[i] - float(lacking / wp.float64(R[i]))
+    wanted = into_cone(wanted, condim, friction)
+    step, wrench = vec6(), wp.spatial_vectord()
+    for i in range(6):
+        if _takes_part(i, kind, condim):
+            step[i] = wanted[i] - force[i]
+            wrench += wp.float64(step[i]) * _row(i, frame, offset)
+    return step, wrench
 
-        # Elimination, from above.
-        tree = last
-        while tree >= 0:
-            bodyid = dof_bodyid[tree_dofadr[tree]]
-            com = wp.vec3d(subtree_com_in[worldid, bodyid])
-            free = _inertia(crb_in[worldid, bodyid])  # H - G
-            asked = wp.spatial_vectord()
-            entry = child_in[worldid, tree]
-            while entry > 0:
-                child = entry - 1
-                entry = sibling_in[worldid, child]
-                r = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]]) - com
-                free += _move_matrix(coupling_out[worldid, child], r)
-                asked += _move_wrench(wrench_out[worldid, child], r)
-            stiff = wp.spatial_matrixd()
-            asked_of_parent = wp.spatial_vectord()
-            entry = head_in[worldid, tree]
-            while entry > 0:
-                conid = entry - 1
-                entry = next_in[conid]
-                geom = contact_geom_in[conid]
-                body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-                frame = contact_frame_in[conid]
-                pos = wp.vec3d(contact_pos_in[conid])
-                condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
-                force = force_out[conid]
-                motion1 = _move_motion(
-                    wp.spatial_vectord(cacc_out[worldid, body1]),
-                    pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body1]]),
-                )
-                motion2 = _move_motion(
-                    wp.spatial_vectord(cacc_out[worldid, body2]),
-                    pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body2]]),
-                )
-                residual = vec6d()
-                for i in range(wp.static(first_row), wp.static(last_row)):
-                    if i < condim:
-                        residual[i] = wp.dot(_row(i, frame, wp.vec3d()), motion2 - motion1)
-                        residual[i] += wp.float64(bias_in[conid][i])
-                        residual[i] += wp.float64(R_in[conid][i]) * wp.float64(force[i])
-                residual_out[conid] = residual
-                if _is_loaded(
-                    force,
-                    residual,
-                    metric_in[conid],
-                    condim,
-                    contact_friction_in[conid],
-                    wp.static(kind),
-                ):
-                    fixed = body_treeid[body1] < 0 or body_treeid[body2] < 0
-                    for i in range(wp.static(first_row), wp.static(last_row)):
-                        if i < condim:
-                            row = _row(i, frame, pos - com)
-                            if body_treeid[body2] != tree:
-                                row = -row
-                            R = wp.float64(R_in[conid][i])
-                            if fixed:
-                                free += wp.outer(row, row / R)
-                                asked += (residual[i] / R) * row
-                            else:
-                                stiff += wp.outer(row, row / R)
-                                asked_of_parent += (residual[i] / R) * row
-            inverse = _invert(free + stiff)
-            kept = inverse * free
-            motion = inverse * (asked + asked_of_parent)
-            kept_out[worldid, tree] = kept
-            motion_out[worldid, tree] = motion
-            coupling_out[worldid, tree] = free - free * kept
-            wrench_out[worldid, tree] = asked - free * motion
-            tree = below_out[worldid, tree]
 
-        # Substitution, from the root; d, and what it does to every tree.
-        gained = wp.float64(0.0)
-        curvature = wp.float64(0.0)
-        tree = root
-        while tree >= 0:
-            com = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]])
-            parent = parent_in[worldid, tree]
-            motion = motion_out[worldid, tree]
-            relative = motion
-            r = wp.vec3d()
-            if parent < ntree:
-                r = com - wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]])
-                parent_motion = _move_motion(motion_out[worldid, parent], r)
-                relative -= kept_out[worldid, tree] * parent_motion
-                motion = relative + parent_motion
-                motion_out[worldid, tree] = motion
-            wrench = wp.spatial_vectord()
-            between = wp.spatial_vectord()
-            entry = head_in[worldid, tree]
-            while entry > 0:
-                conid = entry - 1
-                entry = next_in[conid]
-                geom = contact_geom_in[conid]
-                tree1, tree2 = body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
-                fixed = tree1 < 0 or tree2 < 0
-                frame = contact_frame_in[conid]
-                offset = wp.vec3d(contact_pos_in[conid]) - com
-                condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
-                force = force_out[conid]
-                residual = residual_out[conid]
-                friction = contact_friction_in[conid]
-                step = vec6()
-                if _is_loaded(force, residual, metric_in[conid], condim, friction, wp.static(kind)):
-                    seen = relative
-                    if fixed:
-                        seen = motion
-                    wanted = vec6(force[0], 0.0, 0.0, 0.0, 0.0, 0.0)
-                    for i in range(wp.static(first_row), wp.static(last_row)):
-                        if i < condim:
-                            row = _row(i, frame, offset)
-                            if tree2 != tree:
-                                row = -row
-                            lacking = residual[i] - wp.dot(row, seen)
-                            wanted[i] = force[i] - float(lacking / wp.float64(R_in[conid][i]))
-                    wanted = into_cone(wanted, condim, friction)
-                    for i in range(wp.static(first_row), wp.static(last_row)):
-                        if i < condim:
-                            step[i] = wanted[i] - force[i]
-                            row = wp.float64(step[i]) * _row(i, frame, offset)
-                            if tree2 != tree:
-                                row = -row
-                            gained -= residual[i] * wp.float64(step[i])
-                            curvature += wp.float64(R_in[conid][i] * step[i] * step[i])
-                            if fixed:
-                                wrench += row
-                            else:
-                                between += row
-                step_out[conid] = step
-            wrench_out[worldid, tree] = wrench + between
-            if parent < ntree:
-                wrench_out[worldid, parent] -= _move_wrench(between, r)
-            tree = above_out[worldid, tree]
+@wp.func
+def _order(
+    root: int,
+    kind: int,
+    parent: wp.array[int],
+    child: wp.array[int],
+    sibling: wp.array[int],
+    crossed: wp.array[int],
+    above_out: wp.array[int],
+    below_out: wp.array[int],
+) -> int:
+    """Put the trees of a stack in an order in which parents come first; the last, or -1.
 
-        # M^-1 J^T d, and how far to go.
-        tree = root
-        while tree >= 0:
-            wrench = wrench_out[worldid, tree]
-            motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
-            motion_out[worldid, tree] = motion
-            curvature += wp.dot(wrench, motion)
-            tree = above_out[worldid, tree]
-        scale = wp.float64(0.0)
-        if curvature > wp.float64(0.0):
-            scale = wp.clamp(gained / curvature, wp.float64(0.0), wp.float64(1.0))
+    -1 where the stack is left to the passes: of friction, where it touches other trees.
+    """
+    last = wp.int32(-1)
+    tree = wp.int32(root)
+    while tree >= 0:
+        if kind == FRICTION and crossed[tree] != 0:
+            return -1
+        below_out[tree] = last
+        if last >= 0:
+            above_out[last] = tree
+        last = tree
+        following = child[tree]
+        while following == 0 and tree != root:
+            following = sibling[tree]
+            tree = parent[tree]
+        tree = following - 1
+    above_out[last] = -1
+    return last
 
-        tree = root
-        while tree >= 0:
-            entry = head_in[worldid, tree]
-            while entry > 0:
-                force_out[entry - 1] = force_out[entry - 1] + float(scale) * step_out[entry - 1]
-                entry = next_in[entry - 1]
-            motion = scale * motion_out[worldid, tree]
-            moved = wp.spatial_vector(
-                wp.vec3(wp.spatial_top(motion)), wp.vec3(wp.spatial_bottom(motion))
+
+@wp.func
+def _to_single(vector: wp.spatial_vectord) -> wp.spatial_vector:
+    return wp.spatial_vector(wp.vec3(wp.spatial_top(vector)), wp.vec3(wp.spatial_bottom(vector)))
+
+
+@wp.kernel(enable_backward=False)
+def _solve_stacks(
+    body_rootid: wp.array[int],
+    body_treeid: wp.array[int],
+    dof_bodyid: wp.array[int],
+    geom_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    tree_bodynum: wp.array[int],
+    ntree: int,
+    kind: int,
+    subtree_com_in: wp.array2d[wp.vec3],
+    cdof_in: wp.array2d[wp.spatial_vector],
+    crb_in: wp.array2d[vec10],
+    contact_pos_in: wp.array[wp.vec3],
+    contact_frame_in: wp.array[wp.mat33],
+    contact_friction_in: wp.array[vec5],
+    contact_dim_in: wp.array[int],
+    contact_geom_in: wp.array[wp.vec2i],
+    parent_in: wp.array2d[int],
+    child_in: wp.array2d[int],
+    sibling_in: wp.array2d[int],
+    head_in: wp.array2d[int],
+    next_in: wp.array[int],
+    crossed_in: wp.array2d[int],
+    bias_in: wp.array[vec6],
+    R_in: wp.array[vec6],
+    metric_in: wp.array[vec6],
+    above_out: wp.array2d[int],
+    below_out: wp.array2d[int],
+    coupling_out: wp.array2d[wp.spatial_matrixd],
+    kept_out: wp.array2d[wp.spatial_matrixd],
+    motion_out: wp.array2d[wp.spatial_vectord],
+    wrench_out: wp.array2d[wp.spatial_vectord],
+    residual_out: wp.array[vec6d],
+    step_out: wp.array[vec6],
+    force_out: wp.array[vec6],
+    cacc_out: wp.array2d[wp.spatial_vector],
+    qacc_out: wp.array2d[float],
+    qfrc_constraint_out: wp.array2d[float],
+    qfrc_total_out: wp.array2d[float],
+):
+    """A thread per stack, where its root is."""
+    worldid, root = wp.tid()
+    if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
+        return
+    last = _order(
+        root,
+        kind,
+        parent_in[worldid],
+        child_in[worldid],
+        sibling_in[worldid],
+        crossed_in[worldid],
+        above_out[worldid],
+        below_out[worldid],
+    )
+    if last < 0:
+        return
+
+    # Elimination, from above.
+    tree = wp.int32(last)
+    while tree >= 0:
+        bodyid = dof_bodyid[tree_dofadr[tree]]
+        com = wp.vec3d(subtree_com_in[worldid, bodyid])
+        free = _inertia(crb_in[worldid, bodyid])  # H - G
+        asked = wp.spatial_vectord()
+        entry = child_in[worldid, tree]
+        while entry > 0:
+            child = entry - 1
+            entry = sibling_in[worldid, child]
+            r = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]]) - com
+            free += _move_matrix(coupling_out[worldid, child], r)
+            asked += _move_wrench(wrench_out[worldid, child], r)
+        stiff = wp.spatial_matrixd()
+        asked_of_parent = wp.spatial_vectord()
+        entry = head_in[worldid, tree]
+        while entry > 0:
+            conid = entry - 1
+            entry = next_in[conid]
+            geom = contact_geom_in[conid]
+            body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
+            tree1, tree2 = _trees(geom, geom_bodyid, body_treeid)
+            pos = wp.vec3d(contact_pos_in[conid])
+            frame = contact_frame_in[conid]
+            condim = contact_dim_in[conid]
+            R = R_in[conid]
+            force = force_out[conid]
+            apart = _move_motion(
+                wp.spatial_vectord(cacc_out[worldid, body2]),
+                pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body2]]),
+            ) - _move_motion(
+                wp.spatial_vectord(cacc_out[worldid, body1]),
+                pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body1]]),
             )
-            dofadr = tree_dofadr[tree]
-            bodyid = dof_bodyid[dofadr]
-            for i in range(bodyid, bodyid + tree_bodynum[tree]):
-                cacc_out[worldid, i] += moved
-            linear = wp.spatial_bottom(moved)
-            for i in range(3):
-                cdof = cdof_in[worldid, dofadr + 3 + i]
-                turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(moved))
-                qacc_out[worldid, dofadr + 3 + i] += turn
-                linear -= turn * wp.spatial_bottom(cdof)
-            for i in range(3):
-                qacc_out[worldid, dofadr + i] += linear[i]
-            if wp.static(kind == FRICTION):  # that of normals is made anew
-                wrench = scale * wrench_out[worldid, tree]
-                pull = wp.spatial_vector(
-                    wp.vec3(wp.spatial_top(wrench)), wp.vec3(wp.spatial_bottom(wrench))
-                )
-                for i in range(dofadr, dofadr + 6):
-                    qfrc = wp.dot(cdof_in[worldid, i], pull)
-                    qfrc_constraint_out[worldid, i] += qfrc
-                    qfrc_total_out[worldid, i] += qfrc
-            tree = above_out[worldid, tree]
+            residual = _residual(kind, condim, frame, apart, bias_in[conid], R, force)
+            residual_out[conid] = residual
+            friction = contact_friction_in[conid]
+            if not _is_loaded(force, residual, metric_in[conid], condim, friction, kind):
+                continue
+            contact_stiff, contact_asks = _weigh(kind, condim, frame, pos - com, R, residual)
+            if tree2 != tree:
+                contact_asks = -contact_asks
+            if tree1 < 0 or tree2 < 0:
+                free += contact_stiff
+                asked += contact_asks
+            else:
+                stiff += contact_stiff
+                asked_of_parent += contact_asks
+        inverse = _invert(free + stiff)
+        kept = inverse * free
+        motion = inverse * (asked + asked_of_parent)
+        kept_out[worldid, tree] = kept
+        motion_out[worldid, tree] = motion
+        coupling_out[worldid, tree] = free - free * kept
+        wrench_out[worldid, tree] = asked - free * motion
+        tree = below_out[worldid, tree]
 
-    return solve_stacks
+    # Substitution, from the root; d, and what it does to every tree.
+    gained = wp.float64(0.0)
+    curvature = wp.float64(0.0)
+    tree = root
+    while tree >= 0:
+        com = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]])
+        parent = parent_in[worldid, tree]
+        motion = motion_out[worldid, tree]
+        relative = motion
+        r = wp.vec3d()
+        if parent < ntree:
+            r = com - wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]])
+            parent_motion = _move_motion(motion_out[worldid, parent], r)
+            relative -= kept_out[worldid, tree] * parent_motion
+            motion = relative + parent_motion
+            motion_out[worldid, tree] = motion
+        wrench, between = wp.spatial_vectord(), wp.spatial_vectord()
+        entry = head_in[worldid, tree]
+        while entry > 0:
+            conid = entry - 1
+            entry = next_in[conid]
+            step_out[conid] = vec6()
+            tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
+            condim = contact_dim_in[conid]
+            R = R_in[conid]
+            force = force_out[conid]
+            residual = residual_out[conid]
+            friction = contact_friction_in[conid]
+            if not _is_loaded(force, residual, metric_in[conid], condim, friction, kind):
+                continue
+            of_parent = tree1 >= 0 and tree2 >= 0
+            seen = motion
+            if of_parent:
+                seen = relative
+            if tree2 != tree:
+                seen = -seen
+            offset = wp.vec3d(contact_pos_in[conid]) - com
+            step, push = _step(
+                kind, condim, contact_frame_in[conid], offset, seen, R, friction, force, residual
+            )
+            if tree2 != tree:
+                push = -push
+            step_out[conid] = step
+            for i in range(6):
+                gained -= residual[i] * wp.float64(step[i])
+                curvature += wp.float64(R[i] * step[i] * step[i])
+            wrench += push
+            if of_parent:
+                between += push
+        wrench_out[worldid, tree] = wrench
+        if parent < ntree:
+            wrench_out[worldid, parent] -= _move_wrench(between, r)
+        tree = above_out[worldid, tree]
+
+    # M^-1 J^T d, and how far to go.
+    tree = root
+    while tree >= 0:
+        wrench = wrench_out[worldid, tree]
+        motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
+        motion_out[worldid, tree] = motion
+        curvature += wp.dot(wrench, motion)
+        tree = above_out[worldid, tree]
+    scale = wp.float64(0.0)
+    if curvature > wp.float64(0.0):
+        scale = wp.clamp(gained / curvature, wp.float64(0.0), wp.float64(1.0))
+
+    tree = root
+    while tree >= 0:
+        entry = head_in[worldid, tree]
+        while entry > 0:
+            force_out[entry - 1] = force_out[entry - 1] + float(scale) * step_out[entry - 1]
+            entry = next_in[entry - 1]
+        moved = _to_single(scale * motion_out[worldid, tree])
+        dofadr = tree_dofadr[tree]
+        bodyid = dof_bodyid[dofadr]
+        for i in range(bodyid, bodyid + tree_bodynum[tree]):
+            cacc_out[worldid, i] += moved
+        linear = wp.spatial_bottom(moved)
+        for i in range(3):
+            cdof = cdof_in[worldid, dofadr + 3 + i]
+            turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(moved))
+            qacc_out[worldid, dofadr + 3 + i] += turn
+            linear -= turn * wp.spatial_bottom(cdof)
+        for i in range(3):
+            qacc_out[worldid, dofadr + i] += linear[i]
+        if kind == FRICTION:  # that of normals is made anew
+            pull = _to_single(scale * wrench_out[worldid, tree])
+            for i in range(dofadr, dofadr + 6):
+                qfrc = wp.dot(cdof_in[worldid, i], pull)
+                qfrc_constraint_out[worldid, i] += qfrc
+                qfrc_total_out[worldid, i] += qfrc
+        tree = above_out[worldid, tree]
 
 
 def find_stacks(m: Model, d: Data) -> None:
@@ -668,21 +751,14 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
     if not _may_stack(m, d):
         return
     wp.launch(
-        _solve_stacks(kind, int(m.nmaxcondim)),
+        _solve_stacks,
         dim=(d.nworld, m.ntree),
         inputs=[
             *(m.body_rootid, m.body_treeid, m.dof_bodyid, m.geom_bodyid, m.tree_dofadr),
-            *(m.tree_bodynum, m.ntree, d.subtree_com, d.cdof, d.crb),
-            *(contact.pos, contact.frame, contact.geom, stacks.parent, stacks.child),
-            *(
-                stacks.sibling,
-                stacks.head,
-                stacks.crossed,
-                stacks.next,
-                contact.friction,
-                contact.dim,
-            ),
-            *(warm.bias, warm.R, warm.metric),
+            *(m.tree_bodynum, m.ntree, kind, d.subtree_com, d.cdof, d.crb),
+            *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
+            *(stacks.parent, stacks.child, stacks.sibling, stacks.head, stacks.next),
+            *(stacks.crossed, warm.bias, warm.R, warm.metric),
         ],
         outputs=[
             *(stacks.above, stacks.below, stacks.coupling, stacks.kept, stacks.motion),
