@@ -1,28 +1,16 @@
 """The pipeline: MuJoCo Warp's public stages with the contact law in the place of the solver."""
 
-import contextlib
-from collections.abc import Iterator
-
 import mujoco_warp as mjw
 import warp as wp
 from mujoco_warp import DisableBit, EnableBit, IntegratorType, OverflowType
 
+from comfree_warp.broadphase import collision
+from comfree_warp.changes import changed
+from comfree_warp.cholesky import euler, fwd_acceleration
 from comfree_warp.constraint import constraint_forces
 from comfree_warp.rows import has_contact_rows
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import remember
-
-
-@contextlib.contextmanager
-def _changed(opt: mjw.Option, **values: int) -> Iterator[None]:
-    before = {name: getattr(opt, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(opt, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(opt, name, value)
 
 
 def fwd_position(m: Model, d: Data, factorize: bool = True) -> None:
@@ -35,10 +23,10 @@ def fwd_position(m: Model, d: Data, factorize: bool = True) -> None:
         return
     detect, flags = m.opt.run_collision_detection, m.opt.disableflags
     # With this flag make_constraint makes no rows of contacts.
-    with _changed(m.opt, run_collision_detection=False, disableflags=flags | DisableBit.CONTACT):
+    with changed(m.opt, run_collision_detection=False, disableflags=flags | DisableBit.CONTACT):
         mjw.fwd_position(m, d, factorize=factorize)
     if detect:
-        mjw.collision(m, d)
+        collision(m, d)
 
 
 def _position(m: Model, d: Data) -> None:
@@ -83,7 +71,7 @@ def _fwd_velocity(m: Model, d: Data) -> None:
     )
     mjw.com_vel(m, d)
     # All that `passive` does with gravity is to compensate it.
-    with _changed(m.opt, disableflags=m.opt.disableflags | DisableBit.GRAVITY):
+    with changed(m.opt, disableflags=m.opt.disableflags | DisableBit.GRAVITY):
         mjw.passive(m, d)
     mjw.rne(m, d)
 
@@ -99,7 +87,7 @@ def _velocity(m: Model, d: Data) -> None:
 
 def _acceleration(m: Model, d: Data) -> None:
     mjw.fwd_actuation(m, d)
-    mjw.fwd_acceleration(m, d, factorize=True)
+    fwd_acceleration(m, d)
     constraint_forces(m, d)
     sensors = not m.opt.disableflags & DisableBit.SENSOR
     if m.opt.run_rne_postconstraint or (sensors and m.sensor_rne_postconstraint):
@@ -109,7 +97,7 @@ def _acceleration(m: Model, d: Data) -> None:
 
 def _integrate(m: Model, d: Data) -> None:
     if m.opt.integrator == IntegratorType.EULER:
-        mjw.euler(m, d)
+        euler(m, d)
     else:
         mjw.implicit(m, d)
     if m.comfree_law == "warm":

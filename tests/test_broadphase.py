@@ -1,0 +1,127 @@
+"""The contacts of one world on one core are those that MuJoCo Warp finds among all pairs."""
+
+import mujoco
+import mujoco_warp
+import numpy as np
+import pytest
+import scenes
+import warp as wp
+from mujoco_warp import BroadphaseFilter, BroadphaseType, OverflowType
+
+import comfree_warp as cfwarp
+from comfree_warp.broadphase import collision
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(autouse=True)
+def one_core():
+    with wp.ScopedDevice("cpu"):
+        yield
+
+
+def heap(ngeom: int, seed: int, *, extra: str = "") -> mujoco.MjModel:
+    """Spheres, capsules and boxes, small and huge, thrown together over a floor and a ramp."""
+    rng = np.random.default_rng(seed)
+    bodies = []
+    for i in range(ngeom):
+        kind = ("sphere", "capsule", "box")[i % 3]
+        size = rng.uniform(0.02, 0.1, 3) * (5 if i % 17 == 0 else 1)
+        pos, turn = rng.uniform(0, 1, 3) * (3, 1, 0.5), rng.uniform(-180, 180, 3)
+        words = [" ".join(f"{value:.4f}" for value in each) for each in (pos, turn, size)]
+        bodies.append(
+            f'<body pos="{words[0]}" euler="{words[1]}"><freejoint/>'
+            f'<geom name="g{i}" type="{kind}" size="{words[2]}" margin="{0.02 * (i % 2)}"/></body>'
+        )
+    bodies.insert(ngeom // 2, '<geom type="plane" size="0 0 1" euler="0 10 0" gap="0.03"/>')
+    return mujoco.MjModel.from_xml_string(
+        f'<mujoco><worldbody>{"".join(bodies)}<geom type="plane" size="0 0 1" margin="0.01"/>'
+        f"</worldbody>{extra}</mujoco>"
+    )
+
+
+def contacts_of(find, m: cfwarp.Model, d: cfwarp.Data) -> np.ndarray:
+    """One line per contact, sorted: geoms, distance and position."""
+    find(m, d)
+    count = int(d.nacon.numpy()[0])
+    assert 0 < count <= d.naconmax
+    fields = (d.contact.worldid, d.contact.geom, d.contact.dist, d.contact.pos)
+    lines = np.column_stack([field.numpy()[:count] for field in fields])
+    return lines[np.lexsort(lines.T[::-1])]
+
+
+def check_against_all_pairs(m: cfwarp.Model, d: cfwarp.Data) -> None:
+    found, pairs = contacts_of(collision, m, d), int(d.ncollision.numpy()[0])
+    m.opt.broadphase = BroadphaseType.NXN
+    np.testing.assert_array_equal(found, contacts_of(mujoco_warp.collision, m, d))
+    assert pairs == d.ncollision.numpy()[0]
+
+
+def fewer_than_pairs(m: cfwarp.Model) -> int:
+    """The largest nconmax with which a list of pairs is worth while."""
+    return len(m.nxn_geom_pair_filtered) - 1
+
+
+@pytest.mark.parametrize("ngeom", [9, 15, 16, 17, 33, 150])
+def test_no_pair_is_missed_and_none_told_twice(ngeom):
+    for seed in range(3):
+        mjm = heap(ngeom, seed)
+        m = cfwarp.put_model(mjm)
+        d = cfwarp.make_data(mjm, nconmax=fewer_than_pairs(m), njmax=1)
+        cfwarp.kinematics(m, d)
+        check_against_all_pairs(m, d)
+
+
+@pytest.mark.parametrize("name", ["primitives", "humanoid/n_humanoid", "hfield/hfield"])
+def test_on_models_of_the_benchmark_too(name):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS[f"own/{name}.xml"]))
+    mjd = mujoco.MjData(mjm)
+    for _ in range(300):
+        mujoco.mj_step(mjm, mjd)
+    m = cfwarp.put_model(mjm)
+    d = cfwarp.put_data(mjm, mjd, nconmax=fewer_than_pairs(m), njmax=3000)
+    cfwarp.kinematics(m, d)
+    check_against_all_pairs(m, d)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        '<contact><pair geom1="g1" geom2="g7" margin="9"/></contact>',
+        '<sensor><distance geom1="g1" geom2="g7" cutoff="9"/></sensor>',
+    ],
+    ids=["pair", "distance"],
+)
+def test_a_pair_that_the_model_names_is_never_left_out(extra):
+    mjm = heap(30, 0, extra=extra)
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm, nconmax=250, njmax=1)
+    cfwarp.kinematics(m, d)
+    check_against_all_pairs(m, d)
+
+
+@pytest.mark.parametrize("left_out", [BroadphaseFilter.SPHERE, BroadphaseFilter.PLANE])
+def test_other_filters_are_left_to_mujoco_warp(left_out):
+    mjm = heap(30, 0)
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm, nconmax=250, njmax=1)
+    m.opt.broadphase_filter &= ~left_out
+    cfwarp.kinematics(m, d)
+    check_against_all_pairs(m, d)
+
+
+def test_every_world_has_its_own_pairs():
+    mjm = heap(30, 0)
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm, nworld=2, nconmax=100, njmax=1)
+    qpos = d.qpos.numpy()
+    qpos[1] = heap(30, 1).qpos0
+    d.qpos.assign(qpos)
+    cfwarp.kinematics(m, d)
+    assert set(contacts_of(collision, m, d)[:, 0]) == {0.0, 1.0}
+    check_against_all_pairs(m, d)
+
+
+def test_too_many_pairs_are_told():
+    mjm = heap(60, 0)
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm, nconmax=20, njmax=100)
+    d.overflow_told.fill_(-1)
+    cfwarp.step(m, d)
+    assert d.overflow.numpy()[0] & OverflowType.BROADPHASE
