@@ -8,7 +8,7 @@ from comfree_warp.contacts import (
     has_contacts,
     predict_velocity,
 )
-from comfree_warp.rows import add_rows, force_rows, has_contact_rows
+from comfree_warp.rows import add_rows, force_rows, has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import warm_forces
 
@@ -27,8 +27,9 @@ def constraint_forces(m: Model, d: Data) -> None:
         warm_forces(m, d)
         return
     predict_velocity(m, d)
-    force_rows(m, d)
-    add_rows(m, d)
+    if max_rows(m, d):
+        force_rows(m, d)
+        add_rows(m, d)
     if not has_contact_rows(m) and has_contacts(m):
         force_contacts(m, d)
     accumulate_forces(m, d, d.qfrc_constraint, total=True, consume=False)

@@ -18,10 +18,14 @@ def fwd_position(m: Model, d: Data, factorize: bool = True) -> None:
 
     But contacts get their rows later, from `constraint_forces`; `nefc` is without them until then.
     """
+    flags = m.opt.disableflags
+    if not m.has_frictionloss:
+        flags |= DisableBit.FRICTIONLOSS  # make_constraint need not look for any
     if has_contact_rows(m):
-        mjw.fwd_position(m, d, factorize=factorize)
+        with changed(m.opt, disableflags=flags):
+            mjw.fwd_position(m, d, factorize=factorize)
         return
-    detect, flags = m.opt.run_collision_detection, m.opt.disableflags
+    detect = m.opt.run_collision_detection
     # With this flag make_constraint makes no rows of contacts.
     with changed(m.opt, run_collision_detection=False, disableflags=flags | DisableBit.CONTACT):
         mjw.fwd_position(m, d, factorize=factorize)

@@ -151,6 +151,7 @@ def put_model(
         comfree_law=comfree_law,
         comfree_passes=comfree_passes,
         has_gravcomp=bool(mjm.body_gravcomp.any()),
+        has_frictionloss=bool(mjm.dof_frictionloss.any() or mjm.tendon_frictionloss.any()),
     )
 
 

@@ -192,7 +192,8 @@ def max_rows(m: Model, d: Data) -> int:
     if has_contact_rows(m):
         return d.njmax
     limited = len(m.jnt_limited_slide_hinge_adr) + len(m.jnt_limited_ball_adr) + m.ntendon
-    return min(d.njmax, 6 * m.neq + limited + m.nv + m.ntendon)
+    losing = m.nv + m.ntendon if m.has_frictionloss else 0
+    return min(d.njmax, 6 * m.neq + limited + losing)
 
 
 def max_nonzeros(mjm: mujoco.MjModel) -> int:

@@ -25,6 +25,7 @@ class Model(mujoco_warp.Model):
       comfree_passes: of the warm law over normals, 1 to 4
       has_gravcomp: whether `body_gravcomp` was not all zero when `put_model` saw it; set it when
         you write to that array, before the first step or capture
+      has_frictionloss: the same of `dof_frictionloss` and `tendon_frictionloss`
     """
 
     comfree_stiffness: wp.array[float]
@@ -32,6 +33,7 @@ class Model(mujoco_warp.Model):
     comfree_law: str
     comfree_passes: int
     has_gravcomp: bool
+    has_frictionloss: bool
 
 
 @dataclasses.dataclass(kw_only=True)

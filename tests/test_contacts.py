@@ -242,6 +242,24 @@ def test_gravity_compensation_is_that_of_mujoco_warp(written, device):
     np.testing.assert_allclose(d.qvel.numpy(), their_d.qvel.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("law", ["paper", "warm"])
+@pytest.mark.parametrize("written", [False, True])
+def test_friction_loss_is_looked_for_where_the_model_has_some(written, law, device):
+    xml = """<mujoco><worldbody><body><joint axis="0 1 0" frictionloss="{}"/>
+      <geom type="capsule" fromto="0 0 0 .3 0 0" size=".02"/></body></worldbody></mujoco>"""
+    mjm = mujoco.MjModel.from_xml_string(xml.format(0 if written else 50.0))
+    m = cfwarp.put_model(mjm, comfree_law=law)
+    assert m.has_frictionloss != written
+    if written:
+        m.dof_frictionloss.fill_(50.0)
+        m.has_frictionloss = True
+    d = cfwarp.make_data(mjm, njmax=8)
+    for _ in range(50):
+        cfwarp.step(m, d)
+    assert d.nf.numpy()[0] == 1
+    assert abs(d.qpos.numpy()[0, 0]) < 0.2  # without it, 0.24 rad
+
+
 def test_two_runs_in_dense_contact_are_bit_identical_on_the_cpu():
     mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
     results = []
