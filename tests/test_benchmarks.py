@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 import warp as wp
@@ -192,6 +193,16 @@ def test_a_point_that_would_take_too_long_is_left_out_with_the_reason():
     assert isinstance(first, speed.Measured)
     assert isinstance(second, speed.Skipped)
     assert "a point has 0 s" in second.reason
+
+
+def test_mjwarp_is_spared_the_scene_that_would_crash_it_on_the_cpu():
+    bodies = "<body><freejoint/><geom size='.1'/></body>" * 1700
+    mjm = mujoco.MjModel.from_xml_string(
+        f"<mujoco><size memory='1G'/><worldbody>{bodies}</worldbody></mujoco>"
+    )
+    assert "crashes" in speed.crashes(mjm, speed.Entry(parse("mjwarp"), "cpu"))
+    assert speed.crashes(mjm, speed.Entry(parse("mjwarp"), "cuda:0")) is None
+    assert speed.crashes(mjm, speed.Entry(parse("comfree-paper"), "cpu")) is None
 
 
 @pytest.mark.alone
