@@ -51,10 +51,8 @@ def _sort(count: int, lower: wp.array[float], order: wp.array[int], scratch: wp.
         start = wp.int32(0)
         while start < count:
             end1, end2 = wp.min(start + run, count), wp.min(start + 2 * run, count)
-            i, j = (
-                wp.int32(start),
-                wp.int32(end1),
-            )  # a copy, where `i = start` would be a name for it
+            # Copies, where `i = start` would be a second name.
+            i, j = wp.int32(start), wp.int32(end1)
             for k in range(start, end2):
                 takes_first = i < end1
                 if i < end1 and j < end2:  # both sides of an `and` are evaluated
@@ -123,7 +121,7 @@ def _find_pairs(
         if geom_rbound[0, geomid] == 0.0:
             nplane += 1
             order[ngeom - nplane] = geomid
-        else:
+        elif wp.isfinite(wp.dot(pos, pos)):  # else it is nowhere, and touches nothing
             order[nbounded] = geomid
             nbounded += 1
             total += pos
@@ -186,7 +184,7 @@ def _find_pairs(
             npair += 1
     # A void pair is a geom with itself, under a pair margin that is no number.
     for i in range(npair, nmax):
-        pair_out[i] = wp.vec2i(order[0], order[0])
+        pair_out[i] = wp.vec2i(0, 0)
         pairid_out[i] = wp.vec2i(0, -1)
 
 

@@ -119,6 +119,20 @@ def test_every_world_has_its_own_pairs():
     check_against_all_pairs(m, d)
 
 
+def test_a_body_that_is_nowhere_touches_nothing_and_takes_no_room():
+    mjm = heap(40, 0)
+    m = cfwarp.put_model(mjm)
+    qpos = mjm.qpos0.reshape(-1, 7).copy()
+    qpos[[3, 17, 30]] = np.nan
+    nconmax = fewer_than_pairs(m)
+    for _ in range(2):
+        d = cfwarp.make_data(mjm, nconmax=nconmax, njmax=1)
+        d.qpos.assign(qpos.reshape(1, -1))
+        cfwarp.kinematics(m, d)
+        check_against_all_pairs(m, d)
+        nconmax = int(max(d.nacon.numpy()[0], d.ncollision.numpy()[0]))  # as few as will do
+
+
 def test_too_many_pairs_are_told():
     mjm = heap(60, 0)
     m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm, nconmax=20, njmax=100)
