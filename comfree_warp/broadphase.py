@@ -104,10 +104,11 @@ def _find_pairs(
     scratch: wp.array[int],
     pair_out: wp.array[wp.vec2i],
     pairid_out: wp.array[wp.vec2i],
+    npair_out: wp.array[int],
 ):
     """The pairs of geoms whose bounding spheres and boxes overlap; the rest of the list is void.
 
-    A list that is too short is full, and so longer than naconmax.
+    A list that is too short is full, and so longer than naconmax; all pairs are counted.
     """
     # Bounded geoms come first in `order`, planes last.
     nbounded = wp.int32(0)
@@ -146,9 +147,10 @@ def _find_pairs(
             if normal[0] * ball[0] + normal[1] * ball[1] + normal[2] * ball[2] <= above + ball[3]:
                 geom1, geom2 = wp.min(plane, geomid), wp.max(plane, geomid)
                 pairid = nxn_pairid[_pair_address(ngeom, geom1, geom2)]
-                if pairid[0] != _FORBIDDEN and npair < nmax:
-                    pair_out[npair] = wp.vec2i(geom1, geom2)
-                    pairid_out[npair] = pairid
+                if pairid[0] != _FORBIDDEN:
+                    if npair < nmax:
+                        pair_out[npair] = wp.vec2i(geom1, geom2)
+                        pairid_out[npair] = pairid
                     npair += 1
     for i in range(nbounded):
         geomid = order[i]
@@ -164,7 +166,7 @@ def _find_pairs(
                 continue
             geom1, geom2 = wp.min(geomid, other), wp.max(geomid, other)
             pairid = nxn_pairid[_pair_address(ngeom, geom1, geom2)]
-            if pairid[0] == _FORBIDDEN or npair == nmax:
+            if pairid[0] == _FORBIDDEN:
                 continue
             rot1, rot2 = geom_xmat_in[0, geom1], geom_xmat_in[0, geom2]
             offset = (
@@ -179,13 +181,20 @@ def _find_pairs(
                 continue
             if _is_parted(rot2, half2, rot1, half1, offset, margin):
                 continue
-            pair_out[npair] = wp.vec2i(geom1, geom2)
-            pairid_out[npair] = pairid
+            if npair < nmax:
+                pair_out[npair] = wp.vec2i(geom1, geom2)
+                pairid_out[npair] = pairid
             npair += 1
+    npair_out[0] = npair
     # A void pair is a geom with itself, under a pair margin that is no number.
     for i in range(npair, nmax):
         pair_out[i] = wp.vec2i(0, 0)
         pairid_out[i] = wp.vec2i(0, -1)
+
+
+@wp.kernel(enable_backward=False)
+def _tell_all_pairs(npair_in: wp.array[int], ncollision_out: wp.array[int]):
+    ncollision_out[0] = wp.max(ncollision_out[0], npair_in[0])
 
 
 def _finds_pairs(m: Model, d: Data) -> bool:
@@ -208,6 +217,7 @@ def collision(m: Model, d: Data) -> None:
         return
     nmax = d.naconmax + 1  # so that a full list is seen to hold too many
     pair, pairid = wp.empty(nmax, dtype=wp.vec2i), wp.empty(nmax, dtype=wp.vec2i)
+    npair = wp.empty(1, dtype=int)
     wp.launch(
         _find_pairs,
         dim=1,
@@ -225,7 +235,7 @@ def collision(m: Model, d: Data) -> None:
             wp.empty(m.ngeom, dtype=int),
             wp.empty(m.ngeom, dtype=int),
         ],
-        outputs=[pair, pairid],
+        outputs=[pair, pairid, npair],
     )
     never = wp.full((1, 1), math.nan, dtype=float)
     with (
@@ -239,3 +249,4 @@ def collision(m: Model, d: Data) -> None:
         ),
     ):
         mjw.collision(m, d)
+    wp.launch(_tell_all_pairs, dim=1, inputs=[npair], outputs=[d.ncollision])

@@ -139,3 +139,7 @@ def test_too_many_pairs_are_told():
     d.overflow_told.fill_(-1)
     cfwarp.step(m, d)
     assert d.overflow.numpy()[0] & OverflowType.BROADPHASE
+    told = d.ncollision.numpy()[0]
+    m.opt.broadphase = BroadphaseType.NXN
+    mujoco_warp.collision(m, d)
+    assert told == d.ncollision.numpy()[0] > 21
