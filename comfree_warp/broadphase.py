@@ -13,6 +13,7 @@ import warp as wp
 from mujoco_warp import BroadphaseFilter, BroadphaseType
 
 from comfree_warp.changes import changed
+from comfree_warp.contacts import has_contacts
 from comfree_warp.types import Data, Model
 
 _RUN = 16  # geoms that are sorted by insertion before runs of them are merged
@@ -88,6 +89,45 @@ def _is_parted(
     return False
 
 
+@wp.func
+def _boxes_meet(
+    geom1: int,
+    geom2: int,
+    margin: float,
+    geom_aabb: wp.array3d[wp.vec3],
+    geom_xpos: wp.array2d[wp.vec3],
+    geom_xmat: wp.array2d[wp.mat33],
+) -> bool:
+    """Whether no face of either bounding box parts it from the other."""
+    rot1, rot2 = geom_xmat[0, geom1], geom_xmat[0, geom2]
+    offset = (
+        geom_xpos[0, geom2]
+        + rot2 * geom_aabb[0, geom2, 0]
+        - geom_xpos[0, geom1]
+        - rot1 * geom_aabb[0, geom1, 0]
+    )
+    half1, half2 = geom_aabb[0, geom1, 1], geom_aabb[0, geom2, 1]
+    if _is_parted(rot1, half1, rot2, half2, offset, margin):
+        return False
+    return not _is_parted(rot2, half2, rot1, half1, offset, margin)
+
+
+@wp.func
+def _add_pair(
+    geom1: int,
+    geom2: int,
+    pairid: wp.vec2i,
+    npair: int,
+    pair_out: wp.array[wp.vec2i],
+    pairid_out: wp.array[wp.vec2i],
+) -> int:
+    """Append a pair where there is room for it; the number of pairs with it."""
+    if npair < pair_out.shape[0]:
+        pair_out[npair] = wp.vec2i(geom1, geom2)
+        pairid_out[npair] = pairid
+    return npair + 1
+
+
 @wp.kernel(enable_backward=False)
 def _find_pairs(
     ngeom: int,
@@ -135,7 +175,6 @@ def _find_pairs(
     _sort(nbounded, lower, order, scratch)
 
     npair = wp.int32(0)
-    nmax = pair_out.shape[0]
     for p in range(nplane):
         plane = order[ngeom - 1 - p]
         rot = geom_xmat_in[0, plane]
@@ -148,10 +187,7 @@ def _find_pairs(
                 geom1, geom2 = wp.min(plane, geomid), wp.max(plane, geomid)
                 pairid = nxn_pairid[_pair_address(ngeom, geom1, geom2)]
                 if pairid[0] != _FORBIDDEN:
-                    if npair < nmax:
-                        pair_out[npair] = wp.vec2i(geom1, geom2)
-                        pairid_out[npair] = pairid
-                    npair += 1
+                    npair = _add_pair(geom1, geom2, pairid, npair, pair_out, pairid_out)
     for i in range(nbounded):
         geomid = order[i]
         ball = sphere[geomid]
@@ -168,26 +204,12 @@ def _find_pairs(
             pairid = nxn_pairid[_pair_address(ngeom, geom1, geom2)]
             if pairid[0] == _FORBIDDEN:
                 continue
-            rot1, rot2 = geom_xmat_in[0, geom1], geom_xmat_in[0, geom2]
-            offset = (
-                geom_xpos_in[0, geom2]
-                + rot2 * geom_aabb[0, geom2, 0]
-                - geom_xpos_in[0, geom1]
-                - rot1 * geom_aabb[0, geom1, 0]
-            )
-            half1, half2 = geom_aabb[0, geom1, 1], geom_aabb[0, geom2, 1]
             margin = reach - geom_rbound[0, geom1] - geom_rbound[0, geom2]
-            if _is_parted(rot1, half1, rot2, half2, offset, margin):
-                continue
-            if _is_parted(rot2, half2, rot1, half1, offset, margin):
-                continue
-            if npair < nmax:
-                pair_out[npair] = wp.vec2i(geom1, geom2)
-                pairid_out[npair] = pairid
-            npair += 1
+            if _boxes_meet(geom1, geom2, margin, geom_aabb, geom_xpos_in, geom_xmat_in):
+                npair = _add_pair(geom1, geom2, pairid, npair, pair_out, pairid_out)
     npair_out[0] = npair
     # A void pair is a geom with itself, under a pair margin that is no number.
-    for i in range(npair, nmax):
+    for i in range(npair, pair_out.shape[0]):
         pair_out[i] = wp.vec2i(0, 0)
         pairid_out[i] = wp.vec2i(0, -1)
 
@@ -199,7 +221,7 @@ def _tell_all_pairs(npair_in: wp.array[int], ncollision_out: wp.array[int]):
 
 def _finds_pairs(m: Model, d: Data) -> bool:
     """Whether the list below can be made, and is shorter than all pairs."""
-    if d.nworld > 1 or not d.qpos.device.is_cpu or not m.opt.run_collision_detection:
+    if d.nworld > 1 or not d.qpos.device.is_cpu or not has_contacts(m):
         return False
     filters = BroadphaseFilter.PLANE | BroadphaseFilter.SPHERE
     return (

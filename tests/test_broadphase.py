@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scenes
 import warp as wp
-from mujoco_warp import BroadphaseFilter, BroadphaseType, OverflowType
+from mujoco_warp import BroadphaseFilter, BroadphaseType, DisableBit, OverflowType
 
 import comfree_warp as cfwarp
 from comfree_warp.broadphase import collision
@@ -143,3 +143,13 @@ def test_too_many_pairs_are_told():
     m.opt.broadphase = BroadphaseType.NXN
     mujoco_warp.collision(m, d)
     assert told == d.ncollision.numpy()[0] > 21
+
+
+@pytest.mark.parametrize("flag", [DisableBit.CONTACT, DisableBit.CONSTRAINT])
+def test_no_pair_is_looked_for_where_contacts_are_disabled(flag):
+    mjm = heap(60, 0)
+    mjm.opt.disableflags |= int(flag)
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm, nconmax=20, njmax=100)
+    cfwarp.step(m, d)
+    assert d.ncollision.numpy()[0] == d.nacon.numpy()[0] == 0
+    assert d.overflow.numpy()[0] == 0
