@@ -11,6 +11,7 @@ import warp as wp
 from mujoco_warp import DisableBit, TrnType
 
 from comfree_warp.changes import changed
+from comfree_warp.contacts import tree_arrays
 from comfree_warp.types import Data, Model
 
 _LANES = 8  # float32 in a vector register
@@ -81,13 +82,13 @@ def _factor_solve(size: int) -> wp.Kernel:
 @wp.kernel(enable_backward=False)
 def _smooth_force(
     body_parentid: wp.array[int],
-    body_rootid: wp.array[int],
     body_dofadr: wp.array[int],
     body_dofnum: wp.array[int],
     dof_bodyid: wp.array[int],
     tree_dofadr: wp.array[int],
-    tree_dofnum: wp.array[int],
     tree_bodynum: wp.array[int],
+    tree_dofnum: wp.array[int],
+    body_rootid: wp.array[int],
     xipos_in: wp.array2d[wp.vec3],
     subtree_com_in: wp.array2d[wp.vec3],
     cdof_in: wp.array2d[wp.spatial_vector],
@@ -138,14 +139,9 @@ def fwd_acceleration(m: Model, d: Data) -> None:
         _smooth_force,
         dim=(d.nworld, m.ntree),
         inputs=[
-            m.body_parentid,
-            m.body_rootid,
-            m.body_dofadr,
-            m.body_dofnum,
-            m.dof_bodyid,
-            m.tree_dofadr,
+            *tree_arrays(m),
             m.tree_dofnum,
-            m.tree_bodynum,
+            m.body_rootid,
             d.xipos,
             d.subtree_com,
             d.cdof,
