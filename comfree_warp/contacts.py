@@ -23,6 +23,7 @@ from mujoco_warp import ConeType, DisableBit
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
 from comfree_warp.rows import has_contact_rows
+from comfree_warp.threads import nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
 
 FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
@@ -46,6 +47,8 @@ def _predict_velocity(
     qacc_smooth_in: wp.array2d[float],
     cdof_in: wp.array2d[wp.spatial_vector],
     drop_contact_rows: bool,
+    ntree: int,
+    nthread: int,
     ne_in: wp.array[int],
     nf_in: wp.array[int],
     nl_in: wp.array[int],
@@ -56,23 +59,24 @@ def _predict_velocity(
     qfrc_constraint_out: wp.array2d[float],
 ):
     """v_s of every dof and body of a tree; also clears the sums and rows that come next."""
-    worldid, treeid = wp.tid()
-    if drop_contact_rows and treeid == 0:
-        nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
-    h = opt_timestep[worldid % opt_timestep.shape[0]]
-    first = dof_bodyid[tree_dofadr[treeid]]
-    for bodyid in range(first, first + tree_bodynum[treeid]):
-        cvel = wp.spatial_vector()
-        if bodyid > first:
-            cvel = cvel_smooth_pred_out[worldid, body_parentid[bodyid]]
-        dofadr = body_dofadr[bodyid]
-        for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-            qvel = qvel_in[worldid, dofid] + h * qacc_smooth_in[worldid, dofid]
-            qvel_smooth_pred_out[worldid, dofid] = qvel
-            qfrc_constraint_out[worldid, dofid] = 0.0
-            cvel += cdof_in[worldid, dofid] * qvel
-        cvel_smooth_pred_out[worldid, bodyid] = cvel
-        cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+    worldid, first_tree = wp.tid()
+    for treeid in range(first_tree, ntree, nthread):
+        if drop_contact_rows and treeid == 0:
+            nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
+        h = opt_timestep[worldid % opt_timestep.shape[0]]
+        first = dof_bodyid[tree_dofadr[treeid]]
+        for bodyid in range(first, first + tree_bodynum[treeid]):
+            cvel = wp.spatial_vector()
+            if bodyid > first:
+                cvel = cvel_smooth_pred_out[worldid, body_parentid[bodyid]]
+            dofadr = body_dofadr[bodyid]
+            for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+                qvel = qvel_in[worldid, dofid] + h * qacc_smooth_in[worldid, dofid]
+                qvel_smooth_pred_out[worldid, dofid] = qvel
+                qfrc_constraint_out[worldid, dofid] = 0.0
+                cvel += cdof_in[worldid, dofid] * qvel
+            cvel_smooth_pred_out[worldid, bodyid] = cvel
+            cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
 
 
 @wp.func
@@ -246,6 +250,7 @@ def _contact_force(
         geom_bodyid: wp.array[int],
         njmax: int,
         naconmax: int,
+        nthread: int,
         subtree_com_in: wp.array2d[wp.vec3],
         cvel_smooth_pred_in: wp.array2d[wp.spatial_vector],
         nacon_in: wp.array[int],
@@ -275,113 +280,111 @@ def _contact_force(
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax):
-            return
-        if not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
-            return
-        margin = contact_includemargin_in[conid]
-        phi = contact_dist_in[conid] - margin
-        active = phi < 0.0
-        if wp.static(adhesion):
-            active = active or contact_adhesion_in[conid] != 0.0
-        if not active:
-            return
-
-        worldid = contact_worldid_in[conid]
-        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
-        frame = contact_frame_in[conid]
-        geom = contact_geom_in[conid]
-        body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-        offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body1]]
-        offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body2]]
-
-        # Bodies that cannot move have no velocity in that array.
-        cvel1, cvel2 = cvel_smooth_pred_in[worldid, body1], cvel_smooth_pred_in[worldid, body2]
-        u = relative_velocity(frame, cvel1, offset1, cvel2, offset2)
-        if wp.static(surfacevel):
-            for i in range(1, wp.min(condim, 4)):
-                u[i] += contact_surfacevel_in[conid][i - 1]
-
-        law = wp.vec3(
-            stiffness[worldid % stiffness.shape[0]],
-            damping[worldid % damping.shape[0]],
-            opt_timestep[worldid % opt_timestep.shape[0]],
-        )
-        friction = contact_friction_in[conid]
-        mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
-        invweights = body_invweight0[worldid % body_invweight0.shape[0]]
-        invweight = invweights[body1][0] + invweights[body2][0]
-        nrow, row_type = condim, int(FRICTIONLESS)
-        if condim > 1:
-            row_type = wp.static(ELLIPTIC if elliptic else PYRAMIDAL)
-            if wp.static(not elliptic):
-                nrow = 2 * (condim - 1)
-                invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
-        imp = impedance(contact_solimp_in[conid], phi)
-        D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
-
-        force, state = vec6(), int(QUADRATIC)
-        if condim == 1:
-            force[0] = wp.max(D * row_acceleration(law[0], law[1], law[2], u[0], phi), 0.0)
-            if force[0] == 0.0:
-                state = SATISFIED
-        elif wp.static(elliptic):
-            force, state = elliptic_force(condim, law, D, mu, friction, u, phi)
-
-        efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
-        for row in range(nrow):
-            D_row, f_row, pos_row = D, float(0.0), phi + margin
-            if wp.static(elliptic) or condim == 1:
-                f_row = force[row]
-                if row > 0:
-                    ratio = friction[row - 1] / mu
-                    D_row, pos_row = D * ratio * ratio, margin
-            else:
-                f_row, i, mu_i = facet_force(row, law, D, friction, u, phi)
-                force[0] += f_row
-                force[i] += mu_i * f_row
-                state = wp.where(f_row == 0.0, SATISFIED, QUADRATIC)
-            efcid = efcid0 + row
-            if efcid0 + nrow > njmax:  # all or none, since readers look at the first
-                contact_efc_address_out[conid, row] = -1
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            if not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
                 continue
-            contact_efc_address_out[conid, row] = efcid
-            describe_row(
-                worldid,
-                efcid,
-                conid,
-                row_type,
-                pos_row,
-                margin,
-                D_row,
-                efc_type_out,
-                efc_id_out,
-                efc_pos_out,
-                efc_margin_out,
-                efc_D_out,
-                efc_frictionloss_out,
-            )
-            if wp.static(sparse):
-                efc_J_rownnz_out[worldid, efcid] = 0
-            efc_force_out[worldid, efcid] = f_row
-            efc_state_out[worldid, efcid] = state
+            margin = contact_includemargin_in[conid]
+            phi = contact_dist_in[conid] - margin
+            active = phi < 0.0
+            if wp.static(adhesion):
+                active = active or contact_adhesion_in[conid] != 0.0
+            if not active:
+                continue
 
-        if force[0] == 0.0:  # then the cone leaves nothing sideways either
-            return
-        push_bodies(
-            force,
-            frame,
-            wp.vec2i(body1, body2),
-            body_treeid[body1],
-            body_treeid[body2],
-            offset1,
-            offset2,
-            wp.static(maxcondim > 3),
-            wp.static(deterministic),
-            cfrc_contact_out[worldid],
-            cfrc_fixed_out[worldid],
-        )
+            worldid = contact_worldid_in[conid]
+            condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+            frame = contact_frame_in[conid]
+            geom = contact_geom_in[conid]
+            body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
+            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body1]]
+            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body2]]
+
+            # Bodies that cannot move have no velocity in that array.
+            cvel1, cvel2 = cvel_smooth_pred_in[worldid, body1], cvel_smooth_pred_in[worldid, body2]
+            u = relative_velocity(frame, cvel1, offset1, cvel2, offset2)
+            if wp.static(surfacevel):
+                for i in range(1, wp.min(condim, 4)):
+                    u[i] += contact_surfacevel_in[conid][i - 1]
+
+            law = wp.vec3(
+                stiffness[worldid % stiffness.shape[0]],
+                damping[worldid % damping.shape[0]],
+                opt_timestep[worldid % opt_timestep.shape[0]],
+            )
+            friction = contact_friction_in[conid]
+            mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+            invweights = body_invweight0[worldid % body_invweight0.shape[0]]
+            invweight = invweights[body1][0] + invweights[body2][0]
+            nrow, row_type = condim, int(FRICTIONLESS)
+            if condim > 1:
+                row_type = wp.static(ELLIPTIC if elliptic else PYRAMIDAL)
+                if wp.static(not elliptic):
+                    nrow = 2 * (condim - 1)
+                    invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
+            imp = impedance(contact_solimp_in[conid], phi)
+            D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
+
+            force, state = vec6(), int(QUADRATIC)
+            if condim == 1:
+                force[0] = wp.max(D * row_acceleration(law[0], law[1], law[2], u[0], phi), 0.0)
+                if force[0] == 0.0:
+                    state = SATISFIED
+            elif wp.static(elliptic):
+                force, state = elliptic_force(condim, law, D, mu, friction, u, phi)
+
+            efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
+            for row in range(nrow):
+                D_row, f_row, pos_row = D, float(0.0), phi + margin
+                if wp.static(elliptic) or condim == 1:
+                    f_row = force[row]
+                    if row > 0:
+                        ratio = friction[row - 1] / mu
+                        D_row, pos_row = D * ratio * ratio, margin
+                else:
+                    f_row, i, mu_i = facet_force(row, law, D, friction, u, phi)
+                    force[0] += f_row
+                    force[i] += mu_i * f_row
+                    state = wp.where(f_row == 0.0, SATISFIED, QUADRATIC)
+                efcid = efcid0 + row
+                if efcid0 + nrow > njmax:  # all or none, since readers look at the first
+                    contact_efc_address_out[conid, row] = -1
+                    continue
+                contact_efc_address_out[conid, row] = efcid
+                describe_row(
+                    worldid,
+                    efcid,
+                    conid,
+                    row_type,
+                    pos_row,
+                    margin,
+                    D_row,
+                    efc_type_out,
+                    efc_id_out,
+                    efc_pos_out,
+                    efc_margin_out,
+                    efc_D_out,
+                    efc_frictionloss_out,
+                )
+                if wp.static(sparse):
+                    efc_J_rownnz_out[worldid, efcid] = 0
+                efc_force_out[worldid, efcid] = f_row
+                efc_state_out[worldid, efcid] = state
+
+            if force[0] == 0.0:  # then the cone leaves nothing sideways either
+                continue
+            push_bodies(
+                force,
+                frame,
+                wp.vec2i(body1, body2),
+                body_treeid[body1],
+                body_treeid[body2],
+                offset1,
+                offset2,
+                wp.static(maxcondim > 3),
+                wp.static(deterministic),
+                cfrc_contact_out[worldid],
+                cfrc_fixed_out[worldid],
+            )
 
     return contact_force
 
@@ -396,6 +399,8 @@ def _accumulate_forces(deterministic: bool, total: bool, consume: bool) -> wp.Ke
         dof_bodyid: wp.array[int],
         tree_dofadr: wp.array[int],
         tree_bodynum: wp.array[int],
+        ntree: int,
+        nthread: int,
         cdof_in: wp.array2d[wp.spatial_vector],
         qfrc_smooth_in: wp.array2d[float],
         cfrc_fixed_out: wp.array3d[wp.int64],
@@ -408,31 +413,32 @@ def _accumulate_forces(deterministic: bool, total: bool, consume: bool) -> wp.Ke
 
         `total`: also qfrc_smooth + that. `consume`: the wrenches are zero afterwards.
         """
-        worldid, treeid = wp.tid()
-        first = dof_bodyid[tree_dofadr[treeid]]
-        last = first + tree_bodynum[treeid] - 1
-        for below in range(last - first + 1):
-            bodyid = last - below
-            cfrc = cfrc_contact_out[worldid, bodyid]
-            if wp.static(deterministic):
-                for i in range(6):
-                    cfrc[i] += from_fixed(cfrc_fixed_out[worldid, bodyid, i])
-                    cfrc_fixed_out[worldid, bodyid, i] = wp.int64(0)
-            if wp.static(consume):
-                cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
-            elif wp.static(deterministic):
-                cfrc_contact_out[worldid, bodyid] = cfrc
-            if bodyid > first:
-                cfrc_contact_out[worldid, body_parentid[bodyid]] += cfrc
-            dofadr = body_dofadr[bodyid]
-            for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-                qfrc = qfrc_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
+        worldid, first_tree = wp.tid()
+        for treeid in range(first_tree, ntree, nthread):
+            first = dof_bodyid[tree_dofadr[treeid]]
+            last = first + tree_bodynum[treeid] - 1
+            for below in range(last - first + 1):
+                bodyid = last - below
+                cfrc = cfrc_contact_out[worldid, bodyid]
                 if wp.static(deterministic):
-                    qfrc += from_fixed(qfrc_fixed_out[worldid, dofid])
-                    qfrc_fixed_out[worldid, dofid] = wp.int64(0)
-                qfrc_out[worldid, dofid] = qfrc
-                if wp.static(total):
-                    qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
+                    for i in range(6):
+                        cfrc[i] += from_fixed(cfrc_fixed_out[worldid, bodyid, i])
+                        cfrc_fixed_out[worldid, bodyid, i] = wp.int64(0)
+                if wp.static(consume):
+                    cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+                elif wp.static(deterministic):
+                    cfrc_contact_out[worldid, bodyid] = cfrc
+                if bodyid > first:
+                    cfrc_contact_out[worldid, body_parentid[bodyid]] += cfrc
+                dofadr = body_dofadr[bodyid]
+                for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+                    qfrc = qfrc_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
+                    if wp.static(deterministic):
+                        qfrc += from_fixed(qfrc_fixed_out[worldid, dofid])
+                        qfrc_fixed_out[worldid, dofid] = wp.int64(0)
+                    qfrc_out[worldid, dofid] = qfrc
+                    if wp.static(total):
+                        qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
 
     return accumulate_forces
 
@@ -459,16 +465,17 @@ def predict_velocity(m: Model, d: Data) -> None:
 
     Rows of contacts that `make_constraint` may have made are dropped from `nefc`.
     """
+    nthread = nthread_for(d, m.ntree)
     wp.launch(
         _predict_velocity,
-        dim=(d.nworld, m.ntree),
+        dim=(d.nworld, nthread),
         inputs=[
             m.opt.timestep,
             *tree_arrays(m),
             d.qvel,
             d.qacc_smooth,
             d.cdof,
-            not has_contact_rows(m),
+            *(not has_contact_rows(m), m.ntree, nthread),
             *(d.ne, d.nf, d.nl),
         ],
         outputs=[d.nefc, d.qvel_smooth_pred, d.cvel_smooth_pred, d.cfrc_contact, d.qfrc_constraint],
@@ -478,6 +485,7 @@ def predict_velocity(m: Model, d: Data) -> None:
 def force_contacts(m: Model, d: Data) -> None:
     """`cfrc_contact` of all contacts, and their rows of `efc` but for J, vel and aref."""
     contact, efc = d.contact, d.efc
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _contact_force(
             int(m.opt.cone),
@@ -487,7 +495,7 @@ def force_contacts(m: Model, d: Data) -> None:
             bool(m.is_sparse),
             is_deterministic(m),
         ),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
             m.opt.timestep,
             m.opt.impratio_invsqrt,
@@ -499,6 +507,7 @@ def force_contacts(m: Model, d: Data) -> None:
             m.geom_bodyid,
             d.njmax,
             d.naconmax,
+            nthread,
             d.subtree_com,
             d.cvel_smooth_pred,
             d.nacon,
@@ -545,9 +554,10 @@ def accumulate_forces(
       total: also `qfrc_total` = `qfrc_smooth` + that.
       consume: leave `cfrc_contact` empty for the next ones, instead of with the sums.
     """
+    nthread = nthread_for(d, m.ntree)
     wp.launch(
         _accumulate_forces(is_deterministic(m), total, consume),
-        dim=(d.nworld, m.ntree),
-        inputs=[*tree_arrays(m), d.cdof, d.qfrc_smooth],
+        dim=(d.nworld, nthread),
+        inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, d.qfrc_smooth],
         outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total],
     )

@@ -13,6 +13,7 @@ from mujoco_warp import ConeType
 
 from comfree_warp.fixed_point import add_to, is_deterministic, to_fixed
 from comfree_warp.law import cone_scale, project_row, row_acceleration
+from comfree_warp.threads import nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
 
@@ -22,6 +23,7 @@ def _row_force(is_sparse: bool) -> wp.Kernel:
     def row_force(
         nv: int,
         njmax: int,
+        nthread: int,
         opt_timestep: wp.array[float],
         stiffness: wp.array[float],
         damping: wp.array[float],
@@ -41,38 +43,36 @@ def _row_force(is_sparse: bool) -> wp.Kernel:
         efc_state_out: wp.array2d[int],
     ):
         """f_i of every row (of an elliptic contact: before its projection onto the cone)."""
-        worldid, efcid = wp.tid()
-        if efcid >= wp.min(nefc_in[worldid], njmax):
-            return
+        worldid, first = wp.tid()
+        for efcid in range(first, wp.min(nefc_in[worldid], njmax), nthread):
+            qacc_smooth = qacc_smooth_in[worldid]
+            J_qacc = float(0.0)
+            if wp.static(is_sparse):
+                J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
+                rowadr = efc_J_rowadr_in[worldid, efcid]
+                for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
+                    J_qacc += J[i] * qacc_smooth[colind[i]]
+            else:
+                J = efc_J_in[worldid, efcid]
+                for dofid in range(nv):
+                    J_qacc += J[dofid] * qacc_smooth[dofid]
 
-        qacc_smooth = qacc_smooth_in[worldid]
-        J_qacc = float(0.0)
-        if wp.static(is_sparse):
-            J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
-            rowadr = efc_J_rowadr_in[worldid, efcid]
-            for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
-                J_qacc += J[i] * qacc_smooth[colind[i]]
-        else:
-            J = efc_J_in[worldid, efcid]
-            for dofid in range(nv):
-                J_qacc += J[dofid] * qacc_smooth[dofid]
+            # J v_s in the form that keeps a conveyor's surface velocity, which efc.vel includes.
+            h = opt_timestep[worldid % opt_timestep.shape[0]]
+            u = efc_vel_in[worldid, efcid] + h * J_qacc
 
-        # J v_s in the form that keeps the surface velocity of a conveyor, which efc.vel includes.
-        h = opt_timestep[worldid % opt_timestep.shape[0]]
-        u = efc_vel_in[worldid, efcid] + h * J_qacc
+            # 0 on friction rows: MuJoCo Warp gives those pos = margin.
+            phi = efc_pos_in[worldid, efcid] - efc_margin_in[worldid, efcid]
 
-        # 0 on friction rows: MuJoCo Warp gives those pos = margin.
-        phi = efc_pos_in[worldid, efcid] - efc_margin_in[worldid, efcid]
-
-        k = stiffness[worldid % stiffness.shape[0]]
-        d = damping[worldid % damping.shape[0]]
-        force, state = project_row(
-            efc_type_in[worldid, efcid],
-            efc_frictionloss_in[worldid, efcid],
-            efc_D_in[worldid, efcid] * row_acceleration(k, d, h, u, phi),
-        )
-        efc_force_out[worldid, efcid] = force
-        efc_state_out[worldid, efcid] = state
+            k = stiffness[worldid % stiffness.shape[0]]
+            d = damping[worldid % damping.shape[0]]
+            force, state = project_row(
+                efc_type_in[worldid, efcid],
+                efc_frictionloss_in[worldid, efcid],
+                efc_D_in[worldid, efcid] * row_acceleration(k, d, h, u, phi),
+            )
+            efc_force_out[worldid, efcid] = force
+            efc_state_out[worldid, efcid] = state
 
     return row_force
 
@@ -81,6 +81,7 @@ def _row_force(is_sparse: bool) -> wp.Kernel:
 def project_cone(
     opt_impratio_invsqrt: wp.array[float],
     naconmax: int,
+    nthread: int,
     nacon_in: wp.array[int],
     contact_dim_in: wp.array[int],
     contact_type_in: wp.array[int],
@@ -91,36 +92,34 @@ def project_cone(
     efc_state_out: wp.array2d[int],
 ):
     """Replace the row forces of every elliptic contact by their projection onto its cone."""
-    conid = wp.tid()
-    if conid >= wp.min(nacon_in[0], naconmax):
-        return
-    dim = contact_dim_in[conid]
-    if dim == 1 or not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
-        return
-    efcid0 = contact_efc_address_in[conid, 0]
-    if efcid0 < 0:
-        return
+    for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        dim = contact_dim_in[conid]
+        if dim == 1 or not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
+            continue
+        efcid0 = contact_efc_address_in[conid, 0]
+        if efcid0 < 0:
+            continue
 
-    worldid = contact_worldid_in[conid]
-    friction = contact_friction_in[conid]
+        worldid = contact_worldid_in[conid]
+        friction = contact_friction_in[conid]
 
-    tangent_sq = float(0.0)
-    for j in range(1, dim):
-        efcid = contact_efc_address_in[conid, j]
-        if efcid >= 0:
-            scaled = efc_force_out[worldid, efcid] / friction[j - 1]
-            tangent_sq += scaled * scaled
+        tangent_sq = float(0.0)
+        for j in range(1, dim):
+            efcid = contact_efc_address_in[conid, j]
+            if efcid >= 0:
+                scaled = efc_force_out[worldid, efcid] / friction[j - 1]
+                tangent_sq += scaled * scaled
 
-    mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
-    normal, scale, state = cone_scale(efc_force_out[worldid, efcid0], wp.sqrt(tangent_sq), mu)
+        mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+        normal, scale, state = cone_scale(efc_force_out[worldid, efcid0], wp.sqrt(tangent_sq), mu)
 
-    efc_force_out[worldid, efcid0] = normal
-    efc_state_out[worldid, efcid0] = state
-    for j in range(1, dim):
-        efcid = contact_efc_address_in[conid, j]
-        if efcid >= 0:
-            efc_force_out[worldid, efcid] *= scale
-            efc_state_out[worldid, efcid] = state
+        efc_force_out[worldid, efcid0] = normal
+        efc_state_out[worldid, efcid0] = state
+        for j in range(1, dim):
+            efcid = contact_efc_address_in[conid, j]
+            if efcid >= 0:
+                efc_force_out[worldid, efcid] *= scale
+                efc_state_out[worldid, efcid] = state
 
 
 @functools.cache
@@ -131,6 +130,7 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
     def add_rows_sparse(
         njmax: int,
         nefc_in: wp.array[int],
+        nthread: int,
         efc_J_rownnz_in: wp.array2d[int],
         efc_J_rowadr_in: wp.array2d[int],
         efc_J_colind_in: wp.array3d[int],
@@ -139,17 +139,16 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        worldid, efcid = wp.tid()
-        if efcid >= wp.min(nefc_in[worldid], njmax):
-            return
-        force = efc_force_in[worldid, efcid]
-        if force == 0.0:
-            return
-        J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
-        qfrc, fixed = qfrc_constraint_out[worldid], qfrc_fixed_out[worldid]
-        rowadr = efc_J_rowadr_in[worldid, efcid]
-        for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
-            add_to(J[i] * force, colind[i], wp.static(deterministic), qfrc, fixed)
+        worldid, first = wp.tid()
+        for efcid in range(first, wp.min(nefc_in[worldid], njmax), nthread):
+            force = efc_force_in[worldid, efcid]
+            if force == 0.0:
+                continue
+            J, colind = efc_J_in[worldid, 0], efc_J_colind_in[worldid, 0]
+            qfrc, fixed = qfrc_constraint_out[worldid], qfrc_fixed_out[worldid]
+            rowadr = efc_J_rowadr_in[worldid, efcid]
+            for i in range(rowadr, rowadr + efc_J_rownnz_in[worldid, efcid]):
+                add_to(J[i] * force, colind[i], wp.static(deterministic), qfrc, fixed)
 
     @wp.kernel(module="unique", enable_backward=False)
     def add_rows_dense(
@@ -219,12 +218,14 @@ def max_nonzeros(mjm: mujoco.MjModel) -> int:
 
 def force_rows(m: Model, d: Data) -> None:
     """`efc.force` and `efc.state` of all rows that there are so far."""
+    nthread = nthread_for(d, max_rows(m, d))
     wp.launch(
         _row_force(m.is_sparse),
-        dim=(d.nworld, max_rows(m, d)),
+        dim=(d.nworld, nthread),
         inputs=[
             m.nv,
             d.njmax,
+            nthread,
             m.opt.timestep,
             m.comfree_stiffness,
             m.comfree_damping,
@@ -244,12 +245,14 @@ def force_rows(m: Model, d: Data) -> None:
         outputs=[d.efc.force, d.efc.state],
     )
     if has_contact_rows(m) and m.opt.cone == ConeType.ELLIPTIC:
+        nthread = nthread_for(d, d.naconmax)
         wp.launch(
             project_cone,
-            dim=d.naconmax,
+            dim=nthread,
             inputs=[
                 m.opt.impratio_invsqrt,
                 d.naconmax,
+                nthread,
                 d.nacon,
                 d.contact.dim,
                 d.contact.type,
@@ -263,10 +266,14 @@ def force_rows(m: Model, d: Data) -> None:
 
 def add_rows(m: Model, d: Data) -> None:
     """`qfrc_constraint` += J^T f of the same rows."""
-    sparse = [d.efc.J_rownnz, d.efc.J_rowadr, d.efc.J_colind] if m.is_sparse else []
+    if m.is_sparse:
+        nthread = nthread_for(d, max_rows(m, d))
+        layout = [nthread, d.efc.J_rownnz, d.efc.J_rowadr, d.efc.J_colind]
+    else:
+        nthread, layout = m.nv, []
     wp.launch(
         _add_rows(bool(m.is_sparse), is_deterministic(m)),
-        dim=(d.nworld, max_rows(m, d) if m.is_sparse else m.nv),
-        inputs=[d.njmax, d.nefc, *sparse, d.efc.J, d.efc.force],
+        dim=(d.nworld, nthread),
+        inputs=[d.njmax, d.nefc, *layout, d.efc.J, d.efc.force],
         outputs=[d.qfrc_constraint, d.qfrc_fixed],
     )

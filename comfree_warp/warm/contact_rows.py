@@ -12,6 +12,7 @@ from mujoco_warp import ConeType
 
 from comfree_warp.contacts import impedance
 from comfree_warp.fixed_point import add_to, is_deterministic
+from comfree_warp.threads import nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.contacts import finish as finish
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
@@ -90,6 +91,7 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         M_rownnz: wp.array[int],
         M_rowadr: wp.array[int],
         naconmax: int,
+        nthread: int,
         M_in: wp.array2d[float],
         nacon_in: wp.array[int],
         contact_dist_in: wp.array[float],
@@ -124,116 +126,114 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax):
-            return
-        if ntree_out[conid] == 0:  # index_contacts has found out
-            return
-        ntree_out[conid] = 0
-        address = address_in[conid]
-        if address[0] < 0:
-            return
-        phi = contact_dist_in[conid] - contact_includemargin_in[conid]
-        worldid = contact_worldid_in[conid]
-        condim = wp.min(contact_dim_in[conid], maxcondim)
-        nrow = condim
-        if condim > 1 and not elliptic:
-            nrow = 2 * (condim - 1)
-        if address[nrow - 1] < 0:  # all or none, since readers look at the first
-            for row in range(nrow):
-                address[row] = -1
-            return
-        friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            if ntree_out[conid] == 0:  # index_contacts has found out
+                continue
+            ntree_out[conid] = 0
+            address = address_in[conid]
+            if address[0] < 0:
+                continue
+            phi = contact_dist_in[conid] - contact_includemargin_in[conid]
+            worldid = contact_worldid_in[conid]
+            condim = wp.min(contact_dim_in[conid], maxcondim)
+            nrow = condim
+            if condim > 1 and not elliptic:
+                nrow = 2 * (condim - 1)
+            if address[nrow - 1] < 0:  # all or none, since readers look at the first
+                for row in range(nrow):
+                    address[row] = -1
+                continue
+            friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
 
-        h = opt_timestep[worldid % opt_timestep.shape[0]]
-        imp = impedance(solimp, phi)
-        mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
-        normal_R = 1.0 / efc_D_in[worldid, address[0]]
-        values, other = vec6(), vec6()
-        if elliptic or condim == 1:
-            for i in range(condim):
-                values[i] = efc_vel_in[worldid, address[i]]
-        else:
-            normal_R /= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
-            for i in range(1, condim):
-                values[i] = efc_vel_in[worldid, address[2 * i - 2]]
-                other[i] = efc_vel_in[worldid, address[2 * i - 1]]
-        u = _unfold(elliptic, values, other, condim, friction)
-        adhesion_force = float(0.0)
-        if wp.static(adhesion):
-            adhesion_force = contact_adhesion_in[conid]
-        bias, R, kept = contact_demand(
-            u,
-            phi,
-            imp,
-            normal_R,
-            adhesion_force,
-            mu,
-            condim,
-            friction,
-            contact_solref_in[conid],
-            contact_solreffriction_in[conid],
-            solimp,
-            h,
-            opt_disableflags,
-        )
-
-        # Trees come one after the other, since the dofs of a row do.
-        metric = vec6(R)
-        valid = bool(True)
-        ntree = wp.int32(0)
-        last = wp.int32(-1)
-        ncol = ncolumn(jac, worldid, address[0])
-        for column in range(ncol):
-            J = _column(jac, address, elliptic, worldid, column, condim, friction)
-            if wp.length_sq(J) > 0.0:
-                dofid = column_dof(jac, worldid, address[0], column)
-                metric += wp.cw_mul(J, J) / M_in[worldid, M_rowadr[dofid] + M_rownnz[dofid] - 1]
-                if dof_treeid[dofid] != last:
-                    last = dof_treeid[dofid]
-                    ntree += 1
-                    valid = valid and valid_in[worldid, last] != 0
-        force, mean = vec6(), float(0.0)
-        if valid and ntree > 0:
-            force, mean = inherit(
-                conid,
-                worldid,
-                contact_frame_in[conid],
+            h = opt_timestep[worldid % opt_timestep.shape[0]]
+            imp = impedance(solimp, phi)
+            mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+            normal_R = 1.0 / efc_D_in[worldid, address[0]]
+            values, other = vec6(), vec6()
+            if elliptic or condim == 1:
+                for i in range(condim):
+                    values[i] = efc_vel_in[worldid, address[i]]
+            else:
+                normal_R /= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
+                for i in range(1, condim):
+                    values[i] = efc_vel_in[worldid, address[2 * i - 2]]
+                    other[i] = efc_vel_in[worldid, address[2 * i - 1]]
+            u = _unfold(elliptic, values, other, condim, friction)
+            adhesion_force = float(0.0)
+            if wp.static(adhesion):
+                adhesion_force = contact_adhesion_in[conid]
+            bias, R, kept = contact_demand(
+                u,
+                phi,
+                imp,
+                normal_R,
+                adhesion_force,
+                mu,
                 condim,
-                kept,
-                pair_in[conid],
-                sign_in[conid],
-                wp.static(deterministic),
-                mem_worldid_in,
-                mem_pair_in,
-                mem_heir_in,
-                mem_normal_in,
-                mem_friction_in,
-                mem_torque_in,
-                mem_next_in,
-                mem_head_in,
+                friction,
+                contact_solref_in[conid],
+                contact_solreffriction_in[conid],
+                solimp,
+                h,
+                opt_disableflags,
             )
-        force = into_cone(force, condim, friction)
-        ntree_out[conid] = ntree
-        bias_out[conid] = bias
-        R_out[conid] = R
-        metric_out[conid] = metric
-        mean_out[conid] = mean
-        force_out[conid] = force
-        if force[0] == 0.0:
-            return
-        _add_force(
-            force,
-            jac,
-            address,
-            elliptic,
-            worldid,
-            condim,
-            friction,
-            wp.static(deterministic),
-            qfrc_constraint_out[worldid],
-            qfrc_fixed_out[worldid],
-        )
+
+            # Trees come one after the other, since the dofs of a row do.
+            metric = vec6(R)
+            valid = bool(True)
+            ntree = wp.int32(0)
+            last = wp.int32(-1)
+            ncol = ncolumn(jac, worldid, address[0])
+            for column in range(ncol):
+                J = _column(jac, address, elliptic, worldid, column, condim, friction)
+                if wp.length_sq(J) > 0.0:
+                    dofid = column_dof(jac, worldid, address[0], column)
+                    metric += wp.cw_mul(J, J) / M_in[worldid, M_rowadr[dofid] + M_rownnz[dofid] - 1]
+                    if dof_treeid[dofid] != last:
+                        last = dof_treeid[dofid]
+                        ntree += 1
+                        valid = valid and valid_in[worldid, last] != 0
+            force, mean = vec6(), float(0.0)
+            if valid and ntree > 0:
+                force, mean = inherit(
+                    conid,
+                    worldid,
+                    contact_frame_in[conid],
+                    condim,
+                    kept,
+                    pair_in[conid],
+                    sign_in[conid],
+                    wp.static(deterministic),
+                    mem_worldid_in,
+                    mem_pair_in,
+                    mem_heir_in,
+                    mem_normal_in,
+                    mem_friction_in,
+                    mem_torque_in,
+                    mem_next_in,
+                    mem_head_in,
+                )
+            force = into_cone(force, condim, friction)
+            ntree_out[conid] = ntree
+            bias_out[conid] = bias
+            R_out[conid] = R
+            metric_out[conid] = metric
+            mean_out[conid] = mean
+            force_out[conid] = force
+            if force[0] == 0.0:
+                continue
+            _add_force(
+                force,
+                jac,
+                address,
+                elliptic,
+                worldid,
+                condim,
+                friction,
+                wp.static(deterministic),
+                qfrc_constraint_out[worldid],
+                qfrc_fixed_out[worldid],
+            )
 
     return prepare_with_rows
 
@@ -248,6 +248,7 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
         maxcondim: int,
         dof_treeid: wp.array[int],
         naconmax: int,
+        nthread: int,
         nacon_in: wp.array[int],
         contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
@@ -268,89 +269,89 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
         qfrc_step_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
-            return
-        worldid = contact_worldid_in[conid]
-        condim = wp.min(contact_dim_in[conid], maxcondim)
-        friction = contact_friction_in[conid]
-        sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
-        address = address_in[conid]
-        ncol = ncolumn(jac, worldid, address[0])
-        force, taken = vec6(force_out[conid]), float(0.0)
-        if wp.static(stage == PROPOSAL):
-            taken = scale_in[worldid] * step_out[conid][0]
-            force[0] += taken
-            force_out[conid] = force
-
-        residual = bias_in[conid] + wp.cw_mul(R_in[conid], force)
-        alpha = float(1.0)
-        beta = float(1.0)
-        last = wp.int32(-1)
-        for column in range(ncol):
-            J = _column(jac, address, elliptic, worldid, column, condim, friction)
-            if wp.length_sq(J) > 0.0:
-                dofid = column_dof(jac, worldid, address[0], column)
-                residual += J * qacc_in[worldid, dofid]
-                treeid = dof_treeid[dofid]
-                if treeid != last:
-                    last = treeid
-                    alpha = wp.min(alpha, alpha_in[worldid, treeid, kind])
-                    if wp.static(stage == CONJUGATE_STEP):
-                        kept = tree_beta(treeid, wp.static(deterministic), sums, sums_fixed)
-                        beta = wp.min(beta, kept)
-
-        metric, step = metric_in[conid], vec6()
-        one = float(0.0)
-        other = float(0.0)
-        if wp.static(kind == FRICTION):
-            wanted = vec6()
-            wanted[0] = force[0]
-            for i in range(1, condim):
-                wanted[i] = force[i] - residual[i] / metric[i]
-            nearest = nearest_friction(wanted, metric, condim, friction)
-            for i in range(1, condim):
-                step[i] = alpha * (nearest[i] - force[i])
-        elif wp.static(stage == CONJUGATE_STEP):
-            residual[0] = residual_out[conid]
-            wanted0 = force[0] + proposed_out[conid] + beta * step_out[conid][0]
-            step[0] = alpha * (wp.max(wanted0, 0.0) - force[0])
-        else:
-            proposed = wp.max(force[0] - residual[0] / metric[0], 0.0) - force[0]
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            if ntree_in[conid] == 0:
+                continue
+            worldid = contact_worldid_in[conid]
+            condim = wp.min(contact_dim_in[conid], maxcondim)
+            friction = contact_friction_in[conid]
+            sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
+            address = address_in[conid]
+            ncol = ncolumn(jac, worldid, address[0])
+            force, taken = vec6(force_out[conid]), float(0.0)
             if wp.static(stage == PROPOSAL):
-                if force[0] + proposed <= 0.0:
-                    taken = 0.0
-                change = residual[0] - residual_out[conid]
-                one, other = proposed * change, taken * change
-                proposed_out[conid] = proposed
-                step[0] = taken
-            else:
-                step[0] = alpha * proposed
-            residual_out[conid] = residual[0]
-        step_out[conid] = step
-        if wp.static(stage != PROPOSAL):
-            for i in range(condim):
-                one -= residual[i] * step[i]
-                other += R_in[conid][i] * step[i] * step[i]
+                taken = scale_in[worldid] * step_out[conid][0]
+                force[0] += taken
+                force_out[conid] = force
 
-        qfrc, qfrc_fixed = qfrc_step_out[worldid], qfrc_fixed_out[worldid]
-        share = 1.0 / float(ntree_in[conid])
-        which = wp.static(int(CONJUGATE if stage == PROPOSAL else WORK))
-        last = wp.int32(-1)
-        for column in range(ncol):
-            J = _column(jac, address, elliptic, worldid, column, condim, friction)
-            if wp.length_sq(J) > 0.0:
-                dofid = column_dof(jac, worldid, address[0], column)
-                if wp.static(stage != PROPOSAL):
-                    add_to(wp.dot(J, step), dofid, wp.static(deterministic), qfrc, qfrc_fixed)
-                treeid = dof_treeid[dofid]
-                if treeid != last:
-                    last = treeid
-                    for i in range(2):
-                        value = share * wp.where(i == 0, one, other)
-                        add_sum(
-                            value, treeid, which + i, wp.static(deterministic), sums, sums_fixed
-                        )
+            residual = bias_in[conid] + wp.cw_mul(R_in[conid], force)
+            alpha = float(1.0)
+            beta = float(1.0)
+            last = wp.int32(-1)
+            for column in range(ncol):
+                J = _column(jac, address, elliptic, worldid, column, condim, friction)
+                if wp.length_sq(J) > 0.0:
+                    dofid = column_dof(jac, worldid, address[0], column)
+                    residual += J * qacc_in[worldid, dofid]
+                    treeid = dof_treeid[dofid]
+                    if treeid != last:
+                        last = treeid
+                        alpha = wp.min(alpha, alpha_in[worldid, treeid, kind])
+                        if wp.static(stage == CONJUGATE_STEP):
+                            kept = tree_beta(treeid, wp.static(deterministic), sums, sums_fixed)
+                            beta = wp.min(beta, kept)
+
+            metric, step = metric_in[conid], vec6()
+            one = float(0.0)
+            other = float(0.0)
+            if wp.static(kind == FRICTION):
+                wanted = vec6()
+                wanted[0] = force[0]
+                for i in range(1, condim):
+                    wanted[i] = force[i] - residual[i] / metric[i]
+                nearest = nearest_friction(wanted, metric, condim, friction)
+                for i in range(1, condim):
+                    step[i] = alpha * (nearest[i] - force[i])
+            elif wp.static(stage == CONJUGATE_STEP):
+                residual[0] = residual_out[conid]
+                wanted0 = force[0] + proposed_out[conid] + beta * step_out[conid][0]
+                step[0] = alpha * (wp.max(wanted0, 0.0) - force[0])
+            else:
+                proposed = wp.max(force[0] - residual[0] / metric[0], 0.0) - force[0]
+                if wp.static(stage == PROPOSAL):
+                    if force[0] + proposed <= 0.0:
+                        taken = 0.0
+                    change = residual[0] - residual_out[conid]
+                    one, other = proposed * change, taken * change
+                    proposed_out[conid] = proposed
+                    step[0] = taken
+                else:
+                    step[0] = alpha * proposed
+                residual_out[conid] = residual[0]
+            step_out[conid] = step
+            if wp.static(stage != PROPOSAL):
+                for i in range(condim):
+                    one -= residual[i] * step[i]
+                    other += R_in[conid][i] * step[i] * step[i]
+
+            qfrc, qfrc_fixed = qfrc_step_out[worldid], qfrc_fixed_out[worldid]
+            share = 1.0 / float(ntree_in[conid])
+            which = wp.static(int(CONJUGATE if stage == PROPOSAL else WORK))
+            last = wp.int32(-1)
+            for column in range(ncol):
+                J = _column(jac, address, elliptic, worldid, column, condim, friction)
+                if wp.length_sq(J) > 0.0:
+                    dofid = column_dof(jac, worldid, address[0], column)
+                    if wp.static(stage != PROPOSAL):
+                        add_to(wp.dot(J, step), dofid, wp.static(deterministic), qfrc, qfrc_fixed)
+                    treeid = dof_treeid[dofid]
+                    if treeid != last:
+                        last = treeid
+                        for i in range(2):
+                            value = share * wp.where(i == 0, one, other)
+                            add_sum(
+                                value, treeid, which + i, wp.static(deterministic), sums, sums_fixed
+                            )
 
     return step_with_rows
 
@@ -364,6 +365,7 @@ def _reclip(deterministic: bool) -> wp.Kernel:
         address_in: wp.array2d[int],
         maxcondim: int,
         naconmax: int,
+        nthread: int,
         nacon_in: wp.array[int],
         contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
@@ -375,30 +377,30 @@ def _reclip(deterministic: bool) -> wp.Kernel:
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
-            return
-        worldid = contact_worldid_in[conid]
-        condim = wp.min(contact_dim_in[conid], maxcondim)
-        friction = contact_friction_in[conid]
-        force = vec6(force_out[conid])
-        force[0] += scale_in[worldid] * step_in[conid][0]
-        force = into_cone(force, condim, friction)
-        force_out[conid] = force
-        if force[0] == 0.0:
-            return
-        _add_force(
-            force,
-            jac,
-            address_in[conid],
-            elliptic,
-            worldid,
-            condim,
-            friction,
-            wp.static(deterministic),
-            qfrc_constraint_out[worldid],
-            qfrc_fixed_out[worldid],
-        )
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            if ntree_in[conid] == 0:
+                continue
+            worldid = contact_worldid_in[conid]
+            condim = wp.min(contact_dim_in[conid], maxcondim)
+            friction = contact_friction_in[conid]
+            force = vec6(force_out[conid])
+            force[0] += scale_in[worldid] * step_in[conid][0]
+            force = into_cone(force, condim, friction)
+            force_out[conid] = force
+            if force[0] == 0.0:
+                continue
+            _add_force(
+                force,
+                jac,
+                address_in[conid],
+                elliptic,
+                worldid,
+                condim,
+                friction,
+                wp.static(deterministic),
+                qfrc_constraint_out[worldid],
+                qfrc_fixed_out[worldid],
+            )
 
     return reclip_with_rows
 
@@ -410,13 +412,14 @@ def _rows(m: Model, d: Data) -> tuple[Jacobian, bool, wp.array]:
 def prepare(m: Model, d: Data) -> None:
     """Find a, R, P of every contact; its warm force, and J^T of that in `qfrc_constraint`."""
     warm, contact = d.warm, d.contact
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _prepare(bool(m.flg_adhesion), is_deterministic(m)),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
             *_rows(m, d),
             *(m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
-            *(int(m.nmaxcondim), m.dof_treeid, m.M_rownnz, m.M_rowadr, d.naconmax, d.M),
+            *(int(m.nmaxcondim), m.dof_treeid, m.M_rownnz, m.M_rowadr, d.naconmax, nthread, d.M),
             *(d.nacon, contact.dist, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
             *(contact.dim, contact.worldid, contact.adhesion),
@@ -435,12 +438,13 @@ def prepare(m: Model, d: Data) -> None:
 def step(m: Model, d: Data, kind: int, stage: int) -> None:
     """The step d of normal or friction forces, or a stage of that."""
     warm, contact = d.warm, d.contact
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _step(kind, stage, is_deterministic(m)),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
             *_rows(m, d),
-            *(int(m.nmaxcondim), m.dof_treeid, d.naconmax, d.nacon),
+            *(int(m.nmaxcondim), m.dof_treeid, d.naconmax, nthread, d.nacon),
             *(contact.friction, contact.dim, contact.worldid, d.qacc, warm.alpha, warm.scale),
             *(warm.ntree, warm.bias, warm.R, warm.metric),
         ],
@@ -454,12 +458,13 @@ def step(m: Model, d: Data, kind: int, stage: int) -> None:
 def reclip(m: Model, d: Data) -> None:
     """Take the last step over normals, friction into the new cones; J^T f of that."""
     warm, contact = d.warm, d.contact
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _reclip(is_deterministic(m)),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
             *_rows(m, d),
-            *(int(m.nmaxcondim), d.naconmax, d.nacon, contact.friction, contact.dim),
+            *(int(m.nmaxcondim), d.naconmax, nthread, d.nacon, contact.friction, contact.dim),
             *(contact.worldid, warm.scale, warm.ntree, warm.step),
         ],
         outputs=[warm.force, d.qfrc_constraint, d.qfrc_fixed],

@@ -26,6 +26,7 @@ from comfree_warp.contacts import (
 )
 from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.law import CONE, QUADRATIC, SATISFIED
+from comfree_warp.threads import nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
 from comfree_warp.warm.memory import inherit
@@ -154,6 +155,7 @@ def _prepare(
         geom_bodyid: wp.array[int],
         njmax: int,
         naconmax: int,
+        nthread: int,
         subtree_com_in: wp.array2d[wp.vec3],
         cdof_in: wp.array2d[wp.spatial_vector],
         cvel_in: wp.array2d[wp.spatial_vector],
@@ -201,160 +203,159 @@ def _prepare(
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax):
-            return
-        if ntree_out[conid] == 0:  # index_contacts has found out
-            return
-        margin = contact_includemargin_in[conid]
-        phi = contact_dist_in[conid] - margin
-        worldid = contact_worldid_in[conid]
-        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
-        frame, pos, geom = contact_frame_in[conid], contact_pos_in[conid], contact_geom_in[conid]
-        friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
-        body = _bodies(geom, geom_bodyid)
-        tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
-        ntree = wp.int32(0)
-        valid = bool(True)
-        if tree1 >= 0:
-            ntree += 1
-            valid = valid_in[worldid, tree1] != 0
-        if tree2 >= 0:
-            if tree2 != tree1:
-                ntree += 1
-            valid = valid and valid_in[worldid, tree2] != 0
-        ntree_out[conid] = ntree
-        if ntree == 0:  # as little to do as to tell
-            for row in range(contact_efc_address_out.shape[1]):
-                contact_efc_address_out[conid, row] = -1
-            return
-
-        offset1 = pos - subtree_com_in[worldid, body_rootid[body[0]]]
-        offset2 = pos - subtree_com_in[worldid, body_rootid[body[1]]]
-        u = relative_velocity(
-            frame, cvel_in[worldid, body[0]], offset1, cvel_in[worldid, body[1]], offset2
-        )
-        if wp.static(surfacevel):
-            for i in range(1, wp.min(condim, 4)):
-                u[i] += contact_surfacevel_in[conid][i - 1]
-
-        h = opt_timestep[worldid % opt_timestep.shape[0]]
-        imp = impedance(solimp, phi)
-        invweights = body_invweight0[worldid % body_invweight0.shape[0]]
-        invweight = invweights[body[0]][0] + invweights[body[1]][0]
-        normal_R = wp.max(invweight * (1.0 - imp) / imp, MINVAL)
-        mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
-        adhesion_force = float(0.0)
-        if wp.static(adhesion):
-            adhesion_force = contact_adhesion_in[conid]
-        bias, R, kept = contact_demand(
-            u,
-            phi,
-            imp,
-            normal_R,
-            adhesion_force,
-            mu,
-            condim,
-            friction,
-            contact_solref_in[conid],
-            contact_solreffriction_in[conid],
-            solimp,
-            h,
-            opt_disableflags,
-        )
-
-        # `efc` tells of the rows that the model's cone has.
-        nrow, row_type, D = condim, int(FRICTIONLESS), 1.0 / normal_R
-        if condim > 1:
-            row_type = wp.static(ELLIPTIC if elliptic else PYRAMIDAL)
-            if wp.static(not elliptic):
-                nrow = 2 * (condim - 1)
-                invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
-                D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
-        efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
-        for row in range(nrow):
-            efcid = efcid0 + row
-            if efcid0 + nrow > njmax:  # all or none, since readers look at the first
-                contact_efc_address_out[conid, row] = -1
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            if ntree_out[conid] == 0:  # index_contacts has found out
                 continue
-            contact_efc_address_out[conid, row] = efcid
-            D_row, pos_row = D, phi + margin
-            if wp.static(elliptic) and row > 0:
-                D_row, pos_row = 1.0 / R[row], margin
-            describe_row(
-                worldid,
-                efcid,
-                conid,
-                row_type,
-                pos_row,
-                margin,
-                D_row,
-                efc_type_out,
-                efc_id_out,
-                efc_pos_out,
-                efc_margin_out,
-                efc_D_out,
-                efc_frictionloss_out,
-            )
-            if wp.static(sparse):
-                efc_J_rownnz_out[worldid, efcid] = 0
+            margin = contact_includemargin_in[conid]
+            phi = contact_dist_in[conid] - margin
+            worldid = contact_worldid_in[conid]
+            condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+            frame, pos = contact_frame_in[conid], contact_pos_in[conid]
+            geom = contact_geom_in[conid]
+            friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
+            body = _bodies(geom, geom_bodyid)
+            tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
+            ntree = wp.int32(0)
+            valid = bool(True)
+            if tree1 >= 0:
+                ntree += 1
+                valid = valid_in[worldid, tree1] != 0
+            if tree2 >= 0:
+                if tree2 != tree1:
+                    ntree += 1
+                valid = valid and valid_in[worldid, tree2] != 0
+            ntree_out[conid] = ntree
+            if ntree == 0:  # as little to do as to tell
+                for row in range(contact_efc_address_out.shape[1]):
+                    contact_efc_address_out[conid, row] = -1
+                continue
 
-        force, mean = vec6(), float(0.0)
-        if valid:
-            force, mean = inherit(
-                conid,
+            offset1 = pos - subtree_com_in[worldid, body_rootid[body[0]]]
+            offset2 = pos - subtree_com_in[worldid, body_rootid[body[1]]]
+            u = relative_velocity(
+                frame, cvel_in[worldid, body[0]], offset1, cvel_in[worldid, body[1]], offset2
+            )
+            if wp.static(surfacevel):
+                for i in range(1, wp.min(condim, 4)):
+                    u[i] += contact_surfacevel_in[conid][i - 1]
+
+            h = opt_timestep[worldid % opt_timestep.shape[0]]
+            imp = impedance(solimp, phi)
+            invweights = body_invweight0[worldid % body_invweight0.shape[0]]
+            invweight = invweights[body[0]][0] + invweights[body[1]][0]
+            normal_R = wp.max(invweight * (1.0 - imp) / imp, MINVAL)
+            mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+            adhesion_force = float(0.0)
+            if wp.static(adhesion):
+                adhesion_force = contact_adhesion_in[conid]
+            bias, R, kept = contact_demand(
+                u,
+                phi,
+                imp,
+                normal_R,
+                adhesion_force,
+                mu,
+                condim,
+                friction,
+                contact_solref_in[conid],
+                contact_solreffriction_in[conid],
+                solimp,
+                h,
+                opt_disableflags,
+            )
+
+            # `efc` tells of the rows that the model's cone has.
+            nrow, row_type, D = condim, int(FRICTIONLESS), 1.0 / normal_R
+            if condim > 1:
+                row_type = wp.static(ELLIPTIC if elliptic else PYRAMIDAL)
+                if wp.static(not elliptic):
+                    nrow = 2 * (condim - 1)
+                    invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
+                    D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
+            efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
+            for row in range(nrow):
+                efcid = efcid0 + row
+                if efcid0 + nrow > njmax:  # all or none, since readers look at the first
+                    contact_efc_address_out[conid, row] = -1
+                    continue
+                contact_efc_address_out[conid, row] = efcid
+                D_row, pos_row = D, phi + margin
+                if wp.static(elliptic) and row > 0:
+                    D_row, pos_row = 1.0 / R[row], margin
+                describe_row(
+                    worldid,
+                    efcid,
+                    conid,
+                    row_type,
+                    pos_row,
+                    margin,
+                    D_row,
+                    efc_type_out,
+                    efc_id_out,
+                    efc_pos_out,
+                    efc_margin_out,
+                    efc_D_out,
+                    efc_frictionloss_out,
+                )
+                if wp.static(sparse):
+                    efc_J_rownnz_out[worldid, efcid] = 0
+
+            force, mean = vec6(), float(0.0)
+            if valid:
+                force, mean = inherit(
+                    conid,
+                    worldid,
+                    frame,
+                    condim,
+                    kept,
+                    pair_in[conid],
+                    sign_in[conid],
+                    wp.static(deterministic),
+                    mem_worldid_in,
+                    mem_pair_in,
+                    mem_heir_in,
+                    mem_normal_in,
+                    mem_friction_in,
+                    mem_torque_in,
+                    mem_next_in,
+                    mem_head_in,
+                )
+            force = into_cone(force, condim, friction)
+            mean_out[conid] = mean
+            force_out[conid] = force
+            bias_out[conid] = bias
+            R_out[conid] = R
+            metric_out[conid] = R + _inverse_mass(
                 worldid,
+                body,
+                offset1,
+                offset2,
                 frame,
                 condim,
-                kept,
-                pair_in[conid],
-                sign_in[conid],
-                wp.static(deterministic),
-                mem_worldid_in,
-                mem_pair_in,
-                mem_heir_in,
-                mem_normal_in,
-                mem_friction_in,
-                mem_torque_in,
-                mem_next_in,
-                mem_head_in,
+                body_parentid,
+                body_dofadr,
+                body_dofnum,
+                dof_parentid,
+                M_rownnz,
+                M_rowadr,
+                cdof_in,
+                M_in,
             )
-        force = into_cone(force, condim, friction)
-        mean_out[conid] = mean
-        force_out[conid] = force
-        bias_out[conid] = bias
-        R_out[conid] = R
-        metric_out[conid] = R + _inverse_mass(
-            worldid,
-            body,
-            offset1,
-            offset2,
-            frame,
-            condim,
-            body_parentid,
-            body_dofadr,
-            body_dofnum,
-            dof_parentid,
-            M_rownnz,
-            M_rowadr,
-            cdof_in,
-            M_in,
-        )
-        if force[0] == 0.0:
-            return
-        push_bodies(
-            force,
-            frame,
-            body,
-            tree1,
-            tree2,
-            offset1,
-            offset2,
-            wp.static(maxcondim > 3),
-            wp.static(deterministic),
-            cfrc_contact_out[worldid],
-            cfrc_fixed_out[worldid],
-        )
+            if force[0] == 0.0:
+                continue
+            push_bodies(
+                force,
+                frame,
+                body,
+                tree1,
+                tree2,
+                offset1,
+                offset2,
+                wp.static(maxcondim > 3),
+                wp.static(deterministic),
+                cfrc_contact_out[worldid],
+                cfrc_fixed_out[worldid],
+            )
 
     return prepare
 
@@ -368,6 +369,7 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
         body_treeid: wp.array[int],
         geom_bodyid: wp.array[int],
         naconmax: int,
+        nthread: int,
         subtree_com_in: wp.array2d[wp.vec3],
         nacon_in: wp.array[int],
         contact_pos_in: wp.array[wp.vec3],
@@ -390,87 +392,87 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
-            return
-        worldid = contact_worldid_in[conid]
-        body = _bodies(contact_geom_in[conid], geom_bodyid)
-        tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
-        sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
-        offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
-        offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
-        normal = contact_frame_in[conid][0]
-        R, metric = R_in[conid][0], metric_in[conid][0]
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            if ntree_in[conid] == 0:
+                continue
+            worldid = contact_worldid_in[conid]
+            body = _bodies(contact_geom_in[conid], geom_bodyid)
+            tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
+            sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
+            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
+            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
+            normal = contact_frame_in[conid][0]
+            R, metric = R_in[conid][0], metric_in[conid][0]
 
-        if wp.static(stage != CONJUGATE_STEP):
-            force = force_out[conid]
-            taken = float(0.0)
-            if wp.static(stage == PROPOSAL):
-                taken = scale_in[worldid] * step_out[conid][0]
-                force[0] += taken
-                force_out[conid] = force
-            cacc1, cacc2 = cacc_in[worldid, body[0]], cacc_in[worldid, body[1]]
-            apart = wp.spatial_bottom(cacc2) + wp.cross(wp.spatial_top(cacc2), offset2)
-            apart -= wp.spatial_bottom(cacc1) + wp.cross(wp.spatial_top(cacc1), offset1)
-            residual = wp.dot(normal, apart) + bias_in[conid][0] + R * force[0]
-            proposed = wp.max(force[0] - residual / metric, 0.0) - force[0]
-            if wp.static(stage == PROPOSAL):
-                if force[0] + proposed <= 0.0:
-                    taken = 0.0
-                change = residual - residual_out[conid]
-                _add_sums(
-                    proposed * change,
-                    taken * change,
-                    tree1,
-                    tree2,
-                    CONJUGATE,
-                    wp.static(deterministic),
-                    sums,
-                    sums_fixed,
-                )
-                step_out[conid] = vec6(taken, 0.0, 0.0, 0.0, 0.0, 0.0)
-            residual_out[conid] = residual
-            proposed_out[conid] = proposed
-            if wp.static(stage == PROPOSAL):
-                return
+            if wp.static(stage != CONJUGATE_STEP):
+                force = force_out[conid]
+                taken = float(0.0)
+                if wp.static(stage == PROPOSAL):
+                    taken = scale_in[worldid] * step_out[conid][0]
+                    force[0] += taken
+                    force_out[conid] = force
+                cacc1, cacc2 = cacc_in[worldid, body[0]], cacc_in[worldid, body[1]]
+                apart = wp.spatial_bottom(cacc2) + wp.cross(wp.spatial_top(cacc2), offset2)
+                apart -= wp.spatial_bottom(cacc1) + wp.cross(wp.spatial_top(cacc1), offset1)
+                residual = wp.dot(normal, apart) + bias_in[conid][0] + R * force[0]
+                proposed = wp.max(force[0] - residual / metric, 0.0) - force[0]
+                if wp.static(stage == PROPOSAL):
+                    if force[0] + proposed <= 0.0:
+                        taken = 0.0
+                    change = residual - residual_out[conid]
+                    _add_sums(
+                        proposed * change,
+                        taken * change,
+                        tree1,
+                        tree2,
+                        CONJUGATE,
+                        wp.static(deterministic),
+                        sums,
+                        sums_fixed,
+                    )
+                    step_out[conid] = vec6(taken, 0.0, 0.0, 0.0, 0.0, 0.0)
+                residual_out[conid] = residual
+                proposed_out[conid] = proposed
+                if wp.static(stage == PROPOSAL):
+                    continue
 
-        force0, residual0 = force_out[conid][0], residual_out[conid]
-        step = float(proposed_out[conid])
-        if wp.static(stage == CONJUGATE_STEP):
-            beta = float(1.0)
-            for i in range(2):
-                treeid = wp.where(i == 0, tree1, tree2)
-                if treeid >= 0:
-                    kept = tree_beta(treeid, wp.static(deterministic), sums, sums_fixed)
-                    beta = wp.min(beta, kept)
-            step = wp.max(force0 + step + beta * step_out[conid][0], 0.0) - force0
-        step *= _lightest(alpha_in[worldid], tree1, tree2, NORMAL)
-        step_out[conid] = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
-        if step == 0.0:
-            return
-        _add_sums(
-            -residual0 * step,
-            R * step * step,
-            tree1,
-            tree2,
-            WORK,
-            wp.static(deterministic),
-            sums,
-            sums_fixed,
-        )
-        push_bodies(
-            step_out[conid],
-            contact_frame_in[conid],
-            body,
-            tree1,
-            tree2,
-            offset1,
-            offset2,
-            False,
-            wp.static(deterministic),
-            cfrc_contact_out[worldid],
-            cfrc_fixed_out[worldid],
-        )
+            force0, residual0 = force_out[conid][0], residual_out[conid]
+            step = float(proposed_out[conid])
+            if wp.static(stage == CONJUGATE_STEP):
+                beta = float(1.0)
+                for i in range(2):
+                    treeid = wp.where(i == 0, tree1, tree2)
+                    if treeid >= 0:
+                        kept = tree_beta(treeid, wp.static(deterministic), sums, sums_fixed)
+                        beta = wp.min(beta, kept)
+                step = wp.max(force0 + step + beta * step_out[conid][0], 0.0) - force0
+            step *= _lightest(alpha_in[worldid], tree1, tree2, NORMAL)
+            step_out[conid] = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
+            if step == 0.0:
+                continue
+            _add_sums(
+                -residual0 * step,
+                R * step * step,
+                tree1,
+                tree2,
+                WORK,
+                wp.static(deterministic),
+                sums,
+                sums_fixed,
+            )
+            push_bodies(
+                step_out[conid],
+                contact_frame_in[conid],
+                body,
+                tree1,
+                tree2,
+                offset1,
+                offset2,
+                False,
+                wp.static(deterministic),
+                cfrc_contact_out[worldid],
+                cfrc_fixed_out[worldid],
+            )
 
     return step_normals
 
@@ -484,6 +486,7 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
         body_treeid: wp.array[int],
         geom_bodyid: wp.array[int],
         naconmax: int,
+        nthread: int,
         subtree_com_in: wp.array2d[wp.vec3],
         nacon_in: wp.array[int],
         contact_pos_in: wp.array[wp.vec3],
@@ -499,33 +502,33 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
-            return
-        worldid = contact_worldid_in[conid]
-        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
-        force = force_out[conid]
-        force[0] += scale_in[worldid] * step_in[conid][0]
-        force = into_cone(force, condim, contact_friction_in[conid])
-        force_out[conid] = force
-        if force[0] == 0.0:
-            return
-        body = _bodies(contact_geom_in[conid], geom_bodyid)
-        offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
-        offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
-        push_bodies(
-            force,
-            contact_frame_in[conid],
-            body,
-            body_treeid[body[0]],
-            body_treeid[body[1]],
-            offset1,
-            offset2,
-            wp.static(maxcondim > 3),
-            wp.static(deterministic),
-            cfrc_contact_out[worldid],
-            cfrc_fixed_out[worldid],
-        )
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            if ntree_in[conid] == 0:
+                continue
+            worldid = contact_worldid_in[conid]
+            condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+            force = force_out[conid]
+            force[0] += scale_in[worldid] * step_in[conid][0]
+            force = into_cone(force, condim, contact_friction_in[conid])
+            force_out[conid] = force
+            if force[0] == 0.0:
+                continue
+            body = _bodies(contact_geom_in[conid], geom_bodyid)
+            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
+            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
+            push_bodies(
+                force,
+                contact_frame_in[conid],
+                body,
+                body_treeid[body[0]],
+                body_treeid[body[1]],
+                offset1,
+                offset2,
+                wp.static(maxcondim > 3),
+                wp.static(deterministic),
+                cfrc_contact_out[worldid],
+                cfrc_fixed_out[worldid],
+            )
 
     return reclip
 
@@ -539,6 +542,7 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
         body_treeid: wp.array[int],
         geom_bodyid: wp.array[int],
         naconmax: int,
+        nthread: int,
         subtree_com_in: wp.array2d[wp.vec3],
         nacon_in: wp.array[int],
         contact_pos_in: wp.array[wp.vec3],
@@ -560,66 +564,66 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
-            return
-        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
-        force = force_in[conid]
-        if condim == 1 or force[0] == 0.0:
-            step_out[conid] = vec6()
-            return
-        worldid = contact_worldid_in[conid]
-        body = _bodies(contact_geom_in[conid], geom_bodyid)
-        tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
-        offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
-        offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
-        frame = contact_frame_in[conid]
-        apart = relative_velocity(
-            frame, cacc_in[worldid, body[0]], offset1, cacc_in[worldid, body[1]], offset2
-        )
-        R, metric, bias = R_in[conid], metric_in[conid], bias_in[conid]
-        wanted = vec6()
-        wanted[0] = force[0]
-        residual = vec6()
-        for i in range(1, wp.static(maxcondim)):
-            if i < condim:
-                residual[i] = apart[i] + bias[i] + R[i] * force[i]
-                wanted[i] = force[i] - residual[i] / metric[i]
-        nearest = nearest_friction(wanted, metric, condim, contact_friction_in[conid])
-        alpha = _lightest(alpha_in[worldid], tree1, tree2, FRICTION)
-        step = vec6()
-        work = float(0.0)
-        regular = float(0.0)
-        for i in range(1, wp.static(maxcondim)):
-            if i < condim:
-                step[i] = alpha * (nearest[i] - force[i])
-                work -= residual[i] * step[i]
-                regular += R[i] * step[i] * step[i]
-        step_out[conid] = step
-        sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
-        _add_sums(
-            work,
-            regular,
-            tree1,
-            tree2,
-            WORK,
-            wp.static(deterministic),
-            sums,
-            sums_fixed,
-        )
-        push_bodies(
-            step,
-            frame,
-            body,
-            tree1,
-            tree2,
-            offset1,
-            offset2,
-            wp.static(maxcondim > 3),
-            wp.static(deterministic),
-            cfrc_contact_out[worldid],
-            cfrc_fixed_out[worldid],
-        )
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            if ntree_in[conid] == 0:
+                continue
+            condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+            force = force_in[conid]
+            if condim == 1 or force[0] == 0.0:
+                step_out[conid] = vec6()
+                continue
+            worldid = contact_worldid_in[conid]
+            body = _bodies(contact_geom_in[conid], geom_bodyid)
+            tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
+            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
+            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
+            frame = contact_frame_in[conid]
+            apart = relative_velocity(
+                frame, cacc_in[worldid, body[0]], offset1, cacc_in[worldid, body[1]], offset2
+            )
+            R, metric, bias = R_in[conid], metric_in[conid], bias_in[conid]
+            wanted = vec6()
+            wanted[0] = force[0]
+            residual = vec6()
+            for i in range(1, wp.static(maxcondim)):
+                if i < condim:
+                    residual[i] = apart[i] + bias[i] + R[i] * force[i]
+                    wanted[i] = force[i] - residual[i] / metric[i]
+            nearest = nearest_friction(wanted, metric, condim, contact_friction_in[conid])
+            alpha = _lightest(alpha_in[worldid], tree1, tree2, FRICTION)
+            step = vec6()
+            work = float(0.0)
+            regular = float(0.0)
+            for i in range(1, wp.static(maxcondim)):
+                if i < condim:
+                    step[i] = alpha * (nearest[i] - force[i])
+                    work -= residual[i] * step[i]
+                    regular += R[i] * step[i] * step[i]
+            step_out[conid] = step
+            sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
+            _add_sums(
+                work,
+                regular,
+                tree1,
+                tree2,
+                WORK,
+                wp.static(deterministic),
+                sums,
+                sums_fixed,
+            )
+            push_bodies(
+                step,
+                frame,
+                body,
+                tree1,
+                tree2,
+                offset1,
+                offset2,
+                wp.static(maxcondim > 3),
+                wp.static(deterministic),
+                cfrc_contact_out[worldid],
+                cfrc_fixed_out[worldid],
+            )
 
     return step_friction
 
@@ -629,6 +633,7 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def finish(
         naconmax: int,
+        nthread: int,
         nacon_in: wp.array[int],
         contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
@@ -641,42 +646,43 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
         efc_force_out: wp.array2d[float],
         efc_state_out: wp.array2d[int],
     ):
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
-            return
-        worldid = contact_worldid_in[conid]
-        condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
-        force = force_out[conid]
-        tangent_sq = float(0.0)
-        for i in range(1, wp.static(maxcondim)):
-            if i < condim:
-                force[i] += scale_in[worldid] * step_in[conid][i]
-                scaled = force[i] / contact_friction_in[conid][i - 1]
-                tangent_sq += scaled * scaled
-        force_out[conid] = force
-        if contact_efc_address_in[conid, 0] < 0:
-            return
-        state = int(QUADRATIC)
-        if force[0] == 0.0:
-            state = SATISFIED
-        elif condim > 1 and tangent_sq >= 0.9999 * force[0] * force[0]:
-            state = CONE
-        if wp.static(elliptic) or condim == 1:
-            for i in range(condim):
-                efcid = contact_efc_address_in[conid, i]
-                efc_force_out[worldid, efcid] = force[i]
-                efc_state_out[worldid, efcid] = state
-        else:
-            share = force[0] / float(2 * (condim - 1))
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            if ntree_in[conid] == 0:
+                continue
+            worldid = contact_worldid_in[conid]
+            condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+            force = force_out[conid]
+            tangent_sq = float(0.0)
             for i in range(1, wp.static(maxcondim)):
                 if i < condim:
-                    facet = 0.5 * force[i] / contact_friction_in[conid][i - 1]
-                    for side in range(2):
-                        efcid = contact_efc_address_in[conid, 2 * (i - 1) + side]
-                        efc_force_out[worldid, efcid] = share + wp.where(side == 0, facet, -facet)
-                        efc_state_out[worldid, efcid] = wp.where(
-                            force[0] == 0.0, SATISFIED, QUADRATIC
-                        )
+                    force[i] += scale_in[worldid] * step_in[conid][i]
+                    scaled = force[i] / contact_friction_in[conid][i - 1]
+                    tangent_sq += scaled * scaled
+            force_out[conid] = force
+            if contact_efc_address_in[conid, 0] < 0:
+                continue
+            state = int(QUADRATIC)
+            if force[0] == 0.0:
+                state = SATISFIED
+            elif condim > 1 and tangent_sq >= 0.9999 * force[0] * force[0]:
+                state = CONE
+            if wp.static(elliptic) or condim == 1:
+                for i in range(condim):
+                    efcid = contact_efc_address_in[conid, i]
+                    efc_force_out[worldid, efcid] = force[i]
+                    efc_state_out[worldid, efcid] = state
+            else:
+                share = force[0] / float(2 * (condim - 1))
+                for i in range(1, wp.static(maxcondim)):
+                    if i < condim:
+                        facet = 0.5 * force[i] / contact_friction_in[conid][i - 1]
+                        for side in range(2):
+                            efcid = contact_efc_address_in[conid, 2 * (i - 1) + side]
+                            of_side = wp.where(side == 0, facet, -facet)
+                            efc_force_out[worldid, efcid] = share + of_side
+                            efc_state_out[worldid, efcid] = wp.where(
+                                force[0] == 0.0, SATISFIED, QUADRATIC
+                            )
 
     return finish
 
@@ -684,6 +690,7 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
 def prepare(m: Model, d: Data) -> None:
     """Geometry, a, R, P of every contact; its warm force; its rows of `efc` but for the force."""
     warm, contact, efc = d.warm, d.contact, d.efc
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _prepare(
             int(m.opt.cone),
@@ -693,12 +700,12 @@ def prepare(m: Model, d: Data) -> None:
             bool(m.is_sparse),
             is_deterministic(m),
         ),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
             *(m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
             *(m.body_parentid, m.body_rootid, m.body_treeid, m.body_dofadr, m.body_dofnum),
             *(m.body_invweight0, m.dof_parentid, m.M_rownnz, m.M_rowadr, m.geom_bodyid),
-            *(d.njmax, d.naconmax, d.subtree_com, d.cdof, d.cvel, d.M),
+            *(d.njmax, d.naconmax, nthread, d.subtree_com, d.cdof, d.cvel, d.M),
             *(d.nacon, contact.dist, contact.pos, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
             *(contact.dim, contact.geom, contact.worldid, contact.adhesion),
@@ -725,11 +732,13 @@ def step(m: Model, d: Data, kind: int, stage: int) -> None:
 
 def _launch_normals(m: Model, d: Data, stage: int) -> None:
     warm, contact = d.warm, d.contact
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _step_normals(stage, is_deterministic(m)),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
-            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, d.subtree_com, d.nacon),
+            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, nthread),
+            *(d.subtree_com, d.nacon),
             *(contact.pos, contact.frame, contact.geom, contact.worldid),
             *(warm.cacc, warm.alpha, warm.scale, warm.ntree, warm.bias, warm.R, warm.metric),
         ],
@@ -743,11 +752,13 @@ def _launch_normals(m: Model, d: Data, stage: int) -> None:
 def reclip(m: Model, d: Data) -> None:
     """Take the last step over normals, friction into the new cones; their wrenches."""
     warm, contact = d.warm, d.contact
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _reclip(int(m.nmaxcondim), is_deterministic(m)),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
-            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, d.subtree_com, d.nacon),
+            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, nthread),
+            *(d.subtree_com, d.nacon),
             *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
             *(contact.worldid, warm.scale, warm.ntree, warm.step),
         ],
@@ -757,11 +768,13 @@ def reclip(m: Model, d: Data) -> None:
 
 def _launch_friction(m: Model, d: Data) -> None:
     warm, contact = d.warm, d.contact
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _step_friction(int(m.nmaxcondim), is_deterministic(m)),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
-            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, d.subtree_com, d.nacon),
+            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, nthread),
+            *(d.subtree_com, d.nacon),
             *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
             *(contact.worldid, warm.cacc, warm.alpha, warm.ntree, warm.bias, warm.R),
             *(warm.metric, warm.force),
@@ -773,11 +786,12 @@ def _launch_friction(m: Model, d: Data) -> None:
 def finish(m: Model, d: Data) -> None:
     """Take the step over friction; write `efc.force` and `efc.state`."""
     warm, contact = d.warm, d.contact
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _finish(m.opt.cone == ConeType.ELLIPTIC, int(m.nmaxcondim)),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
-            *(d.naconmax, d.nacon, contact.friction, contact.dim, contact.efc_address),
+            *(d.naconmax, nthread, d.nacon, contact.friction, contact.dim, contact.efc_address),
             *(contact.worldid, warm.scale, warm.ntree, warm.step),
         ],
         outputs=[warm.force, d.efc.force, d.efc.state],

@@ -23,6 +23,7 @@ import warp as wp
 from comfree_warp.contacts import has_contacts
 from comfree_warp.fixed_point import from_fixed, precedes, to_fixed
 from comfree_warp.rows import max_rows
+from comfree_warp.threads import nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
 from comfree_warp.warm.stacks import allocate_stacks
@@ -151,6 +152,7 @@ def _index_contacts(adhesion: bool, flex: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def index_contacts(
         naconmax: int,
+        nthread: int,
         nacon_in: wp.array[int],
         contact_dist_in: wp.array[float],
         contact_includemargin_in: wp.array[float],
@@ -168,28 +170,27 @@ def _index_contacts(adhesion: bool, flex: bool) -> wp.Kernel:
         head_out: wp.array[int],
     ):
         """Which contacts push; all of them into the chains."""
-        conid = wp.tid()
-        if conid >= wp.min(nacon_in[0], naconmax):
-            return
-        active = contact_dist_in[conid] < contact_includemargin_in[conid]
-        if wp.static(adhesion):
-            active = active or contact_adhesion_in[conid] != 0.0
-        active = active and (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT) != 0
-        active_out[conid] = wp.where(active, 1, 0)
-        if not active:
-            return
-        one = wp.int32(contact_geom_in[conid][0])
-        other = wp.int32(contact_geom_in[conid][1])
-        if wp.static(flex):
-            of, elem, vert = contact_flex_in[conid], contact_elem_in[conid], contact_vert_in[conid]
-            one = _side(one, of[0], elem[0], vert[0])
-            other = _side(other, of[1], elem[1], vert[1])
-        pair = wp.vec2i(wp.min(one, other), wp.max(one, other))
-        pair_out[conid] = pair
-        # A contact's force is that on its second geom, whichever collision detection tells second.
-        sign_out[conid] = wp.where(one <= other, 1.0, -1.0)
-        chain = _hash(contact_worldid_in[conid], pair, head_out.shape[0])
-        next_out[conid] = wp.atomic_exch(head_out, chain, conid + 1)
+        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            active = contact_dist_in[conid] < contact_includemargin_in[conid]
+            if wp.static(adhesion):
+                active = active or contact_adhesion_in[conid] != 0.0
+            active = active and (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT) != 0
+            active_out[conid] = wp.where(active, 1, 0)
+            if not active:
+                continue
+            one = wp.int32(contact_geom_in[conid][0])
+            other = wp.int32(contact_geom_in[conid][1])
+            if wp.static(flex):
+                of, elem = contact_flex_in[conid], contact_elem_in[conid]
+                vert = contact_vert_in[conid]
+                one = _side(one, of[0], elem[0], vert[0])
+                other = _side(other, of[1], elem[1], vert[1])
+            pair = wp.vec2i(wp.min(one, other), wp.max(one, other))
+            pair_out[conid] = pair
+            # A contact's force is that on its second geom, whichever collision detection tells.
+            sign_out[conid] = wp.where(one <= other, 1.0, -1.0)
+            chain = _hash(contact_worldid_in[conid], pair, head_out.shape[0])
+            next_out[conid] = wp.atomic_exch(head_out, chain, conid + 1)
 
     return index_contacts
 
@@ -201,6 +202,7 @@ def _find_heirs(
     contact_worldid_in: wp.array[int],
     next_in: wp.array[int],
     head_in: wp.array[int],
+    nthread: int,
     mem_count: wp.array[int],
     mem_worldid: wp.array[int],
     mem_pair: wp.array[wp.vec2i],
@@ -208,25 +210,23 @@ def _find_heirs(
     mem_heir_out: wp.array[int],
 ):
     """Of every contact of the last step, the one that gets its force, or -1."""
-    conid = wp.tid()
-    if conid >= mem_count[0]:
-        return
-    worldid, pair, pos = mem_worldid[conid], mem_pair[conid], mem_pos[conid]
-    heir = wp.int32(-1)
-    least = float(0.0)
-    nearest_pos = wp.vec3()
-    if worldid >= 0:
-        entry = head_in[_hash(worldid, pair, head_in.shape[0])]
-        while entry > 0:
-            other = entry - 1
-            entry = next_in[other]
-            if _is_same(contact_worldid_in[other], pair_in[other], worldid, pair):
-                distance = wp.floor(wp.length(contact_pos_in[other] - pos) / _SAME_PLACE)
-                if heir < 0 or _is_nearer(distance, contact_pos_in[other], least, nearest_pos):
-                    heir = other
-                    least = distance
-                    nearest_pos = contact_pos_in[other]
-    mem_heir_out[conid] = heir
+    for conid in range(wp.tid(), mem_count[0], nthread):
+        worldid, pair, pos = mem_worldid[conid], mem_pair[conid], mem_pos[conid]
+        heir = wp.int32(-1)
+        least = float(0.0)
+        nearest_pos = wp.vec3()
+        if worldid >= 0:
+            entry = head_in[_hash(worldid, pair, head_in.shape[0])]
+            while entry > 0:
+                other = entry - 1
+                entry = next_in[other]
+                if _is_same(contact_worldid_in[other], pair_in[other], worldid, pair):
+                    distance = wp.floor(wp.length(contact_pos_in[other] - pos) / _SAME_PLACE)
+                    if heir < 0 or _is_nearer(distance, contact_pos_in[other], least, nearest_pos):
+                        heir = other
+                        least = distance
+                        nearest_pos = contact_pos_in[other]
+        mem_heir_out[conid] = heir
 
 
 @wp.func
@@ -293,11 +293,12 @@ def index_contacts(m: Model, d: Data) -> None:
     if not has_contacts(m):  # none pushes, and none is remembered
         warm.ntree.zero_()
         return
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _index_contacts(bool(m.flg_adhesion), m.nflex > 0),
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
-            *(d.naconmax, d.nacon, contact.dist, contact.includemargin, contact.geom),
+            *(d.naconmax, nthread, d.nacon, contact.dist, contact.includemargin, contact.geom),
             *(contact.flex, contact.elem, contact.vert),
             *(contact.worldid, contact.type, contact.adhesion),
         ],
@@ -305,9 +306,9 @@ def index_contacts(m: Model, d: Data) -> None:
     )
     wp.launch(
         _find_heirs,
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
-            *(contact.pos, warm.pair, contact.worldid, warm.next, warm.head),
+            *(contact.pos, warm.pair, contact.worldid, warm.next, warm.head, nthread),
             *(warm.mem_count, warm.mem_worldid, warm.mem_pair, warm.mem_pos),
         ],
         outputs=[warm.mem_heir],
@@ -317,6 +318,7 @@ def index_contacts(m: Model, d: Data) -> None:
 @wp.kernel(enable_backward=False)
 def _remember_contacts(
     naconmax: int,
+    nthread: int,
     nacon_in: wp.array[int],
     contact_pos_in: wp.array[wp.vec3],
     contact_frame_in: wp.array[wp.mat33],
@@ -336,28 +338,27 @@ def _remember_contacts(
     mem_torque: wp.array[wp.vec3],
     mem_next: wp.array[int],
 ):
-    conid = wp.tid()
-    ncon = wp.min(nacon_in[0], naconmax)
-    if conid == 0:
+    first, ncon = wp.tid(), wp.min(nacon_in[0], naconmax)
+    if first == 0:
         mem_count[0] = ncon
-    if conid >= ncon:
-        return
-    mem_next[conid] = next_in[conid]
-    if ntree_in[conid] == 0:
-        mem_worldid[conid] = -1
-        return
-    force, toward, mean = force_in[conid], wp.transpose(contact_frame_in[conid]), mean_in[conid]
-    mem_pos[conid] = contact_pos_in[conid]
-    mem_pair[conid] = pair_in[conid]
-    mem_worldid[conid] = contact_worldid_in[conid]
-    mem_normal[conid] = wp.vec2(force[0], mean + MEAN_GAIN * (force[0] - mean))
-    mem_friction[conid] = sign_in[conid] * toward * wp.vec3(0.0, force[1], force[2])
-    mem_torque[conid] = sign_in[conid] * toward * wp.vec3(force[3], force[4], force[5])
+    for conid in range(first, ncon, nthread):
+        mem_next[conid] = next_in[conid]
+        if ntree_in[conid] == 0:
+            mem_worldid[conid] = -1
+            continue
+        force, toward, mean = force_in[conid], wp.transpose(contact_frame_in[conid]), mean_in[conid]
+        mem_pos[conid] = contact_pos_in[conid]
+        mem_pair[conid] = pair_in[conid]
+        mem_worldid[conid] = contact_worldid_in[conid]
+        mem_normal[conid] = wp.vec2(force[0], mean + MEAN_GAIN * (force[0] - mean))
+        mem_friction[conid] = sign_in[conid] * toward * wp.vec3(0.0, force[1], force[2])
+        mem_torque[conid] = sign_in[conid] * toward * wp.vec3(force[3], force[4], force[5])
 
 
 @wp.kernel(enable_backward=False)
 def _remember_rows(
     njmax: int,
+    nthread: int,
     ne_in: wp.array[int],
     nf_in: wp.array[int],
     nl_in: wp.array[int],
@@ -366,14 +367,15 @@ def _remember_rows(
     row_mean_in: wp.array2d[float],
     mem_row: wp.array3d[float],
 ):
-    worldid, efcid = wp.tid()
-    nrow = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
-    if efcid >= wp.min(nrow, njmax) or row_slot_in[worldid, efcid] < 0:
-        return
-    slot, force = row_slot_in[worldid, efcid], efc_force_in[worldid, efcid]
-    mean = row_mean_in[worldid, efcid]
-    mem_row[worldid, slot, 0] = force
-    mem_row[worldid, slot, 1] = mean + MEAN_GAIN * (force - mean)
+    worldid, first = wp.tid()
+    nrow = wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax)
+    for efcid in range(first, nrow, nthread):
+        if row_slot_in[worldid, efcid] < 0:
+            continue
+        slot, force = row_slot_in[worldid, efcid], efc_force_in[worldid, efcid]
+        mean = row_mean_in[worldid, efcid]
+        mem_row[worldid, slot, 0] = force
+        mem_row[worldid, slot, 1] = mean + MEAN_GAIN * (force - mean)
 
 
 @wp.kernel(enable_backward=False)
@@ -401,11 +403,12 @@ def remember(m: Model, d: Data) -> None:
     """Store the forces of this step, and the state that it led to."""
     warm, contact = d.warm, d.contact
     wp.copy(warm.mem_head, warm.head)
+    nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _remember_contacts,
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
-            *(d.naconmax, d.nacon, contact.pos, contact.frame, contact.worldid),
+            *(d.naconmax, nthread, d.nacon, contact.pos, contact.frame, contact.worldid),
             *(warm.pair, warm.sign, warm.ntree, warm.force, warm.mean, warm.next),
         ],
         outputs=[
@@ -415,10 +418,11 @@ def remember(m: Model, d: Data) -> None:
     )
     if max_rows(m, d):
         warm.mem_row.zero_()
+        nthread = nthread_for(d, max_rows(m, d))
         wp.launch(
             _remember_rows,
-            dim=(d.nworld, max_rows(m, d)),
-            inputs=[d.njmax, d.ne, d.nf, d.nl, d.efc.force, warm.row_slot, warm.row_mean],
+            dim=(d.nworld, nthread),
+            inputs=[d.njmax, nthread, d.ne, d.nf, d.nl, d.efc.force, warm.row_slot, warm.row_mean],
             outputs=[warm.mem_row],
         )
     wp.launch(

@@ -31,6 +31,7 @@ from mujoco_warp import DisableBit
 from comfree_warp.contacts import has_contacts
 from comfree_warp.fixed_point import is_deterministic, precedes
 from comfree_warp.rows import has_contact_rows
+from comfree_warp.threads import nthread_for
 from comfree_warp.types import Data, Model, Stacks, vec5, vec6, vec6d, vec10
 from comfree_warp.warm.law import into_cone
 from comfree_warp.warm.stages import FRICTION, NORMAL
@@ -91,16 +92,18 @@ def _trees(
 @wp.kernel(enable_backward=False)
 def _begin(
     ntree: int,
+    nthread: int,
     parent_out: wp.array2d[int],
     child_out: wp.array2d[int],
     head_out: wp.array2d[int],
     crossed_out: wp.array2d[int],
 ):
-    worldid, treeid = wp.tid()
-    parent_out[worldid, treeid] = ntree
-    child_out[worldid, treeid] = 0
-    head_out[worldid, treeid] = 0
-    crossed_out[worldid, treeid] = 0
+    worldid, first = wp.tid()
+    for treeid in range(first, ntree, nthread):
+        parent_out[worldid, treeid] = ntree
+        child_out[worldid, treeid] = 0
+        head_out[worldid, treeid] = 0
+        crossed_out[worldid, treeid] = 0
 
 
 @wp.kernel(enable_backward=False)
@@ -110,6 +113,7 @@ def _find_parents(
     body_treeid: wp.array[int],
     geom_bodyid: wp.array[int],
     naconmax: int,
+    nthread: int,
     loose: wp.array[int],
     subtree_com_in: wp.array2d[wp.vec3],
     nacon_in: wp.array[int],
@@ -120,38 +124,39 @@ def _find_parents(
     parent_out: wp.array2d[int],
 ):
     """Of every tree, the first of those that it stands on; they are lower: there is no circle."""
-    conid = wp.tid()
-    if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] != 2:
-        return
-    geom = contact_geom_in[conid]
-    body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-    tree1, tree2 = body_treeid[body1], body_treeid[body2]
-    if loose[tree1] == 0 or loose[tree2] == 0:
-        return
-    worldid = contact_worldid_in[conid]
-    up = -wp.normalize(opt_gravity[worldid % opt_gravity.shape[0]])
-    higher = wp.dot(
-        up,
-        subtree_com_in[worldid, body_rootid[body2]] - subtree_com_in[worldid, body_rootid[body1]],
-    )
-    slope = wp.dot(up, contact_frame_in[conid][0])
-    if higher > 0.0 and slope > _LEVEL:
-        wp.atomic_min(parent_out, worldid, tree2, tree1)
-    elif higher < 0.0 and -slope > _LEVEL:
-        wp.atomic_min(parent_out, worldid, tree1, tree2)
+    for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        if ntree_in[conid] != 2:
+            continue
+        geom = contact_geom_in[conid]
+        body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
+        tree1, tree2 = body_treeid[body1], body_treeid[body2]
+        if loose[tree1] == 0 or loose[tree2] == 0:
+            continue
+        worldid = contact_worldid_in[conid]
+        up = -wp.normalize(opt_gravity[worldid % opt_gravity.shape[0]])
+        com1 = subtree_com_in[worldid, body_rootid[body1]]
+        com2 = subtree_com_in[worldid, body_rootid[body2]]
+        higher = wp.dot(up, com2 - com1)
+        slope = wp.dot(up, contact_frame_in[conid][0])
+        if higher > 0.0 and slope > _LEVEL:
+            wp.atomic_min(parent_out, worldid, tree2, tree1)
+        elif higher < 0.0 and -slope > _LEVEL:
+            wp.atomic_min(parent_out, worldid, tree1, tree2)
 
 
 @wp.kernel(enable_backward=False)
 def _link_children(
     ntree: int,
+    nthread: int,
     parent_in: wp.array2d[int],
     child_out: wp.array2d[int],
     sibling_out: wp.array2d[int],
 ):
-    worldid, treeid = wp.tid()
-    parent = parent_in[worldid, treeid]
-    if parent < ntree:
-        sibling_out[worldid, treeid] = wp.atomic_exch(child_out, worldid, parent, treeid + 1)
+    worldid, first = wp.tid()
+    for treeid in range(first, ntree, nthread):
+        parent = parent_in[worldid, treeid]
+        if parent < ntree:
+            sibling_out[worldid, treeid] = wp.atomic_exch(child_out, worldid, parent, treeid + 1)
 
 
 @wp.kernel(enable_backward=False)
@@ -160,6 +165,7 @@ def _collect_contacts(
     geom_bodyid: wp.array[int],
     ntree: int,
     naconmax: int,
+    nthread: int,
     loose: wp.array[int],
     nacon_in: wp.array[int],
     contact_geom_in: wp.array[wp.vec2i],
@@ -175,27 +181,27 @@ def _collect_contacts(
 
     Trees that touch others, too, are marked.
     """
-    conid = wp.tid()
-    if conid >= wp.min(nacon_in[0], naconmax) or ntree_in[conid] == 0:
-        return
-    worldid = contact_worldid_in[conid]
-    tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
-    owner = wp.int32(-1)
-    if tree1 < 0 or tree2 < 0:
-        owner = wp.max(tree1, tree2)
-        if loose[owner] == 0 or (
-            parent_in[worldid, owner] == ntree and child_in[worldid, owner] == 0
-        ):
-            return
-    elif parent_in[worldid, tree1] == tree2:
-        owner = tree1
-    elif parent_in[worldid, tree2] == tree1:
-        owner = tree2
-    else:
-        crossed_out[worldid, tree1] = 1
-        crossed_out[worldid, tree2] = 1
-        return
-    next_out[conid] = wp.atomic_exch(head_out, worldid, owner, conid + 1)
+    for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        if ntree_in[conid] == 0:
+            continue
+        worldid = contact_worldid_in[conid]
+        tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
+        owner = wp.int32(-1)
+        if tree1 < 0 or tree2 < 0:
+            owner = wp.max(tree1, tree2)
+            if loose[owner] == 0 or (
+                parent_in[worldid, owner] == ntree and child_in[worldid, owner] == 0
+            ):
+                continue
+        elif parent_in[worldid, tree1] == tree2:
+            owner = tree1
+        elif parent_in[worldid, tree2] == tree1:
+            owner = tree2
+        else:
+            crossed_out[worldid, tree1] = 1
+            crossed_out[worldid, tree2] = 1
+            continue
+        next_out[conid] = wp.atomic_exch(head_out, worldid, owner, conid + 1)
 
 
 @wp.func
@@ -496,6 +502,7 @@ def _solve_stacks(
     tree_dofadr: wp.array[int],
     tree_bodynum: wp.array[int],
     ntree: int,
+    nthread: int,
     kind: int,
     subtree_com_in: wp.array2d[wp.vec3],
     cdof_in: wp.array2d[wp.spatial_vector],
@@ -529,172 +536,181 @@ def _solve_stacks(
     qfrc_total_out: wp.array2d[float],
 ):
     """A thread per stack, where its root is."""
-    worldid, root = wp.tid()
-    if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
-        return
-    last = _order(
-        root,
-        kind,
-        parent_in[worldid],
-        child_in[worldid],
-        sibling_in[worldid],
-        crossed_in[worldid],
-        above_out[worldid],
-        below_out[worldid],
-    )
-    if last < 0:
-        return
+    worldid, first = wp.tid()
+    for root in range(first, ntree, nthread):
+        if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
+            continue
+        last = _order(
+            root,
+            kind,
+            parent_in[worldid],
+            child_in[worldid],
+            sibling_in[worldid],
+            crossed_in[worldid],
+            above_out[worldid],
+            below_out[worldid],
+        )
+        if last < 0:
+            continue
 
-    # Elimination, from above.
-    tree = wp.int32(last)
-    while tree >= 0:
-        bodyid = dof_bodyid[tree_dofadr[tree]]
-        com = wp.vec3d(subtree_com_in[worldid, bodyid])
-        free = _inertia(crb_in[worldid, bodyid])  # H - G
-        asked = wp.spatial_vectord()
-        entry = child_in[worldid, tree]
-        while entry > 0:
-            child = entry - 1
-            entry = sibling_in[worldid, child]
-            r = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]]) - com
-            free += _move_matrix(coupling_out[worldid, child], r)
-            asked += _move_wrench(wrench_out[worldid, child], r)
-        stiff = wp.spatial_matrixd()
-        asked_of_parent = wp.spatial_vectord()
-        entry = head_in[worldid, tree]
-        while entry > 0:
-            conid = entry - 1
-            entry = next_in[conid]
-            geom = contact_geom_in[conid]
-            body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-            tree1, tree2 = _trees(geom, geom_bodyid, body_treeid)
-            pos = wp.vec3d(contact_pos_in[conid])
-            frame = contact_frame_in[conid]
-            condim = contact_dim_in[conid]
-            R = R_in[conid]
-            force = force_out[conid]
-            apart = _move_motion(
-                wp.spatial_vectord(cacc_out[worldid, body2]),
-                pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body2]]),
-            ) - _move_motion(
-                wp.spatial_vectord(cacc_out[worldid, body1]),
-                pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body1]]),
-            )
-            residual = _residual(kind, condim, frame, apart, bias_in[conid], R, force)
-            residual_out[conid] = residual
-            friction = contact_friction_in[conid]
-            if not _is_loaded(force, residual, metric_in[conid], condim, friction, kind):
-                continue
-            contact_stiff, contact_asks = _weigh(kind, condim, frame, pos - com, R, residual)
-            if tree2 != tree:
-                contact_asks = -contact_asks
-            if tree1 < 0 or tree2 < 0:
-                free += contact_stiff
-                asked += contact_asks
-            else:
-                stiff += contact_stiff
-                asked_of_parent += contact_asks
-        inverse = _invert(free + stiff)
-        kept = inverse * free
-        motion = inverse * (asked + asked_of_parent)
-        kept_out[worldid, tree] = kept
-        motion_out[worldid, tree] = motion
-        coupling_out[worldid, tree] = free - free * kept
-        wrench_out[worldid, tree] = asked - free * motion
-        tree = below_out[worldid, tree]
-
-    # Substitution, from the root; d, and what it does to every tree.
-    gained = wp.float64(0.0)
-    curvature = wp.float64(0.0)
-    tree = root
-    while tree >= 0:
-        com = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]])
-        parent = parent_in[worldid, tree]
-        motion = motion_out[worldid, tree]
-        relative = motion
-        r = wp.vec3d()
-        if parent < ntree:
-            r = com - wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]])
-            parent_motion = _move_motion(motion_out[worldid, parent], r)
-            relative -= kept_out[worldid, tree] * parent_motion
-            motion = relative + parent_motion
+        # Elimination, from above.
+        tree = wp.int32(last)
+        while tree >= 0:
+            bodyid = dof_bodyid[tree_dofadr[tree]]
+            com = wp.vec3d(subtree_com_in[worldid, bodyid])
+            free = _inertia(crb_in[worldid, bodyid])  # H - G
+            asked = wp.spatial_vectord()
+            entry = child_in[worldid, tree]
+            while entry > 0:
+                child = entry - 1
+                entry = sibling_in[worldid, child]
+                r = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]]) - com
+                free += _move_matrix(coupling_out[worldid, child], r)
+                asked += _move_wrench(wrench_out[worldid, child], r)
+            stiff = wp.spatial_matrixd()
+            asked_of_parent = wp.spatial_vectord()
+            entry = head_in[worldid, tree]
+            while entry > 0:
+                conid = entry - 1
+                entry = next_in[conid]
+                geom = contact_geom_in[conid]
+                body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
+                tree1, tree2 = _trees(geom, geom_bodyid, body_treeid)
+                pos = wp.vec3d(contact_pos_in[conid])
+                frame = contact_frame_in[conid]
+                condim = contact_dim_in[conid]
+                R = R_in[conid]
+                force = force_out[conid]
+                apart = _move_motion(
+                    wp.spatial_vectord(cacc_out[worldid, body2]),
+                    pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body2]]),
+                ) - _move_motion(
+                    wp.spatial_vectord(cacc_out[worldid, body1]),
+                    pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body1]]),
+                )
+                residual = _residual(kind, condim, frame, apart, bias_in[conid], R, force)
+                residual_out[conid] = residual
+                friction = contact_friction_in[conid]
+                if not _is_loaded(force, residual, metric_in[conid], condim, friction, kind):
+                    continue
+                contact_stiff, contact_asks = _weigh(kind, condim, frame, pos - com, R, residual)
+                if tree2 != tree:
+                    contact_asks = -contact_asks
+                if tree1 < 0 or tree2 < 0:
+                    free += contact_stiff
+                    asked += contact_asks
+                else:
+                    stiff += contact_stiff
+                    asked_of_parent += contact_asks
+            inverse = _invert(free + stiff)
+            kept = inverse * free
+            motion = inverse * (asked + asked_of_parent)
+            kept_out[worldid, tree] = kept
             motion_out[worldid, tree] = motion
-        wrench, between = wp.spatial_vectord(), wp.spatial_vectord()
-        entry = head_in[worldid, tree]
-        while entry > 0:
-            conid = entry - 1
-            entry = next_in[conid]
-            step_out[conid] = vec6()
-            tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
-            condim = contact_dim_in[conid]
-            R = R_in[conid]
-            force = force_out[conid]
-            residual = residual_out[conid]
-            friction = contact_friction_in[conid]
-            if not _is_loaded(force, residual, metric_in[conid], condim, friction, kind):
-                continue
-            of_parent = tree1 >= 0 and tree2 >= 0
-            seen = motion
-            if of_parent:
-                seen = relative
-            if tree2 != tree:
-                seen = -seen
-            offset = wp.vec3d(contact_pos_in[conid]) - com
-            step, push = _step(
-                kind, condim, contact_frame_in[conid], offset, seen, R, friction, force, residual
-            )
-            if tree2 != tree:
-                push = -push
-            step_out[conid] = step
-            for i in range(6):
-                gained -= residual[i] * wp.float64(step[i])
-                curvature += wp.float64(R[i] * step[i] * step[i])
-            wrench += push
-            if of_parent:
-                between += push
-        wrench_out[worldid, tree] = wrench
-        if parent < ntree:
-            wrench_out[worldid, parent] -= _move_wrench(between, r)
-        tree = above_out[worldid, tree]
+            coupling_out[worldid, tree] = free - free * kept
+            wrench_out[worldid, tree] = asked - free * motion
+            tree = below_out[worldid, tree]
 
-    # M^-1 J^T d, and how far to go.
-    tree = root
-    while tree >= 0:
-        wrench = wrench_out[worldid, tree]
-        motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
-        motion_out[worldid, tree] = motion
-        curvature += wp.dot(wrench, motion)
-        tree = above_out[worldid, tree]
-    scale = wp.float64(0.0)
-    if curvature > wp.float64(0.0):
-        scale = wp.clamp(gained / curvature, wp.float64(0.0), wp.float64(1.0))
+        # Substitution, from the root; d, and what it does to every tree.
+        gained = wp.float64(0.0)
+        curvature = wp.float64(0.0)
+        tree = wp.int32(root)
+        while tree >= 0:
+            com = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]])
+            parent = parent_in[worldid, tree]
+            motion = motion_out[worldid, tree]
+            relative = motion
+            r = wp.vec3d()
+            if parent < ntree:
+                r = com - wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]])
+                parent_motion = _move_motion(motion_out[worldid, parent], r)
+                relative -= kept_out[worldid, tree] * parent_motion
+                motion = relative + parent_motion
+                motion_out[worldid, tree] = motion
+            wrench, between = wp.spatial_vectord(), wp.spatial_vectord()
+            entry = head_in[worldid, tree]
+            while entry > 0:
+                conid = entry - 1
+                entry = next_in[conid]
+                step_out[conid] = vec6()
+                tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
+                condim = contact_dim_in[conid]
+                R = R_in[conid]
+                force = force_out[conid]
+                residual = residual_out[conid]
+                friction = contact_friction_in[conid]
+                if not _is_loaded(force, residual, metric_in[conid], condim, friction, kind):
+                    continue
+                of_parent = tree1 >= 0 and tree2 >= 0
+                seen = motion
+                if of_parent:
+                    seen = relative
+                if tree2 != tree:
+                    seen = -seen
+                offset = wp.vec3d(contact_pos_in[conid]) - com
+                step, push = _step(
+                    kind,
+                    condim,
+                    contact_frame_in[conid],
+                    offset,
+                    seen,
+                    R,
+                    friction,
+                    force,
+                    residual,
+                )
+                if tree2 != tree:
+                    push = -push
+                step_out[conid] = step
+                for i in range(6):
+                    gained -= residual[i] * wp.float64(step[i])
+                    curvature += wp.float64(R[i] * step[i] * step[i])
+                wrench += push
+                if of_parent:
+                    between += push
+            wrench_out[worldid, tree] = wrench
+            if parent < ntree:
+                wrench_out[worldid, parent] -= _move_wrench(between, r)
+            tree = above_out[worldid, tree]
 
-    tree = root
-    while tree >= 0:
-        entry = head_in[worldid, tree]
-        while entry > 0:
-            force_out[entry - 1] = force_out[entry - 1] + float(scale) * step_out[entry - 1]
-            entry = next_in[entry - 1]
-        moved = _to_single(scale * motion_out[worldid, tree])
-        dofadr = tree_dofadr[tree]
-        bodyid = dof_bodyid[dofadr]
-        for i in range(bodyid, bodyid + tree_bodynum[tree]):
-            cacc_out[worldid, i] += moved
-        linear = wp.spatial_bottom(moved)
-        for i in range(3):
-            cdof = cdof_in[worldid, dofadr + 3 + i]
-            turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(moved))
-            qacc_out[worldid, dofadr + 3 + i] += turn
-            linear -= turn * wp.spatial_bottom(cdof)
-        for i in range(3):
-            qacc_out[worldid, dofadr + i] += linear[i]
-        if kind == FRICTION:  # that of normals is made anew
-            pull = _to_single(scale * wrench_out[worldid, tree])
-            for i in range(dofadr, dofadr + 6):
-                qfrc = wp.dot(cdof_in[worldid, i], pull)
-                qfrc_constraint_out[worldid, i] += qfrc
-                qfrc_total_out[worldid, i] += qfrc
-        tree = above_out[worldid, tree]
+        # M^-1 J^T d, and how far to go.
+        tree = wp.int32(root)
+        while tree >= 0:
+            wrench = wrench_out[worldid, tree]
+            motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
+            motion_out[worldid, tree] = motion
+            curvature += wp.dot(wrench, motion)
+            tree = above_out[worldid, tree]
+        scale = wp.float64(0.0)
+        if curvature > wp.float64(0.0):
+            scale = wp.clamp(gained / curvature, wp.float64(0.0), wp.float64(1.0))
+
+        tree = wp.int32(root)
+        while tree >= 0:
+            entry = head_in[worldid, tree]
+            while entry > 0:
+                force_out[entry - 1] = force_out[entry - 1] + float(scale) * step_out[entry - 1]
+                entry = next_in[entry - 1]
+            moved = _to_single(scale * motion_out[worldid, tree])
+            dofadr = tree_dofadr[tree]
+            bodyid = dof_bodyid[dofadr]
+            for i in range(bodyid, bodyid + tree_bodynum[tree]):
+                cacc_out[worldid, i] += moved
+            linear = wp.spatial_bottom(moved)
+            for i in range(3):
+                cdof = cdof_in[worldid, dofadr + 3 + i]
+                turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(moved))
+                qacc_out[worldid, dofadr + 3 + i] += turn
+                linear -= turn * wp.spatial_bottom(cdof)
+            for i in range(3):
+                qacc_out[worldid, dofadr + i] += linear[i]
+            if kind == FRICTION:  # that of normals is made anew
+                pull = _to_single(scale * wrench_out[worldid, tree])
+                for i in range(dofadr, dofadr + 6):
+                    qfrc = wp.dot(cdof_in[worldid, i], pull)
+                    qfrc_constraint_out[worldid, i] += qfrc
+                    qfrc_total_out[worldid, i] += qfrc
+            tree = above_out[worldid, tree]
 
 
 def find_stacks(m: Model, d: Data) -> None:
@@ -703,18 +719,19 @@ def find_stacks(m: Model, d: Data) -> None:
     stacks = warm.stacks
     if not _may_stack(m, d):
         return
-    trees = (d.nworld, m.ntree)
+    nthread = nthread_for(d, d.naconmax)
+    nthread_tree = nthread_for(d, m.ntree)
     wp.launch(
         _begin,
-        dim=trees,
-        inputs=[m.ntree],
+        dim=(d.nworld, nthread_tree),
+        inputs=[m.ntree, nthread_tree],
         outputs=[stacks.parent, stacks.child, stacks.head, stacks.crossed],
     )
     wp.launch(
         _find_parents,
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
-            *(m.opt.gravity, m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax),
+            *(m.opt.gravity, m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, nthread),
             *(stacks.loose, d.subtree_com, d.nacon, contact.frame, contact.geom),
             *(contact.worldid, warm.ntree),
         ],
@@ -722,15 +739,15 @@ def find_stacks(m: Model, d: Data) -> None:
     )
     wp.launch(
         _link_children,
-        dim=trees,
-        inputs=[m.ntree, stacks.parent],
+        dim=(d.nworld, nthread_tree),
+        inputs=[m.ntree, nthread_tree, stacks.parent],
         outputs=[stacks.child, stacks.sibling],
     )
     wp.launch(
         _collect_contacts,
-        dim=d.naconmax,
+        dim=nthread,
         inputs=[
-            *(m.body_treeid, m.geom_bodyid, m.ntree, d.naconmax, stacks.loose, d.nacon),
+            *(m.body_treeid, m.geom_bodyid, m.ntree, d.naconmax, nthread, stacks.loose, d.nacon),
             *(contact.geom, contact.worldid, warm.ntree, stacks.parent, stacks.child),
         ],
         outputs=[stacks.next, stacks.head, stacks.crossed],
@@ -738,7 +755,7 @@ def find_stacks(m: Model, d: Data) -> None:
     if is_deterministic(m):
         wp.launch(
             _sort_chains,
-            dim=trees,
+            dim=(d.nworld, m.ntree),
             inputs=[contact.pos, contact.frame],
             outputs=[stacks.child, stacks.sibling, stacks.head, stacks.next],
         )
@@ -750,12 +767,13 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
     stacks = warm.stacks
     if not _may_stack(m, d):
         return
+    nthread = nthread_for(d, m.ntree)
     wp.launch(
         _solve_stacks,
-        dim=(d.nworld, m.ntree),
+        dim=(d.nworld, nthread),
         inputs=[
             *(m.body_rootid, m.body_treeid, m.dof_bodyid, m.geom_bodyid, m.tree_dofadr),
-            *(m.tree_bodynum, m.ntree, kind, d.subtree_com, d.cdof, d.crb),
+            *(m.tree_bodynum, m.ntree, nthread, kind, d.subtree_com, d.cdof, d.crb),
             *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
             *(stacks.parent, stacks.child, stacks.sibling, stacks.head, stacks.next),
             *(stacks.crossed, warm.bias, warm.R, warm.metric),

@@ -7,6 +7,7 @@ import warp as wp
 from comfree_warp.contacts import tree_arrays
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.rows import has_contact_rows
+from comfree_warp.threads import nthread_for
 from comfree_warp.types import Data, Model
 from comfree_warp.warm.law import ROUNDING, conjugate_factor, next_alpha
 
@@ -70,6 +71,8 @@ def _begin(
     mem_qpos: wp.array2d[float],
     mem_alpha: wp.array3d[float],
     drop_contact_rows: bool,
+    ntree: int,
+    nthread: int,
     ne_in: wp.array[int],
     nf_in: wp.array[int],
     nl_in: wp.array[int],
@@ -80,21 +83,22 @@ def _begin(
     qfrc_constraint_out: wp.array2d[float],
 ):
     """Whether a tree is where the last step left it; clears the sums that come next."""
-    worldid, treeid = wp.tid()
-    if drop_contact_rows and treeid == 0:
-        nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
-    valid = time_in[worldid] == mem_time[worldid]
-    adr = tree_qposadr[treeid]
-    for i in range(adr, adr + tree_qposnum[treeid]):
-        valid = valid and qpos_in[worldid, i] == mem_qpos[worldid, i]
-    valid_out[worldid, treeid] = wp.where(valid, 1, 0)
-    for i in range(2):
-        alpha_out[worldid, treeid, i] = wp.where(valid, mem_alpha[worldid, treeid, i], 1.0)
-    first = dof_bodyid[tree_dofadr[treeid]]
-    for bodyid in range(first, first + tree_bodynum[treeid]):
-        cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
-    for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
-        qfrc_constraint_out[worldid, dofid] = 0.0
+    worldid, first_tree = wp.tid()
+    for treeid in range(first_tree, ntree, nthread):
+        if drop_contact_rows and treeid == 0:
+            nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
+        valid = time_in[worldid] == mem_time[worldid]
+        adr = tree_qposadr[treeid]
+        for i in range(adr, adr + tree_qposnum[treeid]):
+            valid = valid and qpos_in[worldid, i] == mem_qpos[worldid, i]
+        valid_out[worldid, treeid] = wp.where(valid, 1, 0)
+        for i in range(2):
+            alpha_out[worldid, treeid, i] = wp.where(valid, mem_alpha[worldid, treeid, i], 1.0)
+        first = dof_bodyid[tree_dofadr[treeid]]
+        for bodyid in range(first, first + tree_bodynum[treeid]):
+            cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+        for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
+            qfrc_constraint_out[worldid, dofid] = 0.0
 
 
 @functools.cache
@@ -107,6 +111,8 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
         dof_bodyid: wp.array[int],
         tree_dofadr: wp.array[int],
         tree_bodynum: wp.array[int],
+        ntree: int,
+        nthread: int,
         cdof_in: wp.array2d[wp.spatial_vector],
         scale_in: wp.array[float],
         qacc_step_in: wp.array2d[float],
@@ -120,25 +126,26 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
 
         `apply` takes the step of the last pass first, `renew` clears the total that is made anew.
         """
-        worldid, treeid = wp.tid()
-        for i in range(4):
-            sums_out[worldid, treeid, i] = 0.0
-        first = dof_bodyid[tree_dofadr[treeid]]
-        for bodyid in range(first, first + tree_bodynum[treeid]):
-            cacc = wp.spatial_vector()
-            if bodyid > first:
-                cacc = cacc_out[worldid, body_parentid[bodyid]]
-            dofadr = body_dofadr[bodyid]
-            for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-                qacc = float(qacc_out[worldid, dofid])
-                if wp.static(apply):
-                    qacc += scale_in[worldid] * qacc_step_in[worldid, dofid]
-                    qacc_out[worldid, dofid] = qacc
-                if wp.static(renew):
-                    qfrc_constraint_out[worldid, dofid] = 0.0
-                qfrc_step_out[worldid, dofid] = 0.0
-                cacc += cdof_in[worldid, dofid] * qacc
-            cacc_out[worldid, bodyid] = cacc
+        worldid, first_tree = wp.tid()
+        for treeid in range(first_tree, ntree, nthread):
+            for i in range(4):
+                sums_out[worldid, treeid, i] = 0.0
+            first = dof_bodyid[tree_dofadr[treeid]]
+            for bodyid in range(first, first + tree_bodynum[treeid]):
+                cacc = wp.spatial_vector()
+                if bodyid > first:
+                    cacc = cacc_out[worldid, body_parentid[bodyid]]
+                dofadr = body_dofadr[bodyid]
+                for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+                    qacc = float(qacc_out[worldid, dofid])
+                    if wp.static(apply):
+                        qacc += scale_in[worldid] * qacc_step_in[worldid, dofid]
+                        qacc_out[worldid, dofid] = qacc
+                    if wp.static(renew):
+                        qfrc_constraint_out[worldid, dofid] = 0.0
+                    qfrc_step_out[worldid, dofid] = 0.0
+                    cacc += cdof_in[worldid, dofid] * qacc
+                cacc_out[worldid, bodyid] = cacc
 
     return accelerate_bodies
 
@@ -193,30 +200,34 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
 @wp.kernel(enable_backward=False)
 def _take_step(
     scale_in: wp.array[float],
+    nv: int,
+    nthread: int,
     qfrc_step_in: wp.array2d[float],
     qacc_step_in: wp.array2d[float],
     qfrc_constraint_out: wp.array2d[float],
     qacc_out: wp.array2d[float],
     qfrc_total_out: wp.array2d[float],
 ):
-    worldid, dofid = wp.tid()
-    qfrc = scale_in[worldid] * qfrc_step_in[worldid, dofid]
-    qfrc_constraint_out[worldid, dofid] += qfrc
-    qfrc_total_out[worldid, dofid] += qfrc
-    qacc_out[worldid, dofid] += scale_in[worldid] * qacc_step_in[worldid, dofid]
+    worldid, first = wp.tid()
+    for dofid in range(first, nv, nthread):
+        qfrc = scale_in[worldid] * qfrc_step_in[worldid, dofid]
+        qfrc_constraint_out[worldid, dofid] += qfrc
+        qfrc_total_out[worldid, dofid] += qfrc
+        qacc_out[worldid, dofid] += scale_in[worldid] * qacc_step_in[worldid, dofid]
 
 
 def begin(m: Model, d: Data) -> None:
     """Find out for which trees the memory holds, and start with empty sums."""
     warm = d.warm
+    nthread = nthread_for(d, m.ntree)
     wp.launch(
         _begin,
-        dim=(d.nworld, m.ntree),
+        dim=(d.nworld, nthread),
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, m.tree_dofnum, m.tree_bodynum),
             *(warm.tree_qposadr, warm.tree_qposnum),
             *(d.time, d.qpos, warm.mem_time, warm.mem_qpos, warm.mem_alpha),
-            not has_contact_rows(m),
+            *(not has_contact_rows(m), m.ntree, nthread),
             *(d.ne, d.nf, d.nl),
         ],
         outputs=[d.nefc, warm.valid, warm.alpha, d.cfrc_contact, d.qfrc_constraint],
@@ -226,10 +237,11 @@ def begin(m: Model, d: Data) -> None:
 def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
     """`cacc` from `qacc`, after the last pass's step where `apply`; clears the sums of a pass."""
     warm = d.warm
+    nthread = nthread_for(d, m.ntree)
     wp.launch(
         _accelerate_bodies(apply, renew),
-        dim=(d.nworld, m.ntree),
-        inputs=[*tree_arrays(m), d.cdof, warm.scale, warm.qacc_step],
+        dim=(d.nworld, nthread),
+        inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, warm.scale, warm.qacc_step],
         outputs=[d.qacc, warm.cacc, warm.qfrc_step, d.qfrc_constraint, warm.sums],
     )
     if is_deterministic(m):
@@ -254,9 +266,10 @@ def choose_scale(m: Model, d: Data, kind: int) -> None:
 def take_step(m: Model, d: Data) -> None:
     """Add the last step to `qfrc_constraint`, `qfrc_total` and `qacc`."""
     warm = d.warm
+    nthread = nthread_for(d, m.nv)
     wp.launch(
         _take_step,
-        dim=(d.nworld, m.nv),
-        inputs=[warm.scale, warm.qfrc_step, warm.qacc_step],
+        dim=(d.nworld, nthread),
+        inputs=[warm.scale, m.nv, nthread, warm.qfrc_step, warm.qacc_step],
         outputs=[d.qfrc_constraint, d.qacc, d.qfrc_total],
     )
