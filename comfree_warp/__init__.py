@@ -11,20 +11,23 @@ Code written for `mujoco_warp` runs with the import changed:
 Every public name of `mujoco_warp` is here too; the ones defined below replace their namesakes.
 """
 
-from mujoco_warp import *  # noqa: F403
+from comfree_warp.collector import collector_paused
 
-from comfree_warp._version import __version__ as __version__
-from comfree_warp.constraint import constraint_forces as constraint_forces
-from comfree_warp.forward import forward as forward
-from comfree_warp.forward import fwd_position as fwd_position
-from comfree_warp.forward import step as step
-from comfree_warp.forward import step1 as step1
-from comfree_warp.forward import step2 as step2
-from comfree_warp.io import get_data_into as get_data_into
-from comfree_warp.io import make_data as make_data
-from comfree_warp.io import put_data as put_data
-from comfree_warp.io import put_model as put_model
-from comfree_warp.io import reset_data as reset_data
-from comfree_warp.types import Data as Data
-from comfree_warp.types import Model as Model
-from comfree_warp.warm import allocate_memory as allocate_memory
+with collector_paused():
+    from mujoco_warp import *  # noqa: F403
+
+    from comfree_warp._version import __version__ as __version__
+    from comfree_warp.constraint import constraint_forces as constraint_forces
+    from comfree_warp.forward import forward as forward
+    from comfree_warp.forward import fwd_position as fwd_position
+    from comfree_warp.forward import step as step
+    from comfree_warp.forward import step1 as step1
+    from comfree_warp.forward import step2 as step2
+    from comfree_warp.io import get_data_into as get_data_into
+    from comfree_warp.io import make_data as make_data
+    from comfree_warp.io import put_data as put_data
+    from comfree_warp.io import put_model as put_model
+    from comfree_warp.io import reset_data as reset_data
+    from comfree_warp.types import Data as Data
+    from comfree_warp.types import Model as Model
+    from comfree_warp.warm import allocate_memory as allocate_memory

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import warp as wp
 
+from comfree_warp.collector import collector_paused
+
 
 @dataclasses.dataclass(frozen=True)
 class CompilationReport:
@@ -39,6 +41,18 @@ class CompilationReport:
 Progress = Callable[[int, int, str], None]
 
 
+def _lighten(module: wp.Module) -> None:
+    """Leave out a pass of the CPU's compiler that kernels do not gain from.
+
+    It vectorizes straight-line code, and takes 7 % of the time. Only MuJoCo Warp's solver would run
+    slower without, by a quarter.
+    """
+    if module.options["cpu_compiler_flags"] is None and not module.execs:
+        flags = wp.config.cpu_compiler_flags
+        flags = f"{'-march=native' if flags is None else flags} -fno-slp-vectorize"
+        wp.set_module_options({"cpu_compiler_flags": flags}, module)
+
+
 @contextlib.contextmanager
 def _recorded_launches(found: dict[tuple[wp.Module, int | None], None]) -> Iterator[None]:
     """Within this context a launch is noted in `found` as (module, block_dim), and not executed.
@@ -51,6 +65,8 @@ def _recorded_launches(found: dict[tuple[wp.Module, int | None], None]) -> Itera
         # An empty launch compiles nothing; a generic kernel only when its types are known.
         if np.prod(dim) > 0 and not kernel.is_generic:
             found[(kernel.module, block_dim)] = None
+            if wp.get_device().is_cpu and not kernel.func.__module__.endswith("solver"):
+                _lighten(kernel.module)
 
     def capture_while(condition, while_body, stream=None, **kwargs):
         while_body(**kwargs)
@@ -105,7 +121,7 @@ def compile_kernels(
     """
     start = time.perf_counter()
     found: dict[tuple[wp.Module, int | None], None] = {}
-    with wp.ScopedDevice(device), _recorded_launches(found):
+    with wp.ScopedDevice(device), collector_paused(), _recorded_launches(found):
         rehearsal()
     missing = {key for key in found if not _in_cache(key[0], device, key[1])}
     lock, done = threading.Lock(), 0

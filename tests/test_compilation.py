@@ -1,5 +1,6 @@
 """Kernels are compiled before the step, all of them, and their names are told."""
 
+import gc
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import warp as wp
 
 import comfree_warp as cfwarp
+from comfree_warp.collector import collector_paused
 from comfree_warp.compilation import compile_kernels
 from engines import REPOSITORY
 
@@ -68,3 +70,40 @@ def test_a_rehearsal_sorts_nothing_by_segments_that_were_never_made(monkeypatch)
     with pytest.raises(AssertionError, match="sorted"):
         cfwarp.step(m, d)
     compile_kernels(lambda: cfwarp.step(m, d), wp.get_device("cpu"))
+
+
+LIGHTENED = """
+import mujoco, mujoco_warp, warp as wp
+from comfree_warp.compilation import compile_kernels
+
+loaded = []
+wp.force_load = lambda device, modules, block_dim: loaded.extend(modules)
+mjm = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><geom type='plane' size='1 1 1'/>"
+    "<body><freejoint/><geom type='box' size='.1 .1 .1'/></body></worldbody></mujoco>"
+)
+m, d = mujoco_warp.put_model(mjm), mujoco_warp.make_data(mjm)
+compile_kernels(lambda: mujoco_warp.step(m, d), wp.get_device("cpu"))
+of_solver = {}
+for module in loaded:
+    made_in = {kernel.func.__module__ for kernel in module.kernels.values()}
+    of_solver[module] = "mujoco_warp._src.solver" in made_in
+assert set(of_solver.values()) == {False, True}
+for module in loaded:
+    flags = module.options["cpu_compiler_flags"]
+    assert (flags is None) if of_solver[module] else flags.endswith("-fno-slp-vectorize"), module
+"""
+
+
+def test_all_but_the_solver_is_compiled_without_vectorizing_straight_line_code():
+    subprocess.run([sys.executable, "-c", LIGHTENED], cwd=REPOSITORY, check=True, timeout=300)
+
+
+def test_the_collector_is_paused_within_its_context_alone():
+    assert gc.isenabled(), "importing the package must leave it on"
+    with collector_paused():
+        assert not gc.isenabled()
+        with collector_paused():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
