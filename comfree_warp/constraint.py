@@ -1,9 +1,7 @@
 """The constraint forces of a step, and the acceleration that they lead to."""
 
-import mujoco_warp
-
 from comfree_warp.contacts import (
-    accumulate_forces,
+    accelerate,
     force_contacts,
     has_contacts,
     predict_velocity,
@@ -32,5 +30,4 @@ def constraint_forces(m: Model, d: Data) -> None:
         add_rows(m, d)
     if not has_contact_rows(m) and has_contacts(m):
         force_contacts(m, d)
-    accumulate_forces(m, d, d.qfrc_constraint, total=True, consume=False)
-    mujoco_warp.solve_m(m, d, d.qacc, d.qfrc_total)
+    accelerate(m, d, d.qfrc_constraint, d.qacc, total=True, consume=False)

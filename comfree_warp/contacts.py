@@ -17,6 +17,7 @@ Source: MuJoCo's "Computation" chapter for rows, impedance and cones; arXiv 2603
 import functools
 
 import mujoco
+import mujoco_warp
 import warp as wp
 from mujoco_warp import ConeType, DisableBit
 
@@ -237,6 +238,7 @@ def _contact_force(
 ) -> wp.Kernel:
     """The kernel for what a model can have."""
     elliptic = cone == ConeType.ELLIPTIC
+    most_rows = maxcondim if elliptic else max(1, 2 * (maxcondim - 1))
 
     @wp.kernel(module="unique", enable_backward=False)
     def contact_force(
@@ -333,42 +335,42 @@ def _contact_force(
                 force, state = elliptic_force(condim, law, D, mu, friction, u, phi)
 
             efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
-            for row in range(nrow):
-                D_row, f_row, pos_row = D, float(0.0), phi + margin
-                if wp.static(elliptic) or condim == 1:
-                    f_row = force[row]
-                    if row > 0:
-                        ratio = friction[row - 1] / mu
-                        D_row, pos_row = D * ratio * ratio, margin
-                else:
-                    f_row, i, mu_i = facet_force(row, law, D, friction, u, phi)
-                    force[0] += f_row
-                    force[i] += mu_i * f_row
-                    state = wp.where(f_row == 0.0, SATISFIED, QUADRATIC)
-                efcid = efcid0 + row
-                if efcid0 + nrow > njmax:  # all or none, since readers look at the first
-                    contact_efc_address_out[conid, row] = -1
-                    continue
-                contact_efc_address_out[conid, row] = efcid
-                describe_row(
-                    worldid,
-                    efcid,
-                    conid,
-                    row_type,
-                    pos_row,
-                    margin,
-                    D_row,
-                    efc_type_out,
-                    efc_id_out,
-                    efc_pos_out,
-                    efc_margin_out,
-                    efc_D_out,
-                    efc_frictionloss_out,
-                )
-                if wp.static(sparse):
-                    efc_J_rownnz_out[worldid, efcid] = 0
-                efc_force_out[worldid, efcid] = f_row
-                efc_state_out[worldid, efcid] = state
+            efcid0 = wp.where(efcid0 + nrow > njmax, -1, efcid0)
+            for row in range(wp.static(most_rows)):
+                if row < nrow:
+                    D_row, f_row, pos_row = D, float(0.0), phi + margin
+                    if wp.static(elliptic) or condim == 1:
+                        f_row = force[row]
+                        if row > 0:
+                            ratio = friction[row - 1] / mu
+                            D_row, pos_row = D * ratio * ratio, margin
+                    else:
+                        f_row, i, mu_i = facet_force(row, law, D, friction, u, phi)
+                        force[0] += f_row
+                        force[i] += mu_i * f_row
+                        state = wp.where(f_row == 0.0, SATISFIED, QUADRATIC)
+                    efcid = wp.where(efcid0 < 0, -1, efcid0 + row)
+                    contact_efc_address_out[conid, row] = efcid
+                    if efcid >= 0:
+                        describe_row(
+                            worldid,
+                            efcid,
+                            conid,
+                            row_type,
+                            pos_row,
+                            margin,
+                            D_row,
+                            efc_type_out,
+                            efc_id_out,
+                            efc_pos_out,
+                            efc_margin_out,
+                            efc_D_out,
+                            efc_frictionloss_out,
+                        )
+                        if wp.static(sparse):
+                            efc_J_rownnz_out[worldid, efcid] = 0
+                        efc_force_out[worldid, efcid] = f_row
+                        efc_state_out[worldid, efcid] = state
 
             if force[0] == 0.0:  # then the cone leaves nothing sideways either
                 continue
@@ -390,7 +392,9 @@ def _contact_force(
 
 
 @functools.cache
-def _accumulate_forces(deterministic: bool, total: bool, consume: bool) -> wp.Kernel:
+def _accumulate_forces(
+    deterministic: bool, total: bool, consume: bool, diagonal: bool
+) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def accumulate_forces(
         body_parentid: wp.array[int],
@@ -403,15 +407,18 @@ def _accumulate_forces(deterministic: bool, total: bool, consume: bool) -> wp.Ke
         nthread: int,
         cdof_in: wp.array2d[wp.spatial_vector],
         qfrc_smooth_in: wp.array2d[float],
+        qLDiagInv_in: wp.array2d[float],
         cfrc_fixed_out: wp.array3d[wp.int64],
         qfrc_fixed_out: wp.array2d[wp.int64],
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         qfrc_out: wp.array2d[float],
         qfrc_total_out: wp.array2d[float],
+        qacc_out: wp.array2d[float],
     ):
         """A sweep up every tree: qfrc += what the contact wrenches do along its dofs.
 
         `total`: also qfrc_smooth + that. `consume`: the wrenches are zero afterwards.
+        `diagonal`: also M^-1 times either.
         """
         worldid, first_tree = wp.tid()
         for treeid in range(first_tree, ntree, nthread):
@@ -438,7 +445,10 @@ def _accumulate_forces(deterministic: bool, total: bool, consume: bool) -> wp.Ke
                         qfrc_fixed_out[worldid, dofid] = wp.int64(0)
                     qfrc_out[worldid, dofid] = qfrc
                     if wp.static(total):
-                        qfrc_total_out[worldid, dofid] = qfrc_smooth_in[worldid, dofid] + qfrc
+                        qfrc += qfrc_smooth_in[worldid, dofid]
+                        qfrc_total_out[worldid, dofid] = qfrc
+                    if wp.static(diagonal):
+                        qacc_out[worldid, dofid] = qLDiagInv_in[worldid, dofid] * qfrc
 
     return accumulate_forces
 
@@ -542,22 +552,32 @@ def force_contacts(m: Model, d: Data) -> None:
     )
 
 
-def accumulate_forces(
-    m: Model, d: Data, qfrc: wp.array2d[float], *, total: bool, consume: bool
+def accelerate(
+    m: Model,
+    d: Data,
+    qfrc: wp.array2d[float],
+    qacc: wp.array2d[float],
+    *,
+    total: bool,
+    consume: bool,
 ) -> None:
-    """`qfrc` += J^T of the contact wrenches, a sweep up every tree.
+    """`qfrc` += J^T of the contact wrenches, a sweep up every tree, and M^-1 of that.
 
     Args:
       m: the model.
       d: the data.
       qfrc: joint forces, (nworld, nv) (N, N m).
-      total: also `qfrc_total` = `qfrc_smooth` + that.
+      qacc: the acceleration that they lead to, (nworld, nv) (m/s^2, rad/s^2).
+      total: that of `qfrc_total` = `qfrc_smooth` + `qfrc` instead.
       consume: leave `cfrc_contact` empty for the next ones, instead of with the sums.
     """
     nthread = nthread_for(d, m.ntree)
+    diagonal = d.qLD.shape[1] == 0  # no block of M has a factor
     wp.launch(
-        _accumulate_forces(is_deterministic(m), total, consume),
+        _accumulate_forces(is_deterministic(m), total, consume, diagonal),
         dim=(d.nworld, nthread),
-        inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, d.qfrc_smooth],
-        outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total],
+        inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, d.qfrc_smooth, d.qLDiagInv],
+        outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total, qacc],
     )
+    if not diagonal:
+        mujoco_warp.solve_m(m, d, qacc, d.qfrc_total if total else qfrc)

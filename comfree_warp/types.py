@@ -50,6 +50,7 @@ class Stacks:
       head, next: chains of the contacts with its parent and with what cannot move, likewise
                                                       (nworld, ntree) and (naconmax,) int32
       crossed: whether a tree has contacts with others, too              (nworld, ntree) int32
+      found: not 0 where a tree stands on another                      (nworld,) int32
       coupling: S, what a tree and all on it resist a motion of its parent
                                                                    (nworld, ntree, 6, 6) float64
       kept: E, the part of such a motion that it does not follow   (nworld, ntree, 6, 6) float64
@@ -66,6 +67,7 @@ class Stacks:
     head: wp.array2d[int]
     next: wp.array[int]
     crossed: wp.array2d[int]
+    found: wp.array[int]
     coupling: wp.array2d[wp.spatial_matrixd]
     kept: wp.array2d[wp.spatial_matrixd]
     motion: wp.array2d[wp.spatial_vectord]
@@ -101,6 +103,7 @@ class Warm:
       sums: of a pass, per tree: -r d, R d^2, z y, d y                    (nworld, ntree, 4) float32
       sums_fixed: likewise, in fixed point, where `Option.deterministic` asks for it
                                                                      (nworld, ntree, 4, 2) int64
+      smooth: q^T M^-1 q of a tree's smooth forces                        (nworld, ntree) float32
       scale: s, the part of its step that a world takes                   (nworld,) float32
       cacc: acceleration of bodies along their tree, spatial              (nworld, nbody) spatial
       qfrc_step, qacc_step: J^T d and M^-1 J^T d                          (nworld, nv) float32
@@ -138,6 +141,7 @@ class Warm:
     alpha: wp.array3d[float]
     sums: wp.array3d[float]
     sums_fixed: wp.array4d[wp.int64]
+    smooth: wp.array2d[float]
     scale: wp.array[float]
     cacc: wp.array2d[wp.spatial_vector]
     qfrc_step: wp.array2d[float]

@@ -11,9 +11,7 @@
 
 from types import ModuleType
 
-import mujoco_warp
-
-from comfree_warp.contacts import accumulate_forces, has_contacts
+from comfree_warp.contacts import accelerate, has_contacts
 from comfree_warp.rows import has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import contact_rows, contacts, memory, rows, stacks, trees
@@ -82,12 +80,10 @@ def _parts(m: Model, d: Data) -> list[ModuleType]:
 
 def _accelerate(m: Model, d: Data) -> None:
     """The acceleration of the present forces: M^-1 (qfrc_smooth + J^T f)."""
-    accumulate_forces(m, d, d.qfrc_constraint, total=True, consume=True)
-    mujoco_warp.solve_m(m, d, d.qacc, d.qfrc_total)
+    accelerate(m, d, d.qfrc_constraint, d.qacc, total=True, consume=True)
 
 
 def _choose_scale(m: Model, d: Data, kind: int) -> None:
     """How far to go along the step, from M^-1 J^T d."""
-    accumulate_forces(m, d, d.warm.qfrc_step, total=False, consume=True)
-    mujoco_warp.solve_m(m, d, d.warm.qacc_step, d.warm.qfrc_step)
+    accelerate(m, d, d.warm.qfrc_step, d.warm.qacc_step, total=False, consume=True)
     trees.choose_scale(m, d, kind)

@@ -137,6 +137,7 @@ def _prepare(
     cone: int, maxcondim: int, surfacevel: bool, adhesion: bool, sparse: bool, deterministic: bool
 ) -> wp.Kernel:
     elliptic = cone == ConeType.ELLIPTIC
+    most_rows = maxcondim if elliptic else max(1, 2 * (maxcondim - 1))
 
     @wp.kernel(module="unique", enable_backward=False)
     def prepare(
@@ -273,32 +274,32 @@ def _prepare(
                     invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
                     D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
             efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
-            for row in range(nrow):
-                efcid = efcid0 + row
-                if efcid0 + nrow > njmax:  # all or none, since readers look at the first
-                    contact_efc_address_out[conid, row] = -1
-                    continue
-                contact_efc_address_out[conid, row] = efcid
-                D_row, pos_row = D, phi + margin
-                if wp.static(elliptic) and row > 0:
-                    D_row, pos_row = 1.0 / R[row], margin
-                describe_row(
-                    worldid,
-                    efcid,
-                    conid,
-                    row_type,
-                    pos_row,
-                    margin,
-                    D_row,
-                    efc_type_out,
-                    efc_id_out,
-                    efc_pos_out,
-                    efc_margin_out,
-                    efc_D_out,
-                    efc_frictionloss_out,
-                )
-                if wp.static(sparse):
-                    efc_J_rownnz_out[worldid, efcid] = 0
+            efcid0 = wp.where(efcid0 + nrow > njmax, -1, efcid0)
+            for row in range(wp.static(most_rows)):
+                if row < nrow:
+                    efcid = wp.where(efcid0 < 0, -1, efcid0 + row)
+                    contact_efc_address_out[conid, row] = efcid
+                    if efcid >= 0:
+                        D_row, pos_row = D, phi + margin
+                        if wp.static(elliptic) and row > 0:
+                            D_row, pos_row = 1.0 / R[row], margin
+                        describe_row(
+                            worldid,
+                            efcid,
+                            conid,
+                            row_type,
+                            pos_row,
+                            margin,
+                            D_row,
+                            efc_type_out,
+                            efc_id_out,
+                            efc_pos_out,
+                            efc_margin_out,
+                            efc_D_out,
+                            efc_frictionloss_out,
+                        )
+                        if wp.static(sparse):
+                            efc_J_rownnz_out[worldid, efcid] = 0
 
             force, mean = vec6(), float(0.0)
             if valid:
@@ -404,7 +405,10 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
             normal = contact_frame_in[conid][0]
             R, metric = R_in[conid][0], metric_in[conid][0]
 
-            if wp.static(stage != CONJUGATE_STEP):
+            if wp.static(stage == CONJUGATE_STEP):
+                force0, residual = force_out[conid][0], residual_out[conid]
+                proposed = proposed_out[conid]
+            else:
                 force = force_out[conid]
                 taken = float(0.0)
                 if wp.static(stage == PROPOSAL):
@@ -433,11 +437,11 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
                     step_out[conid] = vec6(taken, 0.0, 0.0, 0.0, 0.0, 0.0)
                 residual_out[conid] = residual
                 proposed_out[conid] = proposed
+                force0 = force[0]
                 if wp.static(stage == PROPOSAL):
                     continue
 
-            force0, residual0 = force_out[conid][0], residual_out[conid]
-            step = float(proposed_out[conid])
+            step = float(proposed)
             if wp.static(stage == CONJUGATE_STEP):
                 beta = float(1.0)
                 for i in range(2):
@@ -447,11 +451,12 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
                         beta = wp.min(beta, kept)
                 step = wp.max(force0 + step + beta * step_out[conid][0], 0.0) - force0
             step *= _lightest(alpha_in[worldid], tree1, tree2, NORMAL)
-            step_out[conid] = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
+            along = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
+            step_out[conid] = along
             if step == 0.0:
                 continue
             _add_sums(
-                -residual0 * step,
+                -residual * step,
                 R * step * step,
                 tree1,
                 tree2,
@@ -461,7 +466,7 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
                 sums_fixed,
             )
             push_bodies(
-                step_out[conid],
+                along,
                 contact_frame_in[conid],
                 body,
                 tree1,

@@ -84,6 +84,7 @@ def allocate_memory(m: Model, d: Data) -> None:
             alpha=wp.zeros((nworld, m.ntree, 2), dtype=float),
             sums=wp.zeros((nworld, m.ntree, 4), dtype=float),
             sums_fixed=wp.zeros((nworld, m.ntree, 4, 2), dtype=wp.int64),
+            smooth=wp.zeros((nworld, m.ntree), dtype=float),
             scale=wp.zeros(nworld, dtype=float),
             cacc=wp.zeros_like(d.cvel),
             qfrc_step=wp.zeros_like(d.qvel),

@@ -55,6 +55,7 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
         below=wp.zeros(shape, dtype=int),
         head=wp.zeros(shape, dtype=int),
         crossed=wp.zeros(shape, dtype=int),
+        found=wp.zeros(d.nworld, dtype=int),
         next=wp.zeros(d.naconmax, dtype=int),
         coupling=wp.zeros(shape, dtype=wp.spatial_matrixd),
         kept=wp.zeros(shape, dtype=wp.spatial_matrixd),
@@ -97,8 +98,11 @@ def _begin(
     child_out: wp.array2d[int],
     head_out: wp.array2d[int],
     crossed_out: wp.array2d[int],
+    found_out: wp.array[int],
 ):
     worldid, first = wp.tid()
+    if first == 0:
+        found_out[worldid] = 0
     for treeid in range(first, ntree, nthread):
         parent_out[worldid, treeid] = ntree
         child_out[worldid, treeid] = 0
@@ -122,6 +126,7 @@ def _find_parents(
     contact_worldid_in: wp.array[int],
     ntree_in: wp.array[int],
     parent_out: wp.array2d[int],
+    found_out: wp.array[int],
 ):
     """Of every tree, the first of those that it stands on; they are lower: there is no circle."""
     for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
@@ -140,8 +145,10 @@ def _find_parents(
         slope = wp.dot(up, contact_frame_in[conid][0])
         if higher > 0.0 and slope > _LEVEL:
             wp.atomic_min(parent_out, worldid, tree2, tree1)
+            found_out[worldid] = 1
         elif higher < 0.0 and -slope > _LEVEL:
             wp.atomic_min(parent_out, worldid, tree1, tree2)
+            found_out[worldid] = 1
 
 
 @wp.kernel(enable_backward=False)
@@ -149,10 +156,13 @@ def _link_children(
     ntree: int,
     nthread: int,
     parent_in: wp.array2d[int],
+    found_in: wp.array[int],
     child_out: wp.array2d[int],
     sibling_out: wp.array2d[int],
 ):
     worldid, first = wp.tid()
+    if found_in[worldid] == 0:
+        return
     for treeid in range(first, ntree, nthread):
         parent = parent_in[worldid, treeid]
         if parent < ntree:
@@ -173,6 +183,7 @@ def _collect_contacts(
     ntree_in: wp.array[int],
     parent_in: wp.array2d[int],
     child_in: wp.array2d[int],
+    found_in: wp.array[int],
     next_out: wp.array[int],
     head_out: wp.array2d[int],
     crossed_out: wp.array2d[int],
@@ -185,6 +196,8 @@ def _collect_contacts(
         if ntree_in[conid] == 0:
             continue
         worldid = contact_worldid_in[conid]
+        if found_in[worldid] == 0:
+            continue
         tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
         owner = wp.int32(-1)
         if tree1 < 0 or tree2 < 0:
@@ -725,7 +738,7 @@ def find_stacks(m: Model, d: Data) -> None:
         _begin,
         dim=(d.nworld, nthread_tree),
         inputs=[m.ntree, nthread_tree],
-        outputs=[stacks.parent, stacks.child, stacks.head, stacks.crossed],
+        outputs=[stacks.parent, stacks.child, stacks.head, stacks.crossed, stacks.found],
     )
     wp.launch(
         _find_parents,
@@ -735,12 +748,12 @@ def find_stacks(m: Model, d: Data) -> None:
             *(stacks.loose, d.subtree_com, d.nacon, contact.frame, contact.geom),
             *(contact.worldid, warm.ntree),
         ],
-        outputs=[stacks.parent],
+        outputs=[stacks.parent, stacks.found],
     )
     wp.launch(
         _link_children,
         dim=(d.nworld, nthread_tree),
-        inputs=[m.ntree, nthread_tree, stacks.parent],
+        inputs=[m.ntree, nthread_tree, stacks.parent, stacks.found],
         outputs=[stacks.child, stacks.sibling],
     )
     wp.launch(
@@ -748,7 +761,7 @@ def find_stacks(m: Model, d: Data) -> None:
         dim=nthread,
         inputs=[
             *(m.body_treeid, m.geom_bodyid, m.ntree, d.naconmax, nthread, stacks.loose, d.nacon),
-            *(contact.geom, contact.worldid, warm.ntree, stacks.parent, stacks.child),
+            *(contact.geom, contact.worldid, warm.ntree, stacks.parent, stacks.child, stacks.found),
         ],
         outputs=[stacks.next, stacks.head, stacks.crossed],
     )

@@ -67,6 +67,8 @@ def _begin(
     tree_qposnum: wp.array[int],
     time_in: wp.array[float],
     qpos_in: wp.array2d[float],
+    qfrc_smooth_in: wp.array2d[float],
+    qacc_smooth_in: wp.array2d[float],
     mem_time: wp.array[float],
     mem_qpos: wp.array2d[float],
     mem_alpha: wp.array3d[float],
@@ -79,6 +81,7 @@ def _begin(
     nefc_out: wp.array[int],
     valid_out: wp.array2d[int],
     alpha_out: wp.array3d[float],
+    smooth_out: wp.array2d[float],
     cfrc_contact_out: wp.array2d[wp.spatial_vector],
     qfrc_constraint_out: wp.array2d[float],
 ):
@@ -97,8 +100,11 @@ def _begin(
         first = dof_bodyid[tree_dofadr[treeid]]
         for bodyid in range(first, first + tree_bodynum[treeid]):
             cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+        smooth = float(0.0)
         for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
             qfrc_constraint_out[worldid, dofid] = 0.0
+            smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
+        smooth_out[worldid, treeid] = smooth
 
 
 @functools.cache
@@ -157,8 +163,7 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
         ntree: int,
         tree_dofadr: wp.array[int],
         tree_dofnum: wp.array[int],
-        qfrc_smooth_in: wp.array2d[float],
-        qacc_smooth_in: wp.array2d[float],
+        smooth_in: wp.array2d[float],
         qfrc_step_in: wp.array2d[float],
         qacc_step_in: wp.array2d[float],
         sums_in: wp.array3d[float],
@@ -179,12 +184,10 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
             work = read_sum(treeid, WORK, wp.static(deterministic), sums, fixed)
             regular = read_sum(treeid, REGULAR, wp.static(deterministic), sums, fixed)
             moved = float(0.0)
-            smooth = float(0.0)
             for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
                 moved += qfrc_step_in[worldid, dofid] * qacc_step_in[worldid, dofid]
-                smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
             regular += moved
-            if moved > ROUNDING * smooth:
+            if moved > ROUNDING * smooth_in[worldid, treeid]:
                 alpha = alpha_out[worldid, treeid, kind]
                 alpha_out[worldid, treeid, kind] = next_alpha(alpha, work, regular)
             gained += work
@@ -226,11 +229,12 @@ def begin(m: Model, d: Data) -> None:
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, m.tree_dofnum, m.tree_bodynum),
             *(warm.tree_qposadr, warm.tree_qposnum),
-            *(d.time, d.qpos, warm.mem_time, warm.mem_qpos, warm.mem_alpha),
+            *(d.time, d.qpos, d.qfrc_smooth, d.qacc_smooth),
+            *(warm.mem_time, warm.mem_qpos, warm.mem_alpha),
             *(not has_contact_rows(m), m.ntree, nthread),
             *(d.ne, d.nf, d.nl),
         ],
-        outputs=[d.nefc, warm.valid, warm.alpha, d.cfrc_contact, d.qfrc_constraint],
+        outputs=[*(d.nefc, warm.valid, warm.alpha, warm.smooth, d.cfrc_contact, d.qfrc_constraint)],
     )
 
 
@@ -256,7 +260,7 @@ def choose_scale(m: Model, d: Data, kind: int) -> None:
         dim=d.nworld,
         inputs=[
             *(m.ntree, m.tree_dofadr, m.tree_dofnum),
-            *(d.qfrc_smooth, d.qacc_smooth, warm.qfrc_step, warm.qacc_step),
+            *(warm.smooth, warm.qfrc_step, warm.qacc_step),
             *(warm.sums, warm.sums_fixed, kind),
         ],
         outputs=[warm.alpha, warm.scale],
