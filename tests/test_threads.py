@@ -1,0 +1,67 @@
+"""Results do not depend on how many threads share the contacts, rows and trees."""
+
+import sys
+
+import mujoco
+import numpy as np
+import pytest
+import scenes
+
+import comfree_warp as cfwarp
+from comfree_warp.threads import nthread_for
+
+pytestmark = pytest.mark.engine
+
+# Steps until there are stacks of bodies, contacts of a tree, rows, contacts with a Jacobian.
+MODELS = {
+    "own/primitives.xml": 700,
+    "own/humanoid/humanoid.xml": 400,
+    "own/constraints.xml": 20,
+    "own/flex/floppy.xml": 300,
+    "theirs/actuation/adhesion.xml": 100,
+}
+
+
+def qacc_with(most: int, m: cfwarp.Model, d: cfwarp.Data, monkeypatch: pytest.MonkeyPatch):
+    """Acceleration of the third step, with at most so many threads on each kind of item."""
+    users = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("comfree_warp.") and hasattr(module, "nthread_for")
+    ]
+    assert len(users) > 5
+    for module in users:
+        monkeypatch.setattr(module, "nthread_for", lambda d, items: min(items, most))
+    for _ in range(3):
+        cfwarp.step(m, d)
+    return d.qacc.numpy()
+
+
+@pytest.mark.parametrize("law", ["paper", "warm"])
+@pytest.mark.parametrize("name", MODELS)
+def test_any_number_of_threads_gives_the_same(name, law, monkeypatch):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS[name]))
+    mjd = mujoco.MjData(mjm)
+    mujoco.mj_step(mjm, mjd, MODELS[name])
+    m = cfwarp.put_model(mjm, comfree_law=law)
+    m.opt.deterministic = True  # else the order of the sums would tell
+    results = [
+        qacc_with(
+            most,
+            m,
+            cfwarp.put_data(mjm, mjd, nworld=2, nconmax=800, njmax=3200),
+            monkeypatch,
+        )
+        for most in (1, 3, 10**9)
+    ]
+    assert np.isfinite(results[0]).all()
+    assert results[0].any()
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+def test_a_cpu_gets_one_thread_and_nothing_to_do_none():
+    mjm = mujoco.MjModel.from_xml_string("<mujoco/>")
+    d = cfwarp.make_data(mjm)
+    assert d.qpos.device.is_cpu == (nthread_for(d, 100) == 1)
+    assert nthread_for(d, 0) == 0
