@@ -11,7 +11,7 @@ import warp as wp
 from mujoco_warp import DisableBit, TrnType
 
 from comfree_warp.changes import changed
-from comfree_warp.contacts import tree_arrays
+from comfree_warp.sweeps import tree_arrays
 from comfree_warp.types import Data, Model
 
 _LANES = 8  # float32 in a vector register

@@ -24,7 +24,7 @@ from mujoco_warp import ConeType, DisableBit
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.threads import nthread_for
+from comfree_warp.sweeps import nthread_for, tree_arrays
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
 
 FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
@@ -456,18 +456,6 @@ def _accumulate_forces(
 def has_contacts(m: Model) -> bool:
     """Whether contacts act at all."""
     return not m.opt.disableflags & (DisableBit.CONTACT | DisableBit.CONSTRAINT)
-
-
-def tree_arrays(m: Model) -> list[wp.array]:
-    """What a sweep over every tree reads of the model."""
-    return [
-        m.body_parentid,
-        m.body_dofadr,
-        m.body_dofnum,
-        m.dof_bodyid,
-        m.tree_dofadr,
-        m.tree_bodynum,
-    ]
 
 
 def predict_velocity(m: Model, d: Data) -> None:

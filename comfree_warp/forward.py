@@ -9,6 +9,7 @@ from comfree_warp.changes import changed
 from comfree_warp.cholesky import euler, fwd_acceleration
 from comfree_warp.constraint import constraint_forces
 from comfree_warp.rows import has_contact_rows
+from comfree_warp.sweeps import nthread_for
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import remember
 
@@ -47,6 +48,8 @@ def _position(m: Model, d: Data) -> None:
 # MuJoCo Warp's own is not public.
 @wp.kernel(enable_backward=False)
 def _actuator_velocity(
+    nactuator: int,
+    nthread: int,
     moment_rownnz_in: wp.array2d[int],
     moment_rowadr_in: wp.array2d[int],
     moment_colind_in: wp.array2d[int],
@@ -54,12 +57,14 @@ def _actuator_velocity(
     qvel_in: wp.array2d[float],
     actuator_velocity_out: wp.array2d[float],
 ):
-    worldid, actid = wp.tid()
-    velocity = float(0.0)
-    rowadr = moment_rowadr_in[worldid, actid]
-    for i in range(rowadr, rowadr + moment_rownnz_in[worldid, actid]):
-        velocity += actuator_moment_in[worldid, i] * qvel_in[worldid, moment_colind_in[worldid, i]]
-    actuator_velocity_out[worldid, actid] = velocity
+    worldid, first = wp.tid()
+    for actid in range(first, nactuator, nthread):
+        velocity = float(0.0)
+        rowadr = moment_rowadr_in[worldid, actid]
+        for i in range(rowadr, rowadr + moment_rownnz_in[worldid, actid]):
+            dofid = moment_colind_in[worldid, i]
+            velocity += actuator_moment_in[worldid, i] * qvel_in[worldid, dofid]
+        actuator_velocity_out[worldid, actid] = velocity
 
 
 def _fwd_velocity(m: Model, d: Data) -> None:
@@ -67,10 +72,19 @@ def _fwd_velocity(m: Model, d: Data) -> None:
     if m.has_gravcomp or m.ntendon or m.callback.passive:
         mjw.fwd_velocity(m, d)
         return
+    nthread = nthread_for(d, m.nactuator)
     wp.launch(
         _actuator_velocity,
-        dim=(d.nworld, m.nactuator),
-        inputs=[d.moment_rownnz, d.moment_rowadr, d.moment_colind, d.actuator_moment, d.qvel],
+        dim=(d.nworld, nthread),
+        inputs=[
+            m.nactuator,
+            nthread,
+            d.moment_rownnz,
+            d.moment_rowadr,
+            d.moment_colind,
+            d.actuator_moment,
+            d.qvel,
+        ],
         outputs=[d.actuator_velocity],
     )
     mjw.com_vel(m, d)

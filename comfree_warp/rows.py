@@ -13,7 +13,7 @@ from mujoco_warp import ConeType
 
 from comfree_warp.fixed_point import add_to, is_deterministic, to_fixed
 from comfree_warp.law import cone_scale, project_row, row_acceleration
-from comfree_warp.threads import nthread_for
+from comfree_warp.sweeps import nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
 
@@ -154,23 +154,26 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
     def add_rows_dense(
         njmax: int,
         nefc_in: wp.array[int],
+        nthread: int,
+        nv: int,
         efc_J_in: wp.array3d[float],
         efc_force_in: wp.array2d[float],
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        worldid, dofid = wp.tid()
+        worldid, first = wp.tid()
         J, force = efc_J_in[worldid], efc_force_in[worldid]
-        qfrc, fixed = float(0.0), wp.int64(0)
-        for efcid in range(wp.min(nefc_in[worldid], njmax)):
+        for dofid in range(first, nv, nthread):
+            qfrc, fixed = float(0.0), wp.int64(0)
+            for efcid in range(wp.min(nefc_in[worldid], njmax)):
+                if wp.static(deterministic):
+                    fixed += to_fixed(J[efcid, dofid] * force[efcid])
+                else:
+                    qfrc += J[efcid, dofid] * force[efcid]
             if wp.static(deterministic):
-                fixed += to_fixed(J[efcid, dofid] * force[efcid])
+                qfrc_fixed_out[worldid, dofid] = fixed
             else:
-                qfrc += J[efcid, dofid] * force[efcid]
-        if wp.static(deterministic):
-            qfrc_fixed_out[worldid, dofid] = fixed
-        else:
-            qfrc_constraint_out[worldid, dofid] = qfrc
+                qfrc_constraint_out[worldid, dofid] = qfrc
 
     return add_rows_sparse if is_sparse else add_rows_dense
 
@@ -270,7 +273,8 @@ def add_rows(m: Model, d: Data) -> None:
         nthread = nthread_for(d, max_rows(m, d))
         layout = [nthread, d.efc.J_rownnz, d.efc.J_rowadr, d.efc.J_colind]
     else:
-        nthread, layout = m.nv, []
+        nthread = nthread_for(d, m.nv)
+        layout = [nthread, m.nv]
     wp.launch(
         _add_rows(bool(m.is_sparse), is_deterministic(m)),
         dim=(d.nworld, nthread),

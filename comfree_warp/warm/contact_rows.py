@@ -12,7 +12,7 @@ from mujoco_warp import ConeType
 
 from comfree_warp.contacts import impedance
 from comfree_warp.fixed_point import add_to, is_deterministic
-from comfree_warp.threads import nthread_for
+from comfree_warp.sweeps import nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.contacts import finish as finish
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn

@@ -26,7 +26,7 @@ from comfree_warp.contacts import (
 )
 from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.law import CONE, QUADRATIC, SATISFIED
-from comfree_warp.threads import nthread_for
+from comfree_warp.sweeps import nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
 from comfree_warp.warm.memory import inherit

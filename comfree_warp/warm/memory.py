@@ -23,7 +23,7 @@ import warp as wp
 from comfree_warp.contacts import has_contacts
 from comfree_warp.fixed_point import from_fixed, precedes, to_fixed
 from comfree_warp.rows import max_rows
-from comfree_warp.threads import nthread_for
+from comfree_warp.sweeps import nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
 from comfree_warp.warm.stacks import allocate_stacks

@@ -12,7 +12,7 @@ from comfree_warp.contacts import impedance
 from comfree_warp.fixed_point import add_to, is_deterministic
 from comfree_warp.law import project_row
 from comfree_warp.rows import max_rows
-from comfree_warp.threads import nthread_for
+from comfree_warp.sweeps import nthread_for
 from comfree_warp.types import Data, Model, vec5
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
 from comfree_warp.warm.law import kept_part, solref_gains

@@ -31,7 +31,7 @@ from mujoco_warp import DisableBit
 from comfree_warp.contacts import has_contacts
 from comfree_warp.fixed_point import is_deterministic, precedes
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.threads import nthread_for
+from comfree_warp.sweeps import nthread_for
 from comfree_warp.types import Data, Model, Stacks, vec5, vec6, vec6d, vec10
 from comfree_warp.warm.law import into_cone
 from comfree_warp.warm.stages import FRICTION, NORMAL

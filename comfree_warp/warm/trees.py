@@ -4,10 +4,9 @@ import functools
 
 import warp as wp
 
-from comfree_warp.contacts import tree_arrays
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.threads import nthread_for
+from comfree_warp.sweeps import nthread_for, tree_arrays
 from comfree_warp.types import Data, Model
 from comfree_warp.warm.law import ROUNDING, conjugate_factor, next_alpha
 

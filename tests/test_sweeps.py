@@ -8,7 +8,7 @@ import pytest
 import scenes
 
 import comfree_warp as cfwarp
-from comfree_warp.threads import nthread_for
+from comfree_warp.sweeps import nthread_for
 
 pytestmark = pytest.mark.engine
 
