@@ -805,7 +805,7 @@ def _parse(
         raise RecordingError(f"a record of {place.length:,} bytes at byte {place.at:,}")
     try:
         return kind.read(ReadDataStream(io.BytesIO(_read(file, place))))
-    except (McapError, struct.error, UnicodeDecodeError) as error:
+    except (McapError, struct.error, UnicodeDecodeError, OverflowError) as error:
         raise RecordingError(f"in the record at byte {place.at:,}: {error}") from None
 
 

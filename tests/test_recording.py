@@ -535,6 +535,19 @@ def test_flipped_bytes_leave_states_out_but_never_change_one(
         check_equal(each.state, states[each.step])
 
 
+def test_a_length_that_no_file_has_costs_its_chunk_alone(
+    finished: tuple[bytes, list[dict]], tmp_path: Path
+) -> None:
+    data, states = bytearray(finished[0]), finished[1]
+    compression = chunk_offsets(finished[0])[0] + 9 + 8 + 8 + 8 + 4
+    (name_length,) = struct.unpack_from("<I", data, compression)
+    struct.pack_into("<Q", data, compression + 4 + name_length, 2**64 - 1)
+    recorded = offered(tmp_path / "length.mcap", bytes(data))
+    assert 0 < len(recorded) < 2 * len(states)
+    for each in recorded:
+        check_equal(each.state, states[each.step])
+
+
 @LENIENT
 @hypothesis.given(
     pieces=st.lists(
