@@ -207,6 +207,21 @@ def push_bodies(
         _add_wrench(pull, turn, offset2, body[1], deterministic, cfrc, fixed)
 
 
+def max_rows_of_contact(elliptic: bool, maxcondim: int) -> int:
+    """The most rows that a contact has in `efc`: a constant bound, so that a loop unrolls."""
+    return maxcondim if elliptic else max(1, 2 * (maxcondim - 1))
+
+
+@wp.func
+def reserve_rows(worldid: int, nrow: int, njmax: int, nefc_out: wp.array[int]) -> int:
+    """Where the rows of a contact begin in `efc`; -1 where there is no room for all of them.
+
+    All or none, since readers look at the first.
+    """
+    efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
+    return wp.where(efcid0 + nrow > njmax, -1, efcid0)
+
+
 @wp.func
 def describe_row(
     worldid: int,
@@ -238,7 +253,7 @@ def _contact_force(
 ) -> wp.Kernel:
     """The kernel for what a model can have."""
     elliptic = cone == ConeType.ELLIPTIC
-    most_rows = maxcondim if elliptic else max(1, 2 * (maxcondim - 1))
+    nrow_max = max_rows_of_contact(elliptic, maxcondim)
 
     @wp.kernel(module="unique", enable_backward=False)
     def contact_force(
@@ -334,9 +349,8 @@ def _contact_force(
             elif wp.static(elliptic):
                 force, state = elliptic_force(condim, law, D, mu, friction, u, phi)
 
-            efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
-            efcid0 = wp.where(efcid0 + nrow > njmax, -1, efcid0)
-            for row in range(wp.static(most_rows)):
+            efcid0 = reserve_rows(worldid, nrow, njmax, nefc_out)
+            for row in range(wp.static(nrow_max)):
                 if row < nrow:
                     D_row, f_row, pos_row = D, float(0.0), phi + margin
                     if wp.static(elliptic) or condim == 1:

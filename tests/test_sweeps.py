@@ -22,7 +22,9 @@ MODELS = {
 }
 
 
-def qacc_with(most: int, m: cfwarp.Model, d: cfwarp.Data, monkeypatch: pytest.MonkeyPatch):
+def qacc_with(
+    most: int, m: cfwarp.Model, d: cfwarp.Data, monkeypatch: pytest.MonkeyPatch
+) -> np.ndarray:
     """Acceleration of the third step, with at most so many threads on each kind of item."""
     users = [
         module

@@ -21,8 +21,10 @@ from comfree_warp.contacts import (
     PYRAMIDAL,
     describe_row,
     impedance,
+    max_rows_of_contact,
     push_bodies,
     relative_velocity,
+    reserve_rows,
 )
 from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.law import CONE, QUADRATIC, SATISFIED
@@ -137,7 +139,7 @@ def _prepare(
     cone: int, maxcondim: int, surfacevel: bool, adhesion: bool, sparse: bool, deterministic: bool
 ) -> wp.Kernel:
     elliptic = cone == ConeType.ELLIPTIC
-    most_rows = maxcondim if elliptic else max(1, 2 * (maxcondim - 1))
+    nrow_max = max_rows_of_contact(elliptic, maxcondim)
 
     @wp.kernel(module="unique", enable_backward=False)
     def prepare(
@@ -273,9 +275,8 @@ def _prepare(
                     nrow = 2 * (condim - 1)
                     invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
                     D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
-            efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
-            efcid0 = wp.where(efcid0 + nrow > njmax, -1, efcid0)
-            for row in range(wp.static(most_rows)):
+            efcid0 = reserve_rows(worldid, nrow, njmax, nefc_out)
+            for row in range(wp.static(nrow_max)):
                 if row < nrow:
                     efcid = wp.where(efcid0 < 0, -1, efcid0 + row)
                     contact_efc_address_out[conid, row] = efcid

@@ -548,7 +548,7 @@ def _solve_stacks(
     qfrc_constraint_out: wp.array2d[float],
     qfrc_total_out: wp.array2d[float],
 ):
-    """A thread per stack, where its root is."""
+    """Solve every stack, from where its root is: on a GPU a thread for each."""
     worldid, first = wp.tid()
     for root in range(first, ntree, nthread):
         if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:

@@ -233,7 +233,10 @@ def begin(m: Model, d: Data) -> None:
             *(not has_contact_rows(m), m.ntree, nthread),
             *(d.ne, d.nf, d.nl),
         ],
-        outputs=[*(d.nefc, warm.valid, warm.alpha, warm.smooth, d.cfrc_contact, d.qfrc_constraint)],
+        outputs=[
+            *(d.nefc, warm.valid, warm.alpha, warm.smooth),
+            *(d.cfrc_contact, d.qfrc_constraint),
+        ],
     )
 
 
