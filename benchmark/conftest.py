@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--scenes", default="", help="Words of scene names, between semicolons.")
     group.addoption("--rounds", type=int, default=9, help="Rounds of each row.")
     group.addoption(
-        "--budget", type=float, default=30.0, help="Seconds for a point of a growing scene."
+        "--budget", type=float, default=60.0, help="Seconds for a point of a growing scene."
     )
 
 

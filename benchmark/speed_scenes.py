@@ -20,7 +20,8 @@ LEVELS = ("quick", "standard", "cuda")
 
 # Families of scenes that grow: how many boxes, and how many contacts those have, more or less.
 LAYERS = {3: 12, 8: 32, 25: 100, 75: 300, 250: 1000, 750: 3000, 2500: 10000}
-WALLS = {2: 8, 5: 30, 14: 100, 42: 300, 135: 1000, 390: 3000}
+WALLS = {2: 8, 5: 30, 18: 100, 42: 300, 135: 1000, 390: 3000}
+GROWN_STEPS = 40  # of all sizes: the longer ago a scene was shaken, the less a solver has to do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +136,7 @@ def _grown(
             make(nbox),
             settle=60,
             shake=shake,
-            steps=min(200, max(2, 8000 // contacts)),
-            fewest=2,
+            steps=GROWN_STEPS,
             worlds=(1,),
             cuda=(1,),
             probe=20,
