@@ -34,17 +34,12 @@ PLACES = (("layer, 10,000 contacts", 1), ("wall, 3,000 contacts", 1), ("hand hol
 def _inherit_all(
     nacon_in: wp.array[int],
     contact_frame_in: wp.array[wp.mat33],
-    contact_worldid_in: wp.array[int],
-    pair_in: wp.array[wp.vec2i],
     sign_in: wp.array[float],
-    mem_worldid: wp.array[int],
-    mem_pair: wp.array[wp.vec2i],
-    mem_heir: wp.array[int],
+    inherited_in: wp.array[int],
     mem_normal: wp.array[wp.vec2],
     mem_friction: wp.array[wp.vec3],
     mem_torque: wp.array[wp.vec3],
     mem_next: wp.array[int],
-    mem_head: wp.array[int],
     out: wp.array[vec6],
 ):
     """What the kernel that prepares a contact does with the memory, alone."""
@@ -52,22 +47,16 @@ def _inherit_all(
     if conid >= nacon_in[0]:
         return
     force, _ = memory.inherit(
-        conid,
-        contact_worldid_in[conid],
+        inherited_in[conid],
         contact_frame_in[conid],
         6,
         1.0,
-        pair_in[conid],
         sign_in[conid],
         False,
-        mem_worldid,
-        mem_pair,
-        mem_heir,
         mem_normal,
         mem_friction,
         mem_torque,
         mem_next,
-        mem_head,
     )
     out[conid] = force
 
@@ -80,9 +69,8 @@ def remember_only(m: cfwarp.Model, d: cfwarp.Data, out: wp.array) -> None:
         _inherit_all,
         dim=d.naconmax,
         inputs=[
-            *(d.nacon, d.contact.frame, d.contact.worldid, warm.pair, warm.sign),
-            *(warm.mem_worldid, warm.mem_pair, warm.mem_heir, warm.mem_normal),
-            *(warm.mem_friction, warm.mem_torque, warm.mem_next, warm.mem_head),
+            *(d.nacon, d.contact.frame, warm.sign, warm.inherited),
+            *(warm.mem_normal, warm.mem_friction, warm.mem_torque, warm.mem_next),
         ],
         outputs=[out],
     )

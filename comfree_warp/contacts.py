@@ -405,6 +405,64 @@ def _contact_force(
     return contact_force
 
 
+@wp.func
+def sweep_up(
+    worldid: int,
+    treeid: int,
+    deterministic: bool,
+    total: bool,
+    consume: bool,
+    diagonal: bool,
+    body_parentid: wp.array[int],
+    body_dofadr: wp.array[int],
+    body_dofnum: wp.array[int],
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    tree_bodynum: wp.array[int],
+    cdof: wp.array[wp.spatial_vector],
+    qfrc_smooth: wp.array[float],
+    qLDiagInv: wp.array[float],
+    cfrc_fixed: wp.array2d[wp.int64],
+    qfrc_fixed: wp.array[wp.int64],
+    cfrc_contact: wp.array[wp.spatial_vector],
+    qfrc: wp.array[float],
+    qfrc_total: wp.array[float],
+    qacc: wp.array[float],
+):
+    """A sweep up a tree of a world: qfrc += what the contact wrenches do along its dofs.
+
+    `total`: also qfrc_smooth + that. `consume`: the wrenches are zero afterwards.
+    `diagonal`: also M^-1 times either.
+    """
+    first = dof_bodyid[tree_dofadr[treeid]]
+    last = first + tree_bodynum[treeid] - 1
+    for below in range(last - first + 1):
+        bodyid = last - below
+        cfrc = cfrc_contact[bodyid]
+        if deterministic:
+            for i in range(6):
+                cfrc[i] += from_fixed(cfrc_fixed[bodyid, i])
+                cfrc_fixed[bodyid, i] = wp.int64(0)
+        if consume:
+            cfrc_contact[bodyid] = wp.spatial_vector()
+        elif deterministic:
+            cfrc_contact[bodyid] = cfrc
+        if bodyid > first:
+            cfrc_contact[body_parentid[bodyid]] += cfrc
+        dofadr = body_dofadr[bodyid]
+        for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+            force = qfrc[dofid] + wp.dot(cdof[dofid], cfrc)
+            if deterministic:
+                force += from_fixed(qfrc_fixed[dofid])
+                qfrc_fixed[dofid] = wp.int64(0)
+            qfrc[dofid] = force
+            if total:
+                force += qfrc_smooth[dofid]
+                qfrc_total[dofid] = force
+            if diagonal:
+                qacc[dofid] = qLDiagInv[dofid] * force
+
+
 @functools.cache
 def _accumulate_forces(
     deterministic: bool, total: bool, consume: bool, diagonal: bool
@@ -429,40 +487,31 @@ def _accumulate_forces(
         qfrc_total_out: wp.array2d[float],
         qacc_out: wp.array2d[float],
     ):
-        """A sweep up every tree: qfrc += what the contact wrenches do along its dofs.
-
-        `total`: also qfrc_smooth + that. `consume`: the wrenches are zero afterwards.
-        `diagonal`: also M^-1 times either.
-        """
-        worldid, first_tree = wp.tid()
-        for treeid in range(first_tree, ntree, nthread):
-            first = dof_bodyid[tree_dofadr[treeid]]
-            last = first + tree_bodynum[treeid] - 1
-            for below in range(last - first + 1):
-                bodyid = last - below
-                cfrc = cfrc_contact_out[worldid, bodyid]
-                if wp.static(deterministic):
-                    for i in range(6):
-                        cfrc[i] += from_fixed(cfrc_fixed_out[worldid, bodyid, i])
-                        cfrc_fixed_out[worldid, bodyid, i] = wp.int64(0)
-                if wp.static(consume):
-                    cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
-                elif wp.static(deterministic):
-                    cfrc_contact_out[worldid, bodyid] = cfrc
-                if bodyid > first:
-                    cfrc_contact_out[worldid, body_parentid[bodyid]] += cfrc
-                dofadr = body_dofadr[bodyid]
-                for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-                    qfrc = qfrc_out[worldid, dofid] + wp.dot(cdof_in[worldid, dofid], cfrc)
-                    if wp.static(deterministic):
-                        qfrc += from_fixed(qfrc_fixed_out[worldid, dofid])
-                        qfrc_fixed_out[worldid, dofid] = wp.int64(0)
-                    qfrc_out[worldid, dofid] = qfrc
-                    if wp.static(total):
-                        qfrc += qfrc_smooth_in[worldid, dofid]
-                        qfrc_total_out[worldid, dofid] = qfrc
-                    if wp.static(diagonal):
-                        qacc_out[worldid, dofid] = qLDiagInv_in[worldid, dofid] * qfrc
+        worldid, first = wp.tid()
+        for treeid in range(first, ntree, nthread):
+            sweep_up(
+                worldid,
+                treeid,
+                wp.static(deterministic),
+                wp.static(total),
+                wp.static(consume),
+                wp.static(diagonal),
+                body_parentid,
+                body_dofadr,
+                body_dofnum,
+                dof_bodyid,
+                tree_dofadr,
+                tree_bodynum,
+                cdof_in[worldid],
+                qfrc_smooth_in[worldid],
+                qLDiagInv_in[worldid],
+                cfrc_fixed_out[worldid],
+                qfrc_fixed_out[worldid],
+                cfrc_contact_out[worldid],
+                qfrc_out[worldid],
+                qfrc_total_out[worldid],
+                qacc_out[worldid],
+            )
 
     return accumulate_forces
 
@@ -470,6 +519,11 @@ def _accumulate_forces(
 def has_contacts(m: Model) -> bool:
     """Whether contacts act at all."""
     return not m.opt.disableflags & (DisableBit.CONTACT | DisableBit.CONSTRAINT)
+
+
+def is_diagonal(d: Data) -> bool:
+    """Whether M is diagonal, so that no block of it has a factor."""
+    return d.qLD.shape[1] == 0
 
 
 def predict_velocity(m: Model, d: Data) -> None:
@@ -574,7 +628,7 @@ def accelerate(
       consume: leave `cfrc_contact` empty for the next ones, instead of with the sums.
     """
     nthread = nthread_for(d, m.ntree)
-    diagonal = d.qLD.shape[1] == 0  # no block of M has a factor
+    diagonal = is_diagonal(d)
     wp.launch(
         _accumulate_forces(is_deterministic(m), total, consume, diagonal),
         dim=(d.nworld, nthread),

@@ -88,9 +88,6 @@ class Warm:
       mem_count: number of contacts of the last step                      (1,) int32
       mem_normal: normal force, and its slow mean                         (naconmax, 2) float32
       mem_friction, mem_torque: friction force and torque, in the world   (naconmax, 3) float32
-      mem_heir: the contact of this step that gets the force, or -1       (naconmax,) int32
-      mem_next, mem_head: chains of the contacts with the same hash of world and geoms, 0 for the
-        end, else one more than the contact, int32                   (naconmax,) and (nhead,)
       mem_row: force of rows other than contacts, and its slow mean; 0 and 0 where there was none
                                                                           (nworld, nslot, 2) float32
       mem_qpos, mem_time: the state that the step left; any other makes the memory of a tree void
@@ -112,7 +109,10 @@ class Warm:
       ntree: number of trees that a contact touches; 0: nothing to do     (naconmax,) int32
       pair, sign: what a contact is between, in a fixed order; -1 where collision detection tells
         it in the other one                                               (naconmax,)
-      next, head: chains of this step's contacts, likewise           (naconmax,) and (nhead,)
+      inherited, mem_next: chains of the last step's contacts whose force a contact gets; 0 for the
+        end, else one more than the contact                               (naconmax,) int32
+      next, head: chains of this step's contacts with the same hash of world and geoms, likewise
+                                                                     (naconmax,) and (nhead,) int32
       row_step, row_bias, row_metric, row_mean, row_residual, row_proposed: the same of rows
                                                                           (nworld, nrow) float32
       row_slot: place in `mem_row`, or -1                                 (nworld, nrow) int32
@@ -126,9 +126,7 @@ class Warm:
     mem_normal: wp.array[wp.vec2]
     mem_friction: wp.array[wp.vec3]
     mem_torque: wp.array[wp.vec3]
-    mem_heir: wp.array[int]
     mem_next: wp.array[int]
-    mem_head: wp.array[int]
     mem_row: wp.array3d[float]
     mem_qpos: wp.array2d[float]
     mem_time: wp.array[float]
@@ -157,6 +155,7 @@ class Warm:
     ntree: wp.array[int]
     pair: wp.array[wp.vec2i]
     sign: wp.array[float]
+    inherited: wp.array[int]
     next: wp.array[int]
     head: wp.array[int]
     row_step: wp.array2d[float]

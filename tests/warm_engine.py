@@ -7,7 +7,7 @@ import warm_reference
 
 import comfree_warp as cfwarp
 
-_CONTACT = ("pair", "pos", "worldid", "normal", "friction", "torque", "next")
+_CONTACT = ("pair", "pos", "worldid", "normal", "friction", "torque")
 
 
 def evaluated(mjm: mujoco.MjModel, d: cfwarp.Data) -> mujoco.MjData:
@@ -51,24 +51,20 @@ def remembered(mjm: mujoco.MjModel, d: cfwarp.Data) -> warm_reference.Memory:
     warm = d.warm
     contacts = []
     of_world = {name: getattr(warm, f"mem_{name}").numpy() for name in _CONTACT}
-    for head in warm.mem_head.numpy():
-        entry = head
-        while entry > 0:
-            i = entry - 1
-            kept = {name: values[i] for name, values in of_world.items()}
-            entry = kept["next"]
-            if kept["worldid"] < 0:  # it did not push
-                continue
-            contacts.append(
-                warm_reference.RememberedContact(
-                    geom=tuple(int(side) for side in kept["pair"]),
-                    pos=kept["pos"].astype(np.float64),
-                    normal=float(kept["normal"][0]),
-                    mean=float(kept["normal"][1]),
-                    force=kept["friction"].astype(np.float64),
-                    torque=kept["torque"].astype(np.float64),
-                )
+    for i in range(warm.mem_count.numpy()[0]):
+        kept = {name: values[i] for name, values in of_world.items()}
+        if kept["worldid"] < 0:  # it did not push
+            continue
+        contacts.append(
+            warm_reference.RememberedContact(
+                geom=tuple(int(side) for side in kept["pair"]),
+                pos=kept["pos"].astype(np.float64),
+                normal=float(kept["normal"][0]),
+                mean=float(kept["normal"][1]),
+                force=kept["friction"].astype(np.float64),
+                torque=kept["torque"].astype(np.float64),
             )
+        )
     slots, rows = warm.mem_row.numpy()[0].astype(np.float64), {}
     types = mujoco.mjtConstraint
     adr, num = warm.eq_slotadr.numpy(), warm.eq_slotnum.numpy()

@@ -42,10 +42,9 @@ def warm_forces(m: Model, d: Data) -> None:
     memory.index_contacts(m, d)
     for part in parts:
         part.prepare(m, d)
-    _accelerate(m, d)
-
     stacks.find_stacks(m, d)
-    trees.accelerate_bodies(m, d, apply=False, renew=True)
+
+    trees.accelerate(m, d, renew=True)
     stacks.solve_stacks(m, d, NORMAL)
     for index in range(m.comfree_passes):
         if index > 0:
@@ -57,9 +56,8 @@ def warm_forces(m: Model, d: Data) -> None:
 
     for part in parts:
         part.reclip(m, d)
-    _accelerate(m, d)
 
-    trees.accelerate_bodies(m, d, apply=False, renew=False)
+    trees.accelerate(m, d, renew=False)
     stacks.solve_stacks(m, d, FRICTION)
     for part in parts:
         part.step(m, d, FRICTION, PLAIN_STEP)
@@ -76,11 +74,6 @@ def _parts(m: Model, d: Data) -> list[ModuleType]:
     if has_contacts(m):
         parts.append(contact_rows if has_contact_rows(m) else contacts)
     return parts
-
-
-def _accelerate(m: Model, d: Data) -> None:
-    """The acceleration of the present forces: M^-1 (qfrc_smooth + J^T f)."""
-    accelerate(m, d, d.qfrc_constraint, d.qacc, total=True, consume=True)
 
 
 def _choose_scale(m: Model, d: Data, kind: int) -> None:

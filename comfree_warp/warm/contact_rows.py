@@ -107,16 +107,12 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         efc_D_in: wp.array2d[float],
         efc_vel_in: wp.array2d[float],
         valid_in: wp.array2d[int],
-        pair_in: wp.array[wp.vec2i],
         sign_in: wp.array[float],
-        mem_worldid_in: wp.array[int],
-        mem_pair_in: wp.array[wp.vec2i],
-        mem_heir_in: wp.array[int],
+        inherited_in: wp.array[int],
         mem_normal_in: wp.array[wp.vec2],
         mem_friction_in: wp.array[wp.vec3],
         mem_torque_in: wp.array[wp.vec3],
         mem_next_in: wp.array[int],
-        mem_head_in: wp.array[int],
         ntree_out: wp.array[int],
         bias_out: wp.array[vec6],
         R_out: wp.array[vec6],
@@ -196,22 +192,16 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
             force, mean = vec6(), float(0.0)
             if valid and ntree > 0:
                 force, mean = inherit(
-                    conid,
-                    worldid,
+                    inherited_in[conid],
                     contact_frame_in[conid],
                     condim,
                     kept,
-                    pair_in[conid],
                     sign_in[conid],
                     wp.static(deterministic),
-                    mem_worldid_in,
-                    mem_pair_in,
-                    mem_heir_in,
                     mem_normal_in,
                     mem_friction_in,
                     mem_torque_in,
                     mem_next_in,
-                    mem_head_in,
                 )
             force = into_cone(force, condim, friction)
             ntree_out[conid] = ntree
@@ -424,9 +414,8 @@ def prepare(m: Model, d: Data) -> None:
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
             *(contact.dim, contact.worldid, contact.adhesion),
             *(d.efc.D, d.efc.vel, warm.valid),
-            *(warm.pair, warm.sign),
-            *(warm.mem_worldid, warm.mem_pair, warm.mem_heir, warm.mem_normal, warm.mem_friction),
-            *(warm.mem_torque, warm.mem_next, warm.mem_head),
+            *(warm.sign, warm.inherited),
+            *(warm.mem_normal, warm.mem_friction, warm.mem_torque, warm.mem_next),
         ],
         outputs=[
             *(warm.ntree, warm.bias, warm.R, warm.metric, warm.mean, warm.force),

@@ -178,16 +178,12 @@ def _prepare(
         contact_adhesion_in: wp.array[float],
         contact_surfacevel_in: wp.array[wp.vec3],
         valid_in: wp.array2d[int],
-        pair_in: wp.array[wp.vec2i],
         sign_in: wp.array[float],
-        mem_worldid_in: wp.array[int],
-        mem_pair_in: wp.array[wp.vec2i],
-        mem_heir_in: wp.array[int],
+        inherited_in: wp.array[int],
         mem_normal_in: wp.array[wp.vec2],
         mem_friction_in: wp.array[wp.vec3],
         mem_torque_in: wp.array[wp.vec3],
         mem_next_in: wp.array[int],
-        mem_head_in: wp.array[int],
         nefc_out: wp.array[int],
         contact_efc_address_out: wp.array2d[int],
         efc_type_out: wp.array2d[int],
@@ -305,22 +301,16 @@ def _prepare(
             force, mean = vec6(), float(0.0)
             if valid:
                 force, mean = inherit(
-                    conid,
-                    worldid,
+                    inherited_in[conid],
                     frame,
                     condim,
                     kept,
-                    pair_in[conid],
                     sign_in[conid],
                     wp.static(deterministic),
-                    mem_worldid_in,
-                    mem_pair_in,
-                    mem_heir_in,
                     mem_normal_in,
                     mem_friction_in,
                     mem_torque_in,
                     mem_next_in,
-                    mem_head_in,
                 )
             force = into_cone(force, condim, friction)
             mean_out[conid] = mean
@@ -716,9 +706,8 @@ def prepare(m: Model, d: Data) -> None:
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
             *(contact.dim, contact.geom, contact.worldid, contact.adhesion),
             *(contact.surfacevel, warm.valid),
-            *(warm.pair, warm.sign),
-            *(warm.mem_worldid, warm.mem_pair, warm.mem_heir, warm.mem_normal, warm.mem_friction),
-            *(warm.mem_torque, warm.mem_next, warm.mem_head),
+            *(warm.sign, warm.inherited),
+            *(warm.mem_normal, warm.mem_friction, warm.mem_torque, warm.mem_next),
         ],
         outputs=[
             *(d.nefc, contact.efc_address, efc.type, efc.id, efc.J_rownnz, efc.pos, efc.margin),

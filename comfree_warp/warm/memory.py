@@ -69,9 +69,7 @@ def allocate_memory(m: Model, d: Data) -> None:
             mem_friction=wp.zeros(ncon, dtype=wp.vec3),
             mem_torque=wp.zeros(ncon, dtype=wp.vec3),
             mem_count=wp.zeros(1, dtype=int),
-            mem_heir=wp.zeros(ncon, dtype=int),
             mem_next=wp.zeros(ncon, dtype=int),
-            mem_head=wp.zeros(nhead, dtype=int),
             mem_row=wp.zeros((nworld, nslot, 2), dtype=float),
             mem_qpos=wp.zeros(d.qpos.shape, dtype=float),
             mem_time=wp.full(nworld, np.nan, dtype=float),
@@ -92,6 +90,7 @@ def allocate_memory(m: Model, d: Data) -> None:
             ntree=wp.zeros(ncon, dtype=int),
             pair=wp.zeros(ncon, dtype=wp.vec2i),
             sign=wp.zeros(ncon, dtype=float),
+            inherited=wp.zeros(ncon, dtype=int),
             next=wp.zeros(ncon, dtype=int),
             head=wp.zeros(nhead, dtype=int),
             row_slot=wp.zeros((nworld, nrow), dtype=int),
@@ -167,10 +166,11 @@ def _index_contacts(adhesion: bool, flex: bool) -> wp.Kernel:
         active_out: wp.array[int],
         pair_out: wp.array[wp.vec2i],
         sign_out: wp.array[float],
+        inherited_out: wp.array[int],
         next_out: wp.array[int],
         head_out: wp.array[int],
     ):
-        """Which contacts push; all of them into the chains."""
+        """Which contacts push; all of them into the chains, and nothing inherited yet."""
         for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
             active = contact_dist_in[conid] < contact_includemargin_in[conid]
             if wp.static(adhesion):
@@ -190,6 +190,7 @@ def _index_contacts(adhesion: bool, flex: bool) -> wp.Kernel:
             pair_out[conid] = pair
             # A contact's force is that on its second geom, whichever collision detection tells.
             sign_out[conid] = wp.where(one <= other, 1.0, -1.0)
+            inherited_out[conid] = 0
             chain = _hash(contact_worldid_in[conid], pair, head_out.shape[0])
             next_out[conid] = wp.atomic_exch(head_out, chain, conid + 1)
 
@@ -208,9 +209,10 @@ def _find_heirs(
     mem_worldid: wp.array[int],
     mem_pair: wp.array[wp.vec2i],
     mem_pos: wp.array[wp.vec3],
-    mem_heir_out: wp.array[int],
+    mem_next_out: wp.array[int],
+    inherited_out: wp.array[int],
 ):
-    """Of every contact of the last step, the one that gets its force, or -1."""
+    """Give every contact of the last step to the one of this step that gets its force."""
     for conid in range(wp.tid(), mem_count[0], nthread):
         worldid, pair, pos = mem_worldid[conid], mem_pair[conid], mem_pos[conid]
         heir = wp.int32(-1)
@@ -227,51 +229,44 @@ def _find_heirs(
                         heir = other
                         least = distance
                         nearest_pos = contact_pos_in[other]
-        mem_heir_out[conid] = heir
+        if heir >= 0:
+            mem_next_out[conid] = wp.atomic_exch(inherited_out, heir, conid + 1)
 
 
 @wp.func
 def inherit(
-    conid: int,
-    worldid: int,
+    inherited: int,
     frame: wp.mat33,
     condim: int,
     kept: float,
-    pair: wp.vec2i,
     sign: float,
     deterministic: bool,
-    mem_worldid: wp.array[int],
-    mem_pair: wp.array[wp.vec2i],
-    mem_heir: wp.array[int],
     mem_normal: wp.array[wp.vec2],
     mem_friction: wp.array[wp.vec3],
     mem_torque: wp.array[wp.vec3],
     mem_next: wp.array[int],
-    mem_head: wp.array[int],
 ) -> tuple[vec6, float]:
     """What a contact gets of the last step's forces, in its frame; the mean of its normal force.
 
-    Of what the normal force differs from its mean, `kept` is left.
+    The chain of those forces begins at `inherited`. Of what the normal force differs from its mean,
+    `kept` is left.
     """
     normal, friction, torque = wp.vec2(), wp.vec3(), wp.vec3()
     fixed = _fixed8()
-    entry = mem_head[_hash(worldid, pair, mem_head.shape[0])]
+    entry = wp.int32(inherited)
     while entry > 0:
         other = entry - 1
         entry = mem_next[other]
-        if mem_heir[other] == conid and _is_same(
-            mem_worldid[other], mem_pair[other], worldid, pair
-        ):
-            if deterministic:
-                for i in range(2):
-                    fixed[i] += to_fixed(mem_normal[other][i])
-                for i in range(3):
-                    fixed[2 + i] += to_fixed(mem_friction[other][i])
-                    fixed[5 + i] += to_fixed(mem_torque[other][i])
-            else:
-                normal += mem_normal[other]
-                friction += mem_friction[other]
-                torque += mem_torque[other]
+        if deterministic:
+            for i in range(2):
+                fixed[i] += to_fixed(mem_normal[other][i])
+            for i in range(3):
+                fixed[2 + i] += to_fixed(mem_friction[other][i])
+                fixed[5 + i] += to_fixed(mem_torque[other][i])
+        else:
+            normal += mem_normal[other]
+            friction += mem_friction[other]
+            torque += mem_torque[other]
     if deterministic:
         for i in range(2):
             normal[i] = from_fixed(fixed[i])
@@ -303,7 +298,7 @@ def index_contacts(m: Model, d: Data) -> None:
             *(contact.flex, contact.elem, contact.vert),
             *(contact.worldid, contact.type, contact.adhesion),
         ],
-        outputs=[warm.ntree, warm.pair, warm.sign, warm.next, warm.head],
+        outputs=[warm.ntree, warm.pair, warm.sign, warm.inherited, warm.next, warm.head],
     )
     wp.launch(
         _find_heirs,
@@ -312,7 +307,7 @@ def index_contacts(m: Model, d: Data) -> None:
             *(contact.pos, warm.pair, contact.worldid, warm.next, warm.head, nthread),
             *(warm.mem_count, warm.mem_worldid, warm.mem_pair, warm.mem_pos),
         ],
-        outputs=[warm.mem_heir],
+        outputs=[warm.mem_next, warm.inherited],
     )
 
 
@@ -329,7 +324,6 @@ def _remember_contacts(
     ntree_in: wp.array[int],
     force_in: wp.array[vec6],
     mean_in: wp.array[float],
-    next_in: wp.array[int],
     mem_count: wp.array[int],
     mem_pos: wp.array[wp.vec3],
     mem_pair: wp.array[wp.vec2i],
@@ -337,13 +331,11 @@ def _remember_contacts(
     mem_normal: wp.array[wp.vec2],
     mem_friction: wp.array[wp.vec3],
     mem_torque: wp.array[wp.vec3],
-    mem_next: wp.array[int],
 ):
     first, ncon = wp.tid(), wp.min(nacon_in[0], naconmax)
     if first == 0:
         mem_count[0] = ncon
     for conid in range(first, ncon, nthread):
-        mem_next[conid] = next_in[conid]
         if ntree_in[conid] == 0:
             mem_worldid[conid] = -1
             continue
@@ -383,6 +375,8 @@ def _remember_rows(
 def _remember_state(
     tree_qposadr: wp.array[int],
     tree_qposnum: wp.array[int],
+    ntree: int,
+    nthread: int,
     time_in: wp.array[float],
     qpos_in: wp.array2d[float],
     alpha_in: wp.array3d[float],
@@ -390,31 +384,31 @@ def _remember_state(
     mem_qpos: wp.array2d[float],
     mem_alpha: wp.array3d[float],
 ):
-    worldid, treeid = wp.tid()
-    if treeid == 0:
+    worldid, first = wp.tid()
+    if first == 0:
         mem_time[worldid] = time_in[worldid]
-    adr = tree_qposadr[treeid]
-    for i in range(adr, adr + tree_qposnum[treeid]):
-        mem_qpos[worldid, i] = qpos_in[worldid, i]
-    for i in range(2):
-        mem_alpha[worldid, treeid, i] = alpha_in[worldid, treeid, i]
+    for treeid in range(first, ntree, nthread):
+        adr = tree_qposadr[treeid]
+        for i in range(adr, adr + tree_qposnum[treeid]):
+            mem_qpos[worldid, i] = qpos_in[worldid, i]
+        for i in range(2):
+            mem_alpha[worldid, treeid, i] = alpha_in[worldid, treeid, i]
 
 
 def remember(m: Model, d: Data) -> None:
     """Store the forces of this step, and the state that it led to."""
     warm, contact = d.warm, d.contact
-    wp.copy(warm.mem_head, warm.head)
     nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _remember_contacts,
         dim=nthread,
         inputs=[
             *(d.naconmax, nthread, d.nacon, contact.pos, contact.frame, contact.worldid),
-            *(warm.pair, warm.sign, warm.ntree, warm.force, warm.mean, warm.next),
+            *(warm.pair, warm.sign, warm.ntree, warm.force, warm.mean),
         ],
         outputs=[
             *(warm.mem_count, warm.mem_pos, warm.mem_pair, warm.mem_worldid, warm.mem_normal),
-            *(warm.mem_friction, warm.mem_torque, warm.mem_next),
+            *(warm.mem_friction, warm.mem_torque),
         ],
     )
     if max_rows(m, d):
@@ -426,10 +420,14 @@ def remember(m: Model, d: Data) -> None:
             inputs=[d.njmax, nthread, d.ne, d.nf, d.nl, d.efc.force, warm.row_slot, warm.row_mean],
             outputs=[warm.mem_row],
         )
+    nthread = nthread_for(d, m.ntree)
     wp.launch(
         _remember_state,
-        dim=(d.nworld, m.ntree),
-        inputs=[warm.tree_qposadr, warm.tree_qposnum, d.time, d.qpos, warm.alpha],
+        dim=(d.nworld, nthread),
+        inputs=[
+            *(warm.tree_qposadr, warm.tree_qposnum, m.ntree, nthread),
+            *(d.time, d.qpos, warm.alpha),
+        ],
         outputs=[warm.mem_time, warm.mem_qpos, warm.mem_alpha],
     )
 

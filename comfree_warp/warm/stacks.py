@@ -616,12 +616,13 @@ def _solve_stacks(
                     stiff += contact_stiff
                     asked_of_parent += contact_asks
             inverse = _invert(free + stiff)
-            kept = inverse * free
             motion = inverse * (asked + asked_of_parent)
-            kept_out[worldid, tree] = kept
             motion_out[worldid, tree] = motion
-            coupling_out[worldid, tree] = free - free * kept
-            wrench_out[worldid, tree] = asked - free * motion
+            if tree != root:
+                kept = inverse * free
+                kept_out[worldid, tree] = kept
+                coupling_out[worldid, tree] = free - free * kept
+                wrench_out[worldid, tree] = asked - free * motion
             tree = below_out[worldid, tree]
 
         # Substitution, from the root; d, and what it does to every tree.

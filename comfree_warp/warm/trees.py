@@ -4,6 +4,8 @@ import functools
 
 import warp as wp
 
+from comfree_warp.contacts import accelerate as accumulate
+from comfree_warp.contacts import is_diagonal, sweep_up
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.rows import has_contact_rows
 from comfree_warp.sweeps import nthread_for, tree_arrays
@@ -106,6 +108,51 @@ def _begin(
         smooth_out[worldid, treeid] = smooth
 
 
+@wp.func
+def _sweep_down(
+    worldid: int,
+    treeid: int,
+    apply: bool,
+    renew: bool,
+    body_parentid: wp.array[int],
+    body_dofadr: wp.array[int],
+    body_dofnum: wp.array[int],
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    tree_bodynum: wp.array[int],
+    cdof: wp.array[wp.spatial_vector],
+    scale: wp.array[float],
+    qacc_step: wp.array[float],
+    qacc: wp.array[float],
+    cacc: wp.array[wp.spatial_vector],
+    qfrc_step: wp.array[float],
+    qfrc_constraint: wp.array[float],
+    sums: wp.array2d[float],
+):
+    """A sweep down a tree of a world: what acc makes of its bodies, J acc but for the geometry.
+
+    `apply` takes the step of the last pass first, `renew` clears the total that is made anew.
+    """
+    for i in range(4):
+        sums[treeid, i] = 0.0
+    first = dof_bodyid[tree_dofadr[treeid]]
+    for bodyid in range(first, first + tree_bodynum[treeid]):
+        motion = wp.spatial_vector()
+        if bodyid > first:
+            motion = cacc[body_parentid[bodyid]]
+        dofadr = body_dofadr[bodyid]
+        for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+            acc = float(qacc[dofid])
+            if apply:
+                acc += scale[worldid] * qacc_step[dofid]
+                qacc[dofid] = acc
+            if renew:
+                qfrc_constraint[dofid] = 0.0
+            qfrc_step[dofid] = 0.0
+            motion += cdof[dofid] * acc
+        cacc[bodyid] = motion
+
+
 @functools.cache
 def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
@@ -127,32 +174,107 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
         qfrc_constraint_out: wp.array2d[float],
         sums_out: wp.array3d[float],
     ):
-        """A sweep down every tree: what acc makes of its bodies, J acc but for the geometry.
-
-        `apply` takes the step of the last pass first, `renew` clears the total that is made anew.
-        """
-        worldid, first_tree = wp.tid()
-        for treeid in range(first_tree, ntree, nthread):
-            for i in range(4):
-                sums_out[worldid, treeid, i] = 0.0
-            first = dof_bodyid[tree_dofadr[treeid]]
-            for bodyid in range(first, first + tree_bodynum[treeid]):
-                cacc = wp.spatial_vector()
-                if bodyid > first:
-                    cacc = cacc_out[worldid, body_parentid[bodyid]]
-                dofadr = body_dofadr[bodyid]
-                for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-                    qacc = float(qacc_out[worldid, dofid])
-                    if wp.static(apply):
-                        qacc += scale_in[worldid] * qacc_step_in[worldid, dofid]
-                        qacc_out[worldid, dofid] = qacc
-                    if wp.static(renew):
-                        qfrc_constraint_out[worldid, dofid] = 0.0
-                    qfrc_step_out[worldid, dofid] = 0.0
-                    cacc += cdof_in[worldid, dofid] * qacc
-                cacc_out[worldid, bodyid] = cacc
+        worldid, first = wp.tid()
+        for treeid in range(first, ntree, nthread):
+            _sweep_down(
+                worldid,
+                treeid,
+                wp.static(apply),
+                wp.static(renew),
+                body_parentid,
+                body_dofadr,
+                body_dofnum,
+                dof_bodyid,
+                tree_dofadr,
+                tree_bodynum,
+                cdof_in[worldid],
+                scale_in,
+                qacc_step_in[worldid],
+                qacc_out[worldid],
+                cacc_out[worldid],
+                qfrc_step_out[worldid],
+                qfrc_constraint_out[worldid],
+                sums_out[worldid],
+            )
 
     return accelerate_bodies
+
+
+@functools.cache
+def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def accelerate_diagonal(
+        body_parentid: wp.array[int],
+        body_dofadr: wp.array[int],
+        body_dofnum: wp.array[int],
+        dof_bodyid: wp.array[int],
+        tree_dofadr: wp.array[int],
+        tree_bodynum: wp.array[int],
+        ntree: int,
+        nthread: int,
+        cdof_in: wp.array2d[wp.spatial_vector],
+        qfrc_smooth_in: wp.array2d[float],
+        qLDiagInv_in: wp.array2d[float],
+        scale_in: wp.array[float],
+        qacc_step_in: wp.array2d[float],
+        cfrc_fixed_out: wp.array3d[wp.int64],
+        qfrc_fixed_out: wp.array2d[wp.int64],
+        cfrc_contact_out: wp.array2d[wp.spatial_vector],
+        qfrc_total_out: wp.array2d[float],
+        qacc_out: wp.array2d[float],
+        cacc_out: wp.array2d[wp.spatial_vector],
+        qfrc_step_out: wp.array2d[float],
+        qfrc_constraint_out: wp.array2d[float],
+        sums_out: wp.array3d[float],
+    ):
+        """Up every tree and down again: a diagonal M lets no tree wait for another kernel."""
+        worldid, first = wp.tid()
+        for treeid in range(first, ntree, nthread):
+            sweep_up(
+                worldid,
+                treeid,
+                wp.static(deterministic),
+                True,
+                True,
+                True,
+                body_parentid,
+                body_dofadr,
+                body_dofnum,
+                dof_bodyid,
+                tree_dofadr,
+                tree_bodynum,
+                cdof_in[worldid],
+                qfrc_smooth_in[worldid],
+                qLDiagInv_in[worldid],
+                cfrc_fixed_out[worldid],
+                qfrc_fixed_out[worldid],
+                cfrc_contact_out[worldid],
+                qfrc_constraint_out[worldid],
+                qfrc_total_out[worldid],
+                qacc_out[worldid],
+            )
+            _sweep_down(
+                worldid,
+                treeid,
+                False,
+                wp.static(renew),
+                body_parentid,
+                body_dofadr,
+                body_dofnum,
+                dof_bodyid,
+                tree_dofadr,
+                tree_bodynum,
+                cdof_in[worldid],
+                scale_in,
+                qacc_step_in[worldid],
+                qacc_out[worldid],
+                cacc_out[worldid],
+                qfrc_step_out[worldid],
+                qfrc_constraint_out[worldid],
+                sums_out[worldid],
+            )
+
+    return accelerate_diagonal
 
 
 @functools.cache
@@ -240,6 +362,35 @@ def begin(m: Model, d: Data) -> None:
     )
 
 
+def accelerate(m: Model, d: Data, *, renew: bool) -> None:
+    """`qacc` of the present forces, M^-1 (qfrc_smooth + J^T f), and `cacc`; empty sums of a pass.
+
+    Args:
+      m: the model.
+      d: the data.
+      renew: clear `qfrc_constraint`, which is made anew after the pass.
+    """
+    if not is_diagonal(d):
+        accumulate(m, d, d.qfrc_constraint, d.qacc, total=True, consume=True)
+        accelerate_bodies(m, d, apply=False, renew=renew)
+        return
+    warm = d.warm
+    nthread = nthread_for(d, m.ntree)
+    wp.launch(
+        _accelerate_diagonal(is_deterministic(m), renew),
+        dim=(d.nworld, nthread),
+        inputs=[
+            *(*tree_arrays(m), m.ntree, nthread, d.cdof, d.qfrc_smooth, d.qLDiagInv),
+            *(warm.scale, warm.qacc_step),
+        ],
+        outputs=[
+            *(d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, d.qfrc_total, d.qacc, warm.cacc),
+            *(warm.qfrc_step, d.qfrc_constraint, warm.sums),
+        ],
+    )
+    _clear_fixed_sums(m, d)
+
+
 def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
     """`cacc` from `qacc`, after the last pass's step where `apply`; clears the sums of a pass."""
     warm = d.warm
@@ -250,8 +401,12 @@ def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
         inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, warm.scale, warm.qacc_step],
         outputs=[d.qacc, warm.cacc, warm.qfrc_step, d.qfrc_constraint, warm.sums],
     )
+    _clear_fixed_sums(m, d)
+
+
+def _clear_fixed_sums(m: Model, d: Data) -> None:
     if is_deterministic(m):
-        warm.sums_fixed.zero_()
+        d.warm.sums_fixed.zero_()
 
 
 def choose_scale(m: Model, d: Data, kind: int) -> None:
