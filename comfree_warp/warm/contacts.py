@@ -11,6 +11,7 @@ solvers make for their own sake. Where the model asks for one, `efc` has its row
 
 import functools
 
+import mujoco
 import warp as wp
 from mujoco_warp import ConeType
 
@@ -35,26 +36,12 @@ from comfree_warp.warm.memory import inherit
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
+_FREE = wp.constant(int(mujoco.mjtJoint.mjJNT_FREE))
+
 
 @wp.func
 def _bodies(geom: wp.vec2i, geom_bodyid: wp.array[int]) -> wp.vec2i:
     return wp.vec2i(geom_bodyid[geom[0]], geom_bodyid[geom[1]])
-
-
-@wp.func
-def _last_dof(
-    bodyid: int,
-    body_parentid: wp.array[int],
-    body_dofadr: wp.array[int],
-    body_dofnum: wp.array[int],
-) -> int:
-    """The dof nearest above a body, or -1."""
-    above = bodyid
-    while above > 0 and body_dofnum[above] == 0:
-        above = body_parentid[above]
-    if above == 0:
-        return -1
-    return body_dofadr[above] + body_dofnum[above] - 1
 
 
 @wp.func
@@ -66,9 +53,10 @@ def _inverse_mass(
     frame: wp.mat33,
     condim: int,
     body_parentid: wp.array[int],
+    body_jntadr: wp.array[int],
     body_dofadr: wp.array[int],
     body_dofnum: wp.array[int],
-    dof_parentid: wp.array[int],
+    jnt_type: wp.array[int],
     M_rownnz: wp.array[int],
     M_rowadr: wp.array[int],
     cdof_in: wp.array2d[wp.spatial_vector],
@@ -76,29 +64,34 @@ def _inverse_mass(
 ) -> vec6:
     """P = sum over the dofs above either body of J^2 / M_dd."""
     P = vec6()
-    dof1 = _last_dof(body[0], body_parentid, body_dofadr, body_dofnum)
-    dof2 = _last_dof(body[1], body_parentid, body_dofadr, body_dofnum)
-    while dof1 >= 0 or dof2 >= 0:
-        dof = wp.max(dof1, dof2)
-        cdof = cdof_in[worldid, dof]
-        turn, move = wp.spatial_top(cdof), wp.spatial_bottom(cdof)
-        linear, angular = wp.vec3(), wp.vec3()
-        if dof1 == dof:
-            linear -= move + wp.cross(turn, offset1)
-            angular -= turn
-            dof1 = dof_parentid[dof]
-        if dof2 == dof:
-            linear += move + wp.cross(turn, offset2)
-            angular += turn
-            dof2 = dof_parentid[dof]
-        inverse = 1.0 / M_in[worldid, M_rowadr[dof] + M_rownnz[dof] - 1]
-        linear = frame * linear
-        for i in range(3):
-            P[i] += inverse * linear[i] * linear[i]
-        if condim > 3:
-            angular = frame * angular
+    body1, body2 = wp.int32(body[0]), wp.int32(body[1])
+    while body1 != body2:  # what moves both moves them alike: J = 0
+        bodyid = wp.max(body1, body2)
+        offset = offset2
+        if body1 == bodyid:
+            offset = offset1
+            body1 = body_parentid[bodyid]
+        else:
+            body2 = body_parentid[bodyid]
+        first = wp.int32(body_dofadr[bodyid])
+        last = first + body_dofnum[bodyid]
+        if last > first and jnt_type[body_jntadr[bodyid]] == _FREE:
+            for k in range(3):
+                inverse = 1.0 / M_in[worldid, M_rowadr[first + k] + M_rownnz[first + k] - 1]
+                for i in range(3):
+                    P[i] += inverse * frame[i, k] * frame[i, k]
+            first += 3
+        for dofid in range(first, last):
+            cdof = cdof_in[worldid, dofid]
+            turn, move = wp.spatial_top(cdof), wp.spatial_bottom(cdof)
+            inverse = 1.0 / M_in[worldid, M_rowadr[dofid] + M_rownnz[dofid] - 1]
+            linear = frame * (move + wp.cross(turn, offset))
             for i in range(3):
-                P[3 + i] += inverse * angular[i] * angular[i]
+                P[i] += inverse * linear[i] * linear[i]
+            if condim > 3:
+                angular = frame * turn
+                for i in range(3):
+                    P[3 + i] += inverse * angular[i] * angular[i]
     return P
 
 
@@ -149,10 +142,11 @@ def _prepare(
         body_parentid: wp.array[int],
         body_rootid: wp.array[int],
         body_treeid: wp.array[int],
+        body_jntadr: wp.array[int],
         body_dofadr: wp.array[int],
         body_dofnum: wp.array[int],
         body_invweight0: wp.array2d[wp.vec2],
-        dof_parentid: wp.array[int],
+        jnt_type: wp.array[int],
         M_rownnz: wp.array[int],
         M_rowadr: wp.array[int],
         geom_bodyid: wp.array[int],
@@ -325,9 +319,10 @@ def _prepare(
                 frame,
                 condim,
                 body_parentid,
+                body_jntadr,
                 body_dofadr,
                 body_dofnum,
-                dof_parentid,
+                jnt_type,
                 M_rownnz,
                 M_rowadr,
                 cdof_in,
@@ -699,8 +694,9 @@ def prepare(m: Model, d: Data) -> None:
         dim=nthread,
         inputs=[
             *(m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
-            *(m.body_parentid, m.body_rootid, m.body_treeid, m.body_dofadr, m.body_dofnum),
-            *(m.body_invweight0, m.dof_parentid, m.M_rownnz, m.M_rowadr, m.geom_bodyid),
+            *(m.body_parentid, m.body_rootid, m.body_treeid),
+            *(m.body_jntadr, m.body_dofadr, m.body_dofnum),
+            *(m.body_invweight0, m.jnt_type, m.M_rownnz, m.M_rowadr, m.geom_bodyid),
             *(d.njmax, d.naconmax, nthread, d.subtree_com, d.cdof, d.cvel, d.M),
             *(d.nacon, contact.dist, contact.pos, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),

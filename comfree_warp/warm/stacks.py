@@ -506,6 +506,183 @@ def _to_single(vector: wp.spatial_vectord) -> wp.spatial_vector:
     return wp.spatial_vector(wp.vec3(wp.spatial_top(vector)), wp.vec3(wp.spatial_bottom(vector)))
 
 
+@wp.func
+def _eliminate(
+    tree: int,
+    root: int,
+    kind: int,
+    body_rootid: wp.array[int],
+    body_treeid: wp.array[int],
+    dof_bodyid: wp.array[int],
+    geom_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    subtree_com: wp.array[wp.vec3],
+    crb: wp.array[vec10],
+    contact_pos: wp.array[wp.vec3],
+    contact_frame: wp.array[wp.mat33],
+    contact_friction: wp.array[vec5],
+    contact_dim: wp.array[int],
+    contact_geom: wp.array[wp.vec2i],
+    child_of: wp.array[int],
+    sibling: wp.array[int],
+    head: wp.array[int],
+    next: wp.array[int],
+    bias: wp.array[vec6],
+    R_of: wp.array[vec6],
+    metric: wp.array[vec6],
+    cacc: wp.array[wp.spatial_vector],
+    coupling: wp.array[wp.spatial_matrixd],
+    kept_of: wp.array[wp.spatial_matrixd],
+    motion_of: wp.array[wp.spatial_vectord],
+    wrench_of: wp.array[wp.spatial_vectord],
+    residual_of: wp.array[vec6d],
+    force_of: wp.array[vec6],
+):
+    """Eliminate a tree, after those that stand on it: E, S, x, and what it asks of its parent."""
+    bodyid = dof_bodyid[tree_dofadr[tree]]
+    com = wp.vec3d(subtree_com[bodyid])
+    free = _inertia(crb[bodyid])  # H - G
+    asked = wp.spatial_vectord()
+    entry = child_of[tree]
+    while entry > 0:
+        child = entry - 1
+        entry = sibling[child]
+        r = wp.vec3d(subtree_com[dof_bodyid[tree_dofadr[child]]]) - com
+        free += _move_matrix(coupling[child], r)
+        asked += _move_wrench(wrench_of[child], r)
+    stiff = wp.spatial_matrixd()
+    asked_of_parent = wp.spatial_vectord()
+    entry = head[tree]
+    while entry > 0:
+        conid = entry - 1
+        entry = next[conid]
+        geom = contact_geom[conid]
+        body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
+        tree1, tree2 = _trees(geom, geom_bodyid, body_treeid)
+        pos = wp.vec3d(contact_pos[conid])
+        frame = contact_frame[conid]
+        condim = contact_dim[conid]
+        R = R_of[conid]
+        force = force_of[conid]
+        apart = _move_motion(
+            wp.spatial_vectord(cacc[body2]),
+            pos - wp.vec3d(subtree_com[body_rootid[body2]]),
+        ) - _move_motion(
+            wp.spatial_vectord(cacc[body1]),
+            pos - wp.vec3d(subtree_com[body_rootid[body1]]),
+        )
+        residual = _residual(kind, condim, frame, apart, bias[conid], R, force)
+        residual_of[conid] = residual
+        friction = contact_friction[conid]
+        if not _is_loaded(force, residual, metric[conid], condim, friction, kind):
+            continue
+        contact_stiff, contact_asks = _weigh(kind, condim, frame, pos - com, R, residual)
+        if tree2 != tree:
+            contact_asks = -contact_asks
+        if tree1 < 0 or tree2 < 0:
+            free += contact_stiff
+            asked += contact_asks
+        else:
+            stiff += contact_stiff
+            asked_of_parent += contact_asks
+    inverse = _invert(free + stiff)
+    motion = inverse * (asked + asked_of_parent)
+    motion_of[tree] = motion
+    if tree != root:
+        kept = inverse * free
+        kept_of[tree] = kept
+        coupling[tree] = free - free * kept
+        wrench_of[tree] = asked - free * motion
+
+
+@wp.func
+def _substitute(
+    tree: int,
+    ntree: int,
+    kind: int,
+    body_treeid: wp.array[int],
+    dof_bodyid: wp.array[int],
+    geom_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    subtree_com: wp.array[wp.vec3],
+    contact_pos: wp.array[wp.vec3],
+    contact_frame: wp.array[wp.mat33],
+    contact_friction: wp.array[vec5],
+    contact_dim: wp.array[int],
+    contact_geom: wp.array[wp.vec2i],
+    parent_of: wp.array[int],
+    head: wp.array[int],
+    next: wp.array[int],
+    R_of: wp.array[vec6],
+    metric: wp.array[vec6],
+    kept_of: wp.array[wp.spatial_matrixd],
+    motion_of: wp.array[wp.spatial_vectord],
+    wrench_of: wp.array[wp.spatial_vectord],
+    residual_of: wp.array[vec6d],
+    force_of: wp.array[vec6],
+    step_of: wp.array[vec6],
+) -> tuple[wp.float64, wp.float64]:
+    """Motion w of a tree, after its parent; d of its contacts and J^T d. -r d and R d^2."""
+    gained = wp.float64(0.0)
+    curvature = wp.float64(0.0)
+    com = wp.vec3d(subtree_com[dof_bodyid[tree_dofadr[tree]]])
+    parent = parent_of[tree]
+    motion = motion_of[tree]
+    relative = motion
+    r = wp.vec3d()
+    if parent < ntree:
+        r = com - wp.vec3d(subtree_com[dof_bodyid[tree_dofadr[parent]]])
+        parent_motion = _move_motion(motion_of[parent], r)
+        relative -= kept_of[tree] * parent_motion
+        motion = relative + parent_motion
+        motion_of[tree] = motion
+    wrench, between = wp.spatial_vectord(), wp.spatial_vectord()
+    entry = head[tree]
+    while entry > 0:
+        conid = entry - 1
+        entry = next[conid]
+        step_of[conid] = vec6()
+        tree1, tree2 = _trees(contact_geom[conid], geom_bodyid, body_treeid)
+        condim = contact_dim[conid]
+        R = R_of[conid]
+        force = force_of[conid]
+        residual = residual_of[conid]
+        friction = contact_friction[conid]
+        if not _is_loaded(force, residual, metric[conid], condim, friction, kind):
+            continue
+        of_parent = tree1 >= 0 and tree2 >= 0
+        seen = motion
+        if of_parent:
+            seen = relative
+        if tree2 != tree:
+            seen = -seen
+        offset = wp.vec3d(contact_pos[conid]) - com
+        step, push = _step(
+            kind,
+            condim,
+            contact_frame[conid],
+            offset,
+            seen,
+            R,
+            friction,
+            force,
+            residual,
+        )
+        if tree2 != tree:
+            push = -push
+        step_of[conid] = step
+        for i in range(6):
+            gained -= residual[i] * wp.float64(step[i])
+            curvature += wp.float64(R[i] * step[i] * step[i])
+        wrench += push
+        if of_parent:
+            between += push
+    wrench_of[tree] = wrench
+    if parent < ntree:
+        wrench_of[parent] -= _move_wrench(between, r)
+    return gained, curvature
+
+
 @wp.kernel(enable_backward=False)
 def _solve_stacks(
     body_rootid: wp.array[int],
@@ -569,60 +746,37 @@ def _solve_stacks(
         # Elimination, from above.
         tree = wp.int32(last)
         while tree >= 0:
-            bodyid = dof_bodyid[tree_dofadr[tree]]
-            com = wp.vec3d(subtree_com_in[worldid, bodyid])
-            free = _inertia(crb_in[worldid, bodyid])  # H - G
-            asked = wp.spatial_vectord()
-            entry = child_in[worldid, tree]
-            while entry > 0:
-                child = entry - 1
-                entry = sibling_in[worldid, child]
-                r = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[child]]]) - com
-                free += _move_matrix(coupling_out[worldid, child], r)
-                asked += _move_wrench(wrench_out[worldid, child], r)
-            stiff = wp.spatial_matrixd()
-            asked_of_parent = wp.spatial_vectord()
-            entry = head_in[worldid, tree]
-            while entry > 0:
-                conid = entry - 1
-                entry = next_in[conid]
-                geom = contact_geom_in[conid]
-                body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-                tree1, tree2 = _trees(geom, geom_bodyid, body_treeid)
-                pos = wp.vec3d(contact_pos_in[conid])
-                frame = contact_frame_in[conid]
-                condim = contact_dim_in[conid]
-                R = R_in[conid]
-                force = force_out[conid]
-                apart = _move_motion(
-                    wp.spatial_vectord(cacc_out[worldid, body2]),
-                    pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body2]]),
-                ) - _move_motion(
-                    wp.spatial_vectord(cacc_out[worldid, body1]),
-                    pos - wp.vec3d(subtree_com_in[worldid, body_rootid[body1]]),
-                )
-                residual = _residual(kind, condim, frame, apart, bias_in[conid], R, force)
-                residual_out[conid] = residual
-                friction = contact_friction_in[conid]
-                if not _is_loaded(force, residual, metric_in[conid], condim, friction, kind):
-                    continue
-                contact_stiff, contact_asks = _weigh(kind, condim, frame, pos - com, R, residual)
-                if tree2 != tree:
-                    contact_asks = -contact_asks
-                if tree1 < 0 or tree2 < 0:
-                    free += contact_stiff
-                    asked += contact_asks
-                else:
-                    stiff += contact_stiff
-                    asked_of_parent += contact_asks
-            inverse = _invert(free + stiff)
-            motion = inverse * (asked + asked_of_parent)
-            motion_out[worldid, tree] = motion
-            if tree != root:
-                kept = inverse * free
-                kept_out[worldid, tree] = kept
-                coupling_out[worldid, tree] = free - free * kept
-                wrench_out[worldid, tree] = asked - free * motion
+            _eliminate(
+                tree,
+                root,
+                kind,
+                body_rootid,
+                body_treeid,
+                dof_bodyid,
+                geom_bodyid,
+                tree_dofadr,
+                subtree_com_in[worldid],
+                crb_in[worldid],
+                contact_pos_in,
+                contact_frame_in,
+                contact_friction_in,
+                contact_dim_in,
+                contact_geom_in,
+                child_in[worldid],
+                sibling_in[worldid],
+                head_in[worldid],
+                next_in,
+                bias_in,
+                R_in,
+                metric_in,
+                cacc_out[worldid],
+                coupling_out[worldid],
+                kept_out[worldid],
+                motion_out[worldid],
+                wrench_out[worldid],
+                residual_out,
+                force_out,
+            )
             tree = below_out[worldid, tree]
 
         # Substitution, from the root; d, and what it does to every tree.
@@ -630,61 +784,34 @@ def _solve_stacks(
         curvature = wp.float64(0.0)
         tree = wp.int32(root)
         while tree >= 0:
-            com = wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[tree]]])
-            parent = parent_in[worldid, tree]
-            motion = motion_out[worldid, tree]
-            relative = motion
-            r = wp.vec3d()
-            if parent < ntree:
-                r = com - wp.vec3d(subtree_com_in[worldid, dof_bodyid[tree_dofadr[parent]]])
-                parent_motion = _move_motion(motion_out[worldid, parent], r)
-                relative -= kept_out[worldid, tree] * parent_motion
-                motion = relative + parent_motion
-                motion_out[worldid, tree] = motion
-            wrench, between = wp.spatial_vectord(), wp.spatial_vectord()
-            entry = head_in[worldid, tree]
-            while entry > 0:
-                conid = entry - 1
-                entry = next_in[conid]
-                step_out[conid] = vec6()
-                tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
-                condim = contact_dim_in[conid]
-                R = R_in[conid]
-                force = force_out[conid]
-                residual = residual_out[conid]
-                friction = contact_friction_in[conid]
-                if not _is_loaded(force, residual, metric_in[conid], condim, friction, kind):
-                    continue
-                of_parent = tree1 >= 0 and tree2 >= 0
-                seen = motion
-                if of_parent:
-                    seen = relative
-                if tree2 != tree:
-                    seen = -seen
-                offset = wp.vec3d(contact_pos_in[conid]) - com
-                step, push = _step(
-                    kind,
-                    condim,
-                    contact_frame_in[conid],
-                    offset,
-                    seen,
-                    R,
-                    friction,
-                    force,
-                    residual,
-                )
-                if tree2 != tree:
-                    push = -push
-                step_out[conid] = step
-                for i in range(6):
-                    gained -= residual[i] * wp.float64(step[i])
-                    curvature += wp.float64(R[i] * step[i] * step[i])
-                wrench += push
-                if of_parent:
-                    between += push
-            wrench_out[worldid, tree] = wrench
-            if parent < ntree:
-                wrench_out[worldid, parent] -= _move_wrench(between, r)
+            tree_gained, tree_curvature = _substitute(
+                tree,
+                ntree,
+                kind,
+                body_treeid,
+                dof_bodyid,
+                geom_bodyid,
+                tree_dofadr,
+                subtree_com_in[worldid],
+                contact_pos_in,
+                contact_frame_in,
+                contact_friction_in,
+                contact_dim_in,
+                contact_geom_in,
+                parent_in[worldid],
+                head_in[worldid],
+                next_in,
+                R_in,
+                metric_in,
+                kept_out[worldid],
+                motion_out[worldid],
+                wrench_out[worldid],
+                residual_out,
+                force_out,
+                step_out,
+            )
+            gained += tree_gained
+            curvature += tree_curvature
             tree = above_out[worldid, tree]
 
         # M^-1 J^T d, and how far to go.
