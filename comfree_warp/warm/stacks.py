@@ -91,26 +91,6 @@ def _trees(
 
 
 @wp.kernel(enable_backward=False)
-def _begin(
-    ntree: int,
-    nthread: int,
-    parent_out: wp.array2d[int],
-    child_out: wp.array2d[int],
-    head_out: wp.array2d[int],
-    crossed_out: wp.array2d[int],
-    found_out: wp.array[int],
-):
-    worldid, first = wp.tid()
-    if first == 0:
-        found_out[worldid] = 0
-    for treeid in range(first, ntree, nthread):
-        parent_out[worldid, treeid] = ntree
-        child_out[worldid, treeid] = 0
-        head_out[worldid, treeid] = 0
-        crossed_out[worldid, treeid] = 0
-
-
-@wp.kernel(enable_backward=False)
 def _find_parents(
     opt_gravity: wp.array[wp.vec3],
     body_rootid: wp.array[int],
@@ -855,19 +835,13 @@ def _solve_stacks(
 
 
 def find_stacks(m: Model, d: Data) -> None:
-    """What stands on what, and on which contacts."""
+    """What stands on what, and on which contacts; from the empty chains of `trees.begin`."""
     warm, contact = d.warm, d.contact
     stacks = warm.stacks
     if not _may_stack(m, d):
         return
     nthread = nthread_for(d, d.naconmax)
     nthread_tree = nthread_for(d, m.ntree)
-    wp.launch(
-        _begin,
-        dim=(d.nworld, nthread_tree),
-        inputs=[m.ntree, nthread_tree],
-        outputs=[stacks.parent, stacks.child, stacks.head, stacks.crossed, stacks.found],
-    )
     wp.launch(
         _find_parents,
         dim=nthread,

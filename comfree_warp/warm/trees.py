@@ -58,54 +58,70 @@ def tree_beta(
     return conjugate_factor(numerator, read_sum(treeid, CURVATURE, deterministic, sums, fixed))
 
 
-@wp.kernel(enable_backward=False)
-def _begin(
-    dof_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    tree_dofnum: wp.array[int],
-    tree_bodynum: wp.array[int],
-    tree_qposadr: wp.array[int],
-    tree_qposnum: wp.array[int],
-    time_in: wp.array[float],
-    qpos_in: wp.array2d[float],
-    qfrc_smooth_in: wp.array2d[float],
-    qacc_smooth_in: wp.array2d[float],
-    mem_time: wp.array[float],
-    mem_qpos: wp.array2d[float],
-    mem_alpha: wp.array3d[float],
-    drop_contact_rows: bool,
-    ntree: int,
-    nthread: int,
-    ne_in: wp.array[int],
-    nf_in: wp.array[int],
-    nl_in: wp.array[int],
-    nefc_out: wp.array[int],
-    valid_out: wp.array2d[int],
-    alpha_out: wp.array3d[float],
-    smooth_out: wp.array2d[float],
-    cfrc_contact_out: wp.array2d[wp.spatial_vector],
-    qfrc_constraint_out: wp.array2d[float],
-):
-    """Whether a tree is where the last step left it; clears the sums that come next."""
-    worldid, first_tree = wp.tid()
-    for treeid in range(first_tree, ntree, nthread):
-        if drop_contact_rows and treeid == 0:
-            nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
-        valid = time_in[worldid] == mem_time[worldid]
-        adr = tree_qposadr[treeid]
-        for i in range(adr, adr + tree_qposnum[treeid]):
-            valid = valid and qpos_in[worldid, i] == mem_qpos[worldid, i]
-        valid_out[worldid, treeid] = wp.where(valid, 1, 0)
-        for i in range(2):
-            alpha_out[worldid, treeid, i] = wp.where(valid, mem_alpha[worldid, treeid, i], 1.0)
-        first = dof_bodyid[tree_dofadr[treeid]]
-        for bodyid in range(first, first + tree_bodynum[treeid]):
-            cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
-        smooth = float(0.0)
-        for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
-            qfrc_constraint_out[worldid, dofid] = 0.0
-            smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
-        smooth_out[worldid, treeid] = smooth
+@functools.cache
+def _begin(stacking: bool) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def begin_trees(
+        dof_bodyid: wp.array[int],
+        tree_dofadr: wp.array[int],
+        tree_dofnum: wp.array[int],
+        tree_bodynum: wp.array[int],
+        tree_qposadr: wp.array[int],
+        tree_qposnum: wp.array[int],
+        time_in: wp.array[float],
+        qpos_in: wp.array2d[float],
+        qfrc_smooth_in: wp.array2d[float],
+        qacc_smooth_in: wp.array2d[float],
+        mem_time: wp.array[float],
+        mem_qpos: wp.array2d[float],
+        mem_alpha: wp.array3d[float],
+        drop_contact_rows: bool,
+        ntree: int,
+        nthread: int,
+        ne_in: wp.array[int],
+        nf_in: wp.array[int],
+        nl_in: wp.array[int],
+        nefc_out: wp.array[int],
+        valid_out: wp.array2d[int],
+        alpha_out: wp.array3d[float],
+        smooth_out: wp.array2d[float],
+        cfrc_contact_out: wp.array2d[wp.spatial_vector],
+        qfrc_constraint_out: wp.array2d[float],
+        stack_parent_out: wp.array2d[int],
+        stack_child_out: wp.array2d[int],
+        stack_head_out: wp.array2d[int],
+        stack_crossed_out: wp.array2d[int],
+        stack_found_out: wp.array[int],
+    ):
+        """Whether a tree is where the last step left it; clears what comes next: sums, stacks."""
+        worldid, first_tree = wp.tid()
+        if wp.static(stacking) and first_tree == 0:
+            stack_found_out[worldid] = 0
+        for treeid in range(first_tree, ntree, nthread):
+            if wp.static(stacking):
+                stack_parent_out[worldid, treeid] = ntree
+                stack_child_out[worldid, treeid] = 0
+                stack_head_out[worldid, treeid] = 0
+                stack_crossed_out[worldid, treeid] = 0
+            if drop_contact_rows and treeid == 0:
+                nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
+            valid = time_in[worldid] == mem_time[worldid]
+            adr = tree_qposadr[treeid]
+            for i in range(adr, adr + tree_qposnum[treeid]):
+                valid = valid and qpos_in[worldid, i] == mem_qpos[worldid, i]
+            valid_out[worldid, treeid] = wp.where(valid, 1, 0)
+            for i in range(2):
+                alpha_out[worldid, treeid, i] = wp.where(valid, mem_alpha[worldid, treeid, i], 1.0)
+            first = dof_bodyid[tree_dofadr[treeid]]
+            for bodyid in range(first, first + tree_bodynum[treeid]):
+                cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+            smooth = float(0.0)
+            for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
+                qfrc_constraint_out[worldid, dofid] = 0.0
+                smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
+            smooth_out[worldid, treeid] = smooth
+
+    return begin_trees
 
 
 @wp.func
@@ -341,11 +357,13 @@ def _take_step(
 
 
 def begin(m: Model, d: Data) -> None:
-    """Find out for which trees the memory holds, and start with empty sums."""
+    """Find out for which trees the memory holds; start with empty sums and no stacks."""
     warm = d.warm
+    stacks = warm.stacks
+    chains = ("parent", "child", "head", "crossed", "found")
     nthread = nthread_for(d, m.ntree)
     wp.launch(
-        _begin,
+        _begin(stacks is not None),
         dim=(d.nworld, nthread),
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, m.tree_dofnum, m.tree_bodynum),
@@ -358,6 +376,7 @@ def begin(m: Model, d: Data) -> None:
         outputs=[
             *(d.nefc, warm.valid, warm.alpha, warm.smooth),
             *(d.cfrc_contact, d.qfrc_constraint),
+            *(getattr(stacks, name) if stacks else None for name in chains),
         ],
     )
 
