@@ -4,7 +4,7 @@ import functools
 
 import warp as wp
 
-from comfree_warp.contacts import accelerate as accumulate
+from comfree_warp.contacts import accelerate as accelerate_dofs
 from comfree_warp.contacts import is_diagonal, sweep_up
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.rows import has_contact_rows
@@ -390,7 +390,7 @@ def accelerate(m: Model, d: Data, *, renew: bool) -> None:
       renew: clear `qfrc_constraint`, which is made anew after the pass.
     """
     if not is_diagonal(d):
-        accumulate(m, d, d.qfrc_constraint, d.qacc, total=True, consume=True)
+        accelerate_dofs(m, d, d.qfrc_constraint, d.qacc, total=True, consume=True)
         accelerate_bodies(m, d, apply=False, renew=renew)
         return
     warm = d.warm
