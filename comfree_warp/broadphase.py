@@ -219,13 +219,16 @@ def _tell_all_pairs(npair_in: wp.array[int], ncollision_out: wp.array[int]):
     ncollision_out[0] = wp.max(ncollision_out[0], npair_in[0])
 
 
+# What MuJoCo Warp still has to look at: void pairs. `_find_pairs` has compared spheres and boxes.
+_FILTERS = int(BroadphaseFilter.PLANE | BroadphaseFilter.SPHERE)
+
+
 def _finds_pairs(m: Model, d: Data) -> bool:
     """Whether the list below can be made, and is shorter than all pairs."""
     if d.nworld > 1 or not d.qpos.device.is_cpu or not has_contacts(m):
         return False
-    filters = BroadphaseFilter.PLANE | BroadphaseFilter.SPHERE
     return (
-        m.opt.broadphase_filter & filters == filters
+        m.opt.broadphase_filter & _FILTERS == _FILTERS
         and not m.npair
         and not m.nsensorcollision
         and 0 < d.naconmax < len(m.nxn_geom_pair_filtered)
@@ -261,7 +264,7 @@ def collision(m: Model, d: Data) -> None:
     )
     never = wp.full((1, 1), math.nan, dtype=float)
     with (
-        changed(m.opt, broadphase=BroadphaseType.NXN),
+        changed(m.opt, broadphase=BroadphaseType.NXN, broadphase_filter=_FILTERS),
         changed(
             m,
             nxn_geom_pair_filtered=pair,
