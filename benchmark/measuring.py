@@ -33,7 +33,6 @@ def interleaved_times(
     competitors: Competitors,
     rounds: int,
     prepare: Competitors | None = None,
-    observe: Competitors | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each competitor in each round; all take their turn in every round.
@@ -42,7 +41,6 @@ def interleaved_times(
       competitors: what is timed, by name.
       rounds: how often.
       prepare: by name, what runs before a turn, off the clock.
-      observe: by name, what runs after it, likewise.
       clock: gives seconds.
     """
     times: dict[str, list[float]] = {name: [] for name in competitors}
@@ -54,8 +52,6 @@ def interleaved_times(
             start = clock()
             run()
             times[name].append(clock() - start)
-            if observe:
-                observe[name]()
     return times
 
 
