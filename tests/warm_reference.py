@@ -563,24 +563,23 @@ class _Descent:
         self.alpha = memory.alpha.copy()
 
     def support_pass(self) -> None:
-        """Solve the normals of each stack of free bodies together, and go there as far as it pays.
+        """Solve each stack of free bodies together, and go there as far as it pays.
 
-        On the rows of a stack that push or should, Newton's step z = -(A + R)^-1 r, clamped at
-        zero, of the exact length s. Stacks do not couple: no row that takes part touches two.
+        On its normals that push or should, and the friction of those of its contacts whose own step
+        would hold, Newton's step z = -(A + R)^-1 r, clamped and clipped, of the exact length s.
+        Stacks do not couple: no row that takes part touches two.
         """
         r, stacks = self._residual(), self._rows.stacks
-        active = (stacks >= 0) & ((self.f > 0) | (r < 0))
-        z = self._solve_stacks(stacks, active, r)
-        self._move_stacks(stacks, np.where(active, np.maximum(self.f + z, 0) - self.f, 0), r)
+        pushing = self._rows.normals & (stacks >= 0) & ((self.f > 0) | (r < 0))
+        self._support(stacks, pushing, r)
 
     def friction_support_pass(self) -> None:
-        """Likewise for the friction of their contacts, of those whose own step would hold.
+        """Likewise for that friction alone.
 
-        One that slides, or would, is left to the pass that follows, and so is a stack whose trees
-        have contacts with other trees than these.
+        A stack whose trees have contacts with other trees than these is left to the pass that
+        follows.
         """
         rows, r = self._rows, self._residual()
-        stacks, active = np.full(len(r), -1), np.zeros(len(r), dtype=bool)
         of_normal, of_tree = rows.stacks.copy(), stacks_of(rows.parents)
         crossed = {
             of_tree[tree]
@@ -590,19 +589,23 @@ class _Descent:
             if tree >= 0
         }
         of_normal[np.isin(of_normal, list(crossed))] = -1
+        self._support(of_normal, np.zeros(len(r), dtype=bool), r)
+
+    def _support(self, of_normal: np.ndarray, pushing: np.ndarray, r: np.ndarray) -> None:
+        """Newton's step on chosen normals of every stack, and on the friction that holds."""
+        rows, stacks, active = self._rows, np.full(len(r), -1), pushing.copy()
         for contact in rows.contacts:
             normal, tangent = contact.rows[0], contact.rows[1:]
-            stacks[tangent] = of_normal[normal]
+            stacks[contact.rows] = of_normal[normal]
             asked = (self.f[tangent] - r[tangent] / self._weights[tangent]) / contact.friction
             holds = asked @ asked < self.f[normal] ** 2 and self.f[normal] > 0
             active[tangent] = of_normal[normal] >= 0 and holds
-        z = self._solve_stacks(stacks, active, r)
-        allowed = self.f.copy()
+        allowed = self.f + self._solve_stacks(stacks, active, r)
         for contact in rows.contacts:
-            tangent = contact.rows[1:]
+            normal, tangent = contact.rows[0], contact.rows[1:]
+            allowed[normal] = max(allowed[normal], 0)
             if active[tangent].any():
-                asked = self.f[tangent] + z[tangent]
-                allowed[tangent] = into_cone(asked, contact.friction, self.f[contact.rows[0]])
+                allowed[tangent] = into_cone(allowed[tangent], contact.friction, allowed[normal])
         self._move_stacks(stacks, allowed - self.f, r)
 
     def _solve_stacks(self, stacks: np.ndarray, active: np.ndarray, r: np.ndarray) -> np.ndarray:

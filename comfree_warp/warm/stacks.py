@@ -353,14 +353,6 @@ def _free_motion(crb: vec10, wrench: wp.spatial_vectord) -> wp.spatial_vectord:
 
 
 @wp.func
-def _takes_part(i: int, kind: int, condim: int) -> bool:
-    """Whether row i of a contact is of a kind: the normal, or friction."""
-    if kind == NORMAL:
-        return i == 0
-    return i > 0 and i < condim
-
-
-@wp.func
 def _row(i: int, frame: wp.mat33, offset: wp.vec3d) -> wp.spatial_vectord:
     """What row i of a contact sees of a motion: along and about the axes of its frame."""
     axis = wp.vec3d(frame[i % 3])
@@ -371,7 +363,6 @@ def _row(i: int, frame: wp.mat33, offset: wp.vec3d) -> wp.spatial_vectord:
 
 @wp.func
 def _residual(
-    kind: int,
     condim: int,
     frame: wp.mat33,
     apart: wp.spatial_vectord,
@@ -382,19 +373,15 @@ def _residual(
     """What a contact lacks, r, from the acceleration of its second body minus its first."""
     residual = vec6d()
     for i in range(6):
-        if _takes_part(i, kind, condim):
+        if i < condim:
             residual[i] = wp.dot(_row(i, frame, wp.vec3d()), apart)
             residual[i] += wp.float64(bias[i]) + wp.float64(R[i]) * wp.float64(force[i])
     return residual
 
 
 @wp.func
-def _is_loaded(
-    force: vec6, residual: vec6d, metric: vec6, condim: int, friction: vec5, kind: int
-) -> bool:
-    """Whether a contact takes part: it pushes or should, or its friction would hold."""
-    if kind == NORMAL:
-        return force[0] > 0.0 or residual[0] < wp.float64(0.0)
+def _holds(force: vec6, residual: vec6d, metric: vec6, condim: int, friction: vec5) -> bool:
+    """Whether the friction that a contact's own step would ask for is in its cone."""
     if force[0] <= 0.0:
         return False
     wanted_sq = float(0.0)
@@ -406,13 +393,30 @@ def _is_loaded(
 
 
 @wp.func
+def _part(
+    kind: int, force: vec6, residual: vec6d, metric: vec6, condim: int, friction: vec5
+) -> wp.vec2i:
+    """Which rows of a contact take part: the first, and the one after the last.
+
+    Friction where it holds; normals, the first time, where they push or should.
+    """
+    first = wp.where(kind == NORMAL, 0, 1)
+    last = wp.int32(first)
+    if kind == NORMAL and (force[0] > 0.0 or residual[0] < wp.float64(0.0)):
+        last = 1
+    if _holds(force, residual, metric, condim, friction):
+        last = condim
+    return wp.vec2i(first, last)
+
+
+@wp.func
 def _weigh(
-    kind: int, condim: int, frame: wp.mat33, offset: wp.vec3d, R: vec6, residual: vec6d
+    part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, R: vec6, residual: vec6d
 ) -> tuple[wp.spatial_matrixd, wp.spatial_vectord]:
     """J^T D J and J^T D r of a contact."""
     stiff, asked = wp.spatial_matrixd(), wp.spatial_vectord()
     for i in range(6):
-        if _takes_part(i, kind, condim):
+        if i >= part[0] and i < part[1]:
             row = _row(i, frame, offset)
             weighted = row / wp.float64(R[i])
             stiff += wp.outer(row, weighted)
@@ -422,7 +426,7 @@ def _weigh(
 
 @wp.func
 def _step(
-    kind: int,
+    part: wp.vec2i,
     condim: int,
     frame: wp.mat33,
     offset: wp.vec3d,
@@ -436,13 +440,13 @@ def _step(
     wanted = vec6()
     wanted[0] = force[0]
     for i in range(6):
-        if _takes_part(i, kind, condim):
+        if i >= part[0] and i < part[1]:
             lacking = residual[i] - wp.dot(_row(i, frame, offset), motion)
             wanted[i] = force[i] - float(lacking / wp.float64(R[i]))
     wanted = into_cone(wanted, condim, friction)
     step, wrench = vec6(), wp.spatial_vectord()
     for i in range(6):
-        if _takes_part(i, kind, condim):
+        if i >= part[0] and i < part[1]:
             step[i] = wanted[i] - force[i]
             wrench += wp.float64(step[i]) * _row(i, frame, offset)
     return step, wrench
@@ -551,12 +555,13 @@ def _eliminate(
             wp.spatial_vectord(cacc[body1]),
             pos - wp.vec3d(subtree_com[body_rootid[body1]]),
         )
-        residual = _residual(kind, condim, frame, apart, bias[conid], R, force)
+        residual = _residual(condim, frame, apart, bias[conid], R, force)
         residual_of[conid] = residual
         friction = contact_friction[conid]
-        if not _is_loaded(force, residual, metric[conid], condim, friction, kind):
+        part = _part(kind, force, residual, metric[conid], condim, friction)
+        if part[0] == part[1]:
             continue
-        contact_stiff, contact_asks = _weigh(kind, condim, frame, pos - com, R, residual)
+        contact_stiff, contact_asks = _weigh(part, frame, pos - com, R, residual)
         if tree2 != tree:
             contact_asks = -contact_asks
         if tree1 < 0 or tree2 < 0:
@@ -628,7 +633,8 @@ def _substitute(
         force = force_of[conid]
         residual = residual_of[conid]
         friction = contact_friction[conid]
-        if not _is_loaded(force, residual, metric[conid], condim, friction, kind):
+        part = _part(kind, force, residual, metric[conid], condim, friction)
+        if part[0] == part[1]:
             continue
         of_parent = tree1 >= 0 and tree2 >= 0
         seen = motion
@@ -638,7 +644,7 @@ def _substitute(
             seen = -seen
         offset = wp.vec3d(contact_pos[conid]) - com
         step, push = _step(
-            kind,
+            part,
             condim,
             contact_frame[conid],
             offset,
