@@ -158,7 +158,7 @@ def test_contact_forces_read_the_same_from_rows_of_either_cone(device):
     assert relative_error(forces["pyramidal"], forces["elliptic"]) < 1e-4
 
 
-@pytest.mark.parametrize("timestep", [0.001, 0.002, 0.005])
+@pytest.mark.parametrize("timestep", [0.001, 0.002, 0.005, 0.01])
 def test_a_column_of_ten_boxes_stands(timestep, passes, device):
     mjm = fidelity_scenes.BY_NAME["stack of 10"].model(timestep, "implicitfast")
     m, d = put(mjm, engines.initial_data(mjm), passes)
@@ -171,6 +171,20 @@ def test_a_column_of_ten_boxes_stands(timestep, passes, device):
     assert moved[:, :3].max() < 0.02
     depths = -d.contact.dist.numpy()[: int(d.nacon.numpy()[0])]
     assert 0.0006 < depths.max() < 0.002  # Newton's: 0.9 mm
+
+
+def test_a_box_carries_a_hundred_times_its_mass_at_a_long_step(passes, device):
+    mjm = fidelity_scenes.BY_NAME["mass ratios"].model(0.01, "implicitfast")
+    m, d = put(mjm, engines.initial_data(mjm), passes)
+    cfwarp.allocate_memory(m, d)
+    with wp.ScopedCapture() as capture:
+        cfwarp.step(m, d)
+    for _ in range(300):
+        wp.capture_launch(capture.graph)
+    heavy = mjm.jnt_qposadr[mjm.body("heavy100").jntadr[0]] + np.arange(3)
+    moved = d.qpos.numpy()[0, heavy] - mjm.qpos0[heavy]
+    assert np.abs(moved[:2]).max() < 1e-4
+    assert moved[2] == pytest.approx(-0.0099, abs=3e-4)  # Newton's: 9.9 mm
 
 
 # ------------------------------------------------------------------------------------- memory

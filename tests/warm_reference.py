@@ -7,12 +7,12 @@ and acc0 the acceleration without constraint forces, MuJoCo's constraint forces 
 
 the dual problem of the chapter "Computation" of MuJoCo's documentation. Its gradient is the
 residual r = J acc + a + R f, with acc = acc0 + M^-1 J^T f. The law starts at the forces of the last
-step, solves the normal forces of free bodies that stand on each other together, stack by stack (the
-support pass), and takes a few preconditioned steps on the normal forces, limits and equalities
-(N), then likewise one on friction (T), each of the length that minimises the cost along it. Our own
-law; its projected gradient step with an exact length, and the conjugate direction of Polak, Ribiere
-and Hestenes, Stiefel, are textbook (Nocedal and Wright, "Numerical Optimization", chapters 5 and
-16).
+step, solves free bodies that stand on each other together, stack by stack, for their normal forces
+and the friction that holds (the support pass), and takes a few preconditioned steps on the normal
+forces, limits and equalities (N), then likewise one on friction (T), each of the length that
+minimises the cost along it. Our own law; its projected gradient step with an exact length, and the
+conjugate direction of Polak, Ribiere and Hestenes, Stiefel, are textbook (Nocedal and Wright,
+"Numerical Optimization", chapters 5 and 16).
 
 Coulomb's cone is the only one: where a model asks for pyramids, the rows are still elliptic. Units
 are SI along each row: metres and newtons, or radians and newton metres where the row is an angle.

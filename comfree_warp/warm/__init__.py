@@ -1,10 +1,10 @@
 """The warm law: a few preconditioned passes over MuJoCo's dual problem, from the last forces.
 
     acc = M^-1 (qfrc_smooth + J^T f)      f: what the last step left, by contact and row
-    normals   of bodies that stand on each other, together
-              up to four times            f += s d,  acc += s M^-1 J^T d
+    stacks    of free bodies, each solved for all its normals and the friction that holds
+    normals   up to four times            f += s d,  acc += s M^-1 J^T d
     acc again, friction in its new cones
-    friction  once, likewise
+    friction  of stacks that touch nothing else, then of all, once, likewise
 
 ../README.md has the equations and where they come from.
 """

@@ -1,8 +1,9 @@
 """Free bodies that stand on each other, solved together: what a pass of single contacts is slow at.
 
 Such a pass moves information by one body. So before it every stack, a tree of bodies each of which
-stands on its parent, gets the normal forces that all of it would need at once. With w the change of
-acceleration and D = 1/R, r = J acc + a + R f on the normals that push or should,
+stands on its parent, gets the forces that all of it would need at once: on the normals that push or
+should, and on the friction that holds, which would answer them a step late otherwise, and the stack
+rock. With w the change of acceleration, D = 1/R and r = J acc + a + R f on these rows,
 
     (M + J^T D J) w = J^T D r          d = proj(f - D (r - J w)) - f
 
@@ -14,8 +15,8 @@ which along a tree is one elimination from the top down to the root and one subs
 
 Then the exact length, per stack, as everywhere in the law. Contacts between two branches, and with
 bodies that are not free, are left to the passes; those with what cannot move are part of H. After
-the passes over normals likewise for friction, of the contacts that hold, where a stack has no
-contacts but these: what slides is left to the pass, and a body on two others is held by both.
+the passes over normals once more for the friction that holds, where a stack has no contacts but
+these: a body on two others is held by both.
 
 Source: block elimination (Golub and Van Loan, "Matrix Computations", 4.5), along a tree as in
 Featherstone's articulated bodies ("Rigid Body Dynamics Algorithms", chapter 7). Wrenches and
@@ -883,7 +884,7 @@ def find_stacks(m: Model, d: Data) -> None:
 
 
 def solve_stacks(m: Model, d: Data, kind: int) -> None:
-    """A step over the normal forces of every stack, or over friction; `qacc` and `cacc` follow."""
+    """A step of every stack, over normals and friction or friction alone; `qacc`, `cacc` follow."""
     warm, contact = d.warm, d.contact
     stacks = warm.stacks
     if not _may_stack(m, d):
