@@ -407,7 +407,6 @@ def _contact_force(
 
 @wp.func
 def sweep_up(
-    worldid: int,
     treeid: int,
     deterministic: bool,
     total: bool,
@@ -490,7 +489,6 @@ def _accumulate_forces(
         worldid, first = wp.tid()
         for treeid in range(first, ntree, nthread):
             sweep_up(
-                worldid,
                 treeid,
                 wp.static(deterministic),
                 wp.static(total),

@@ -126,7 +126,6 @@ def _begin(stacking: bool) -> wp.Kernel:
 
 @wp.func
 def _sweep_down(
-    worldid: int,
     treeid: int,
     apply: bool,
     renew: bool,
@@ -137,7 +136,7 @@ def _sweep_down(
     tree_dofadr: wp.array[int],
     tree_bodynum: wp.array[int],
     cdof: wp.array[wp.spatial_vector],
-    scale: wp.array[float],
+    scale: float,
     qacc_step: wp.array[float],
     qacc: wp.array[float],
     cacc: wp.array[wp.spatial_vector],
@@ -160,7 +159,7 @@ def _sweep_down(
         for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
             acc = float(qacc[dofid])
             if apply:
-                acc += scale[worldid] * qacc_step[dofid]
+                acc += scale * qacc_step[dofid]
                 qacc[dofid] = acc
             if renew:
                 qfrc_constraint[dofid] = 0.0
@@ -193,7 +192,6 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
         worldid, first = wp.tid()
         for treeid in range(first, ntree, nthread):
             _sweep_down(
-                worldid,
                 treeid,
                 wp.static(apply),
                 wp.static(renew),
@@ -204,7 +202,7 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
                 tree_dofadr,
                 tree_bodynum,
                 cdof_in[worldid],
-                scale_in,
+                scale_in[worldid],
                 qacc_step_in[worldid],
                 qacc_out[worldid],
                 cacc_out[worldid],
@@ -231,7 +229,6 @@ def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
         cdof_in: wp.array2d[wp.spatial_vector],
         qfrc_smooth_in: wp.array2d[float],
         qLDiagInv_in: wp.array2d[float],
-        scale_in: wp.array[float],
         qacc_step_in: wp.array2d[float],
         cfrc_fixed_out: wp.array3d[wp.int64],
         qfrc_fixed_out: wp.array2d[wp.int64],
@@ -247,7 +244,6 @@ def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
         worldid, first = wp.tid()
         for treeid in range(first, ntree, nthread):
             sweep_up(
-                worldid,
                 treeid,
                 wp.static(deterministic),
                 True,
@@ -270,7 +266,6 @@ def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
                 qacc_out[worldid],
             )
             _sweep_down(
-                worldid,
                 treeid,
                 False,
                 wp.static(renew),
@@ -281,7 +276,7 @@ def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
                 tree_dofadr,
                 tree_bodynum,
                 cdof_in[worldid],
-                scale_in,
+                0.0,
                 qacc_step_in[worldid],
                 qacc_out[worldid],
                 cacc_out[worldid],
@@ -400,7 +395,7 @@ def accelerate(m: Model, d: Data, *, renew: bool) -> None:
         dim=(d.nworld, nthread),
         inputs=[
             *(*tree_arrays(m), m.ntree, nthread, d.cdof, d.qfrc_smooth, d.qLDiagInv),
-            *(warm.scale, warm.qacc_step),
+            warm.qacc_step,
         ],
         outputs=[
             *(d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, d.qfrc_total, d.qacc, warm.cacc),
