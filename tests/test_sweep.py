@@ -502,6 +502,12 @@ def has_namespaces() -> bool:
     return made.returncode == 0
 
 
+def signal_all(pids: list[int], signum: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+
 @contextlib.contextmanager
 def ray_node(command: list[str], folder: Path, token: str) -> Iterator[subprocess.Popen]:
     """A node of a cluster, with a working directory and a kernel cache of its own."""
@@ -518,9 +524,7 @@ def ray_node(command: list[str], folder: Path, token: str) -> Iterator[subproces
         try:
             yield node
         finally:
-            for pid in [node.pid, *(pid for pid, _ in children(node.pid))]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            signal_all([node.pid, *(pid for pid, _ in children(node.pid))], signal.SIGKILL)
             node.wait()
 
 
@@ -589,15 +593,21 @@ def test_on_two_nodes_a_killed_worker_loses_and_repeats_no_case(tmp_path, victim
         stack.callback(running.kill)
         wait_for_rows(path, 4, running)
 
-        def victims() -> list[int]:
-            below = children(other.pid)
-            return [pid for pid, args in below if victim == "node" or "ray::_task" in args]
+        def below_other() -> list[int]:
+            return [pid for pid, _ in children(other.pid)]
 
-        # Between two cases no process of the node is at work.
-        wait_until(victims, "the other node works on a case", 60.0)
-        for pid in victims():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        def at_work() -> list[int]:
+            return [pid for pid, args in children(other.pid) if "ray::_task" in args]
+
+        def held_at_work() -> list[int]:
+            """A stopped process cannot end its case before it is killed; one that has, goes on."""
+            signal_all(at_work(), signal.SIGSTOP)
+            held = at_work()
+            signal_all([pid for pid in below_other() if pid not in held], signal.SIGCONT)
+            return held
+
+        wait_until(held_at_work, "the other node works on a case", 60.0)
+        signal_all(below_other() if victim == "node" else at_work(), signal.SIGKILL)
         out, _ = running.communicate(timeout=200)
     assert running.returncode == 0, out
     assert "on 2 cores of 2 node(s)" in out
