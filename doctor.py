@@ -5,6 +5,7 @@
 Exit status: 0 if a headless run is possible, 1 if not.
 """
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -60,14 +61,26 @@ def warp_findings() -> list[Finding]:
     if not wp.is_cuda_available():
         mend = "install the NVIDIA driver (nvidia-smi tells); without it the CPU does everything"
         findings.append(Finding("device cuda", "no CUDA device", mend))
-    cache = Path(wp.config.kernel_cache_dir)
-    modules = [path for path in cache.iterdir() if path.is_dir()] if cache.is_dir() else []
-    size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
-    state = f"{len(modules)} modules, {size / 1e6:.0f} MB in {cache}"
-    findings.append(
-        Finding("kernel cache", state, "" if modules else "make run (compiles for up to a minute)")
-    )
-    return findings
+    return [*findings, cache_finding(Path(wp.config.kernel_cache_dir))]
+
+
+def cache_finding(cache: Path) -> Finding:
+    """Count Warp's compiled modules, while others may be compiling.
+
+    Warp compiles in a folder of another name and renames it, so what is listed may be gone when it
+    is looked at.
+    """
+    modules, size = 0, 0
+    # os.walk, unlike Path.rglob, passes over a folder that has gone.
+    for folder, folders, files in os.walk(cache):
+        if Path(folder) == cache:
+            modules = len(folders)
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):
+                size += Path(folder, file).stat().st_size
+    state = f"{modules} modules, {size / 1e6:.0f} MB in {cache}"
+    mend = "" if modules else "make run (compiles for up to a minute)"
+    return Finding("kernel cache", state, mend)
 
 
 def gl_finding(name: str) -> Finding:

@@ -1,11 +1,14 @@
 """The repository around the code: its targets, its README, its distribution."""
 
 import ast
+import itertools
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 import warp as wp
 from recordings import record_swinging
 
+import doctor
 import engines
 import gl
 from engines import REPOSITORY
@@ -221,6 +225,33 @@ def test_doctor_reports_what_this_machine_can_do():
         assert subject in done.stdout
     if "cuda:0" not in [device.alias for device in wp.get_devices()]:
         assert "-> install the NVIDIA driver" in done.stdout
+
+
+def test_doctor_counts_the_modules_of_a_cache_in_which_others_compile(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kernel.o").write_bytes(bytes(1_000_000))
+    ended = threading.Event()
+
+    def compile_on() -> None:
+        for number in itertools.count():
+            if ended.is_set():
+                break
+            module = tmp_path / f"three_p1_t{number}"
+            module.mkdir()
+            (module / "kernel.o").write_bytes(b"")
+            shutil.rmtree(module)
+
+    compiler = threading.Thread(target=compile_on)
+    compiler.start()
+    try:
+        for _ in range(300):
+            found = doctor.cache_finding(tmp_path)
+            assert found.state[1:] == f" modules, 2 MB in {tmp_path}"
+            assert found.state[0] in "23"
+    finally:
+        ended.set()
+        compiler.join()
 
 
 def test_the_models_compile():
