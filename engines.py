@@ -33,6 +33,7 @@ import warp as wp
 import recent
 from comfree_warp.compilation import Progress as Progress
 from comfree_warp.compilation import compile_kernels
+from comfree_warp.convex import convex_on_one_thread
 from comfree_warp.io import LAWS as LAWS
 from comfree_warp.io import PASSES as PASSES
 from errors import SettingError as SettingError
@@ -645,7 +646,8 @@ class _WarpSimulation(Simulation):
                 ],
                 outputs=[d.ctrl],
             )
-        self._package.step(self._m, d)
+        with convex_on_one_thread():
+            self._package.step(self._m, d)
         if self.rings:
             self._launch_keep(d, ahead=1)
         wp.launch(

@@ -14,6 +14,7 @@ from mujoco_warp import BroadphaseFilter, BroadphaseType
 
 from comfree_warp.changes import changed
 from comfree_warp.contacts import has_contacts
+from comfree_warp.convex import convex_on_one_thread
 from comfree_warp.types import Data, Model
 
 _RUN = 16  # geoms that are sorted by insertion before runs of them are merged
@@ -237,9 +238,14 @@ def _finds_pairs(m: Model, d: Data) -> bool:
 
 def collision(m: Model, d: Data) -> None:
     """The contacts of all worlds. As `mujoco_warp.collision`."""
-    if not _finds_pairs(m, d):
-        mjw.collision(m, d)
-        return
+    with convex_on_one_thread():
+        if _finds_pairs(m, d):
+            _collide_pairs(m, d)
+        else:
+            mjw.collision(m, d)
+
+
+def _collide_pairs(m: Model, d: Data) -> None:
     nmax = d.naconmax + 1  # so that a full list is seen to hold too many
     pair, pairid = wp.empty(nmax, dtype=wp.vec2i), wp.empty(nmax, dtype=wp.vec2i)
     npair = wp.empty(1, dtype=int)

@@ -19,6 +19,7 @@ import numpy as np
 import warp as wp
 
 from comfree_warp.collector import collector_paused
+from comfree_warp.convex import convex_in_shared_modules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +143,13 @@ def compile_kernels(
     """
     start = time.perf_counter()
     found: dict[_Variant, None] = {}
-    with wp.ScopedDevice(device), collector_paused(), _recorded_launches(found):
+    max_workers = max_workers or len(os.sched_getaffinity(0))
+    sharing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    # MuJoCo Warp keeps these kernels for every device, and a GPU needs its own block size.
+    if not wp.is_cuda_available():
+        # One module takes as long as two pairs alone: with more cores than two, more of them.
+        sharing = convex_in_shared_modules(max(1, max_workers // 2))
+    with wp.ScopedDevice(device), collector_paused(), _recorded_launches(found), sharing:
         rehearsal()
     missing = {key for key in found if not _in_cache(key[0], device, key[1])}
     lock, done = threading.Lock(), 0
@@ -166,7 +173,7 @@ def compile_kernels(
         for key in keys:
             load(key)
 
-    pool = ThreadPoolExecutor(max_workers or len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(max_workers)
     try:
         for _ in pool.map(load_all, _tasks(found, device)):
             pass

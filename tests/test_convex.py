@@ -1,0 +1,132 @@
+"""MuJoCo Warp's convex collision finds the same contacts with fewer threads and fewer modules."""
+
+import subprocess
+import sys
+
+import pytest
+import warp as wp
+from mujoco_warp._src import collision_convex
+
+from comfree_warp.convex import convex_on_one_thread
+from engines import REPOSITORY
+
+pytestmark = pytest.mark.engine
+
+
+def test_a_kernel_of_convex_collision_has_one_thread_on_the_cpu_within_the_context():
+    cpu = wp.get_device("cpu")
+    with convex_on_one_thread():
+        assert collision_convex._ccd_grid_size(None, 100, cpu) == 1
+    assert collision_convex._ccd_grid_size(None, 100, cpu) == 100
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not wp.is_cuda_available(), reason="no CUDA device on this machine")
+def test_a_gpu_has_as_many_threads_as_mujoco_warp_chooses():
+    @wp.kernel(module="unique")
+    def nothing(values: wp.array[float]):
+        values[0] = 0.0
+
+    chosen = collision_convex._ccd_grid_size(nothing, 100, wp.get_device("cuda:0"))
+    with convex_on_one_thread():
+        assert collision_convex._ccd_grid_size(nothing, 100, wp.get_device("cuda:0")) == chosen
+
+
+# The programs have a process each, since MuJoCo Warp keeps the kernels that were made for a pair.
+LAUNCHES = """
+import sys
+import engines, warp as wp
+from comfree_warp import convex
+
+class Rehearsed(Exception):
+    pass
+
+def capture():
+    raise Rehearsed
+
+threads = []
+grid_size = convex._grid_size
+convex._grid_size = lambda *args: threads.append(grid_size(*args)) or threads[-1]
+wp.force_load = lambda *args: None
+wp.ScopedCapture = capture
+mjm = engines.load_model("benchmark/test_data/hand/env_hand_cube.xml")
+try:
+    engines.make_simulation(mjm, sys.argv[1])
+except Rehearsed:
+    print(threads)
+"""
+
+
+@pytest.mark.parametrize("engine", ["comfree", "mjwarp"])
+def test_a_simulation_on_the_cpu_launches_one_thread_per_pair_of_geom_types(engine):
+    assert printed(LAUNCHES, engine) == "[1, 1, 1]"
+
+
+MODULES = """
+import sys
+import mujoco, mujoco_warp, warp as wp
+from comfree_warp.compilation import compile_kernels
+
+loaded = []
+wp.force_load = lambda device, modules, block_dim: loaded.extend(modules)
+wp.is_cuda_available = lambda: sys.argv[1] == "with-gpu"
+kinds = ("ellipsoid", "cylinder", "box", "capsule", "sphere")
+bodies = "".join(
+    f"<body><freejoint/><geom type='{kind}' size='.1 .1 .1'/></body>" for kind in kinds
+)
+mjm = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
+m, d = mujoco_warp.put_model(mjm), mujoco_warp.make_data(mjm)
+device = wp.get_device("cpu")
+compile_kernels(lambda: mujoco_warp.collision(m, d), device, max_workers=int(sys.argv[2]))
+of_pairs = {
+    module
+    for module in loaded
+    if any(kernel.func.__name__ == "ccd_kernel" for kernel in module.kernels.values())
+}
+print(len(of_pairs))
+"""
+
+
+@pytest.mark.parametrize(
+    ("machine", "cores", "modules"),
+    [("no-gpu", 1, 1), ("no-gpu", 2, 1), ("no-gpu", 5, 2), ("no-gpu", 64, 6), ("with-gpu", 2, 6)],
+)
+def test_six_pairs_of_geom_types_share_a_module_for_every_two_cores(machine, cores, modules):
+    assert printed(MODULES, machine, str(cores)) == str(modules)
+
+
+ALIKE = """
+import engines, mujoco, mujoco_warp, numpy as np, warp as wp
+
+bodies = "".join(
+    f"<body pos='{.15 * (i % 3)} {.15 * (i // 3)} {.2 + .01 * i}' euler='{20 * i} {50 * i} 0'>"
+    f"<freejoint/><geom type='{('ellipsoid', 'cylinder')[i % 2]}' size='.1 .08 .06'/></body>"
+    for i in range(9)
+)
+floor = "<geom type='plane' size='0 0 1'/>"
+mjm = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{floor}{bodies}</worldbody></mujoco>")
+states, between_bodies = [], 0
+for own_modules in (True, False):
+    wp.is_cuda_available = lambda: own_modules
+    mujoco_warp._src.warp_util._KERNEL_CACHE.clear()
+    simulation = engines.make_simulation(mjm, "comfree")
+    for _ in range(100):
+        simulation.step(1)
+        contact, count = simulation._d.contact, simulation._d.nacon.numpy()[0]
+        between_bodies += np.sum(contact.geom.numpy()[:count].min(axis=1) > 0)
+    states.append(simulation.read("qpos"))
+np.testing.assert_array_equal(*states)
+print(between_bodies > 500)
+"""
+
+
+def test_a_simulation_does_not_depend_on_the_pairs_that_share_a_module():
+    assert printed(ALIKE) == "True"
+
+
+def printed(program: str, *args: str) -> str:
+    """The last line that a Python program prints in the repository."""
+    command = [sys.executable, "-c", program, *args]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
