@@ -20,6 +20,7 @@ import warp as wp
 
 from comfree_warp.collector import collector_paused
 from comfree_warp.convex import convex_in_shared_modules
+from comfree_warp.modules import name_by_content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class CompilationReport:
 
 # A module and the block_dim that it is compiled for.
 _Variant = tuple[wp.Module, int | None]
+_Found = dict[_Variant, set[wp.Kernel]]
 
 # Called with: modules compiled so far, modules to compile, name of the one just started ("" at the
 # end of one). From several threads, never at the same time.
@@ -62,8 +64,8 @@ def _lighten(module: wp.Module) -> None:
 
 
 @contextlib.contextmanager
-def _recorded_launches(found: dict[_Variant, None]) -> Iterator[None]:
-    """Within this context a launch is noted in `found` as (module, block_dim), and not executed.
+def _recorded_launches(found: _Found) -> Iterator[None]:
+    """Within this context a launch is noted in `found`, and not executed.
 
     Nor is a sort by segments, since the kernels that would have made the segments did not run. It
     replaces functions of the `warp` module, so no other thread may launch meanwhile.
@@ -72,8 +74,11 @@ def _recorded_launches(found: dict[_Variant, None]) -> Iterator[None]:
     def launch(kernel, dim, *args, block_dim=None, **kwargs):
         # An empty launch compiles nothing; a generic kernel only when its types are known.
         if np.prod(dim) > 0 and not kernel.is_generic:
-            found[(kernel.module, block_dim)] = None
-            if wp.get_device().is_cpu and kernel.func.__module__ not in _VECTORIZED:
+            is_cpu = wp.get_device().is_cpu
+            # Every block is of one thread on a CPU. No module may be loaded by two threads at once.
+            variant = (kernel.module, None if is_cpu else block_dim)
+            found.setdefault(variant, set()).add(kernel)
+            if is_cpu and kernel.func.__module__ not in _VECTORIZED:
                 _lighten(kernel.module)
 
     def capture_while(condition, while_body, stream=None, **kwargs):
@@ -109,14 +114,45 @@ def _in_cache(module: wp.Module, device: wp.Device, block_dim: int | None) -> bo
     return Path(wp.config.kernel_cache_dir, module.get_module_identifier(active)).is_dir()
 
 
-def _tasks(found: Iterable[_Variant], device: wp.Device) -> list[list[_Variant]]:
+def _move_used_kernels(found: _Found, device: wp.Device) -> list[_Variant]:
+    """What to load for `found`: of a large module of MuJoCo Warp at first only what is used of it.
+
+    A step launches half of the kernels of `smooth` and a few of `forward` and `passive`. On an
+    empty cache the others are a third of all that would be compiled. Those found are moved into a
+    module of their own, the others stay. Where the cache has such a part from another call, the
+    whole is compiled, and is there for all calls to come.
+    """
+    variants = []
+    for (module, block_dim), kernels in found.items():
+        variants.append((_part_used(module, kernels, device) or module, block_dim))
+    return variants
+
+
+def _part_used(module: wp.Module, kernels: set[wp.Kernel], device: wp.Device) -> wp.Module | None:
+    large = module.name.startswith("mujoco_warp.") and len(kernels) < len(module.kernels)
+    if not large or _in_cache(module, device, None):
+        return None
+    part = wp.Module(f"{module.name}.used", None)
+    wp.set_module_options(module.options, part)
+    for kernel in kernels:
+        part.register_kernel(kernel)
+    name_by_content(part)
+    parts = Path(wp.config.kernel_cache_dir).glob(f"wp_{module.name}.used_*")
+    if any(parts) and not _in_cache(part, device, None):
+        return None
+    for kernel in kernels:
+        kernel.module = part
+    return part
+
+
+def _tasks(variants: Iterable[_Variant], device: wp.Device) -> list[list[_Variant]]:
     """What one thread after the other takes on.
 
     Ordinary modules hold many kernels and the unique ones a single one: the slow ones first, so
     that no core idles at the end. A thread reads Warp's headers anew, for a second, with every set
     of the CPU compiler's flags: so all modules of the rarer set are one task.
     """
-    order = sorted(found, key=lambda variant: "." not in variant[0].name)
+    order = sorted(variants, key=lambda variant: "." not in variant[0].name)
     if not device.is_cpu:
         return [[variant] for variant in order]
     rarer = [variant for variant in order if variant[0].options["cpu_compiler_flags"] is None]
@@ -142,16 +178,18 @@ def compile_kernels(
       What was done. A kernel that the rehearsal did not reach is compiled at its first launch.
     """
     start = time.perf_counter()
-    found: dict[_Variant, None] = {}
+    found: _Found = {}
     max_workers = max_workers or len(os.sched_getaffinity(0))
-    sharing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    # MuJoCo Warp keeps these kernels for every device, and a GPU needs its own block size.
-    if not wp.is_cuda_available():
-        # One module takes as long as two pairs alone: with more cores than two, more of them.
-        sharing = convex_in_shared_modules(max(1, max_workers // 2))
+    # MuJoCo Warp's kernels are the same objects for every device. Those for a GPU are left alone:
+    # block sizes go with their modules, and its compiler has the cores of a larger machine.
+    cpu_alone = not wp.is_cuda_available()
+    # One module takes as long as two pairs alone: with more cores than two, more of them.
+    count = max(1, max_workers // 2)
+    sharing = convex_in_shared_modules(count) if cpu_alone else contextlib.nullcontext()
     with wp.ScopedDevice(device), collector_paused(), _recorded_launches(found), sharing:
         rehearsal()
-    missing = {key for key in found if not _in_cache(key[0], device, key[1])}
+    variants = _move_used_kernels(found, device) if cpu_alone else list(found)
+    missing = {key for key in variants if not _in_cache(key[0], device, key[1])}
     lock, done = threading.Lock(), 0
 
     def report(name: str, finished: int) -> None:
@@ -175,8 +213,8 @@ def compile_kernels(
 
     pool = ThreadPoolExecutor(max_workers)
     try:
-        for _ in pool.map(load_all, _tasks(found, device)):
+        for _ in pool.map(load_all, _tasks(variants, device)):
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-    return CompilationReport(len(found), len(missing), time.perf_counter() - start)
+    return CompilationReport(len(variants), len(missing), time.perf_counter() - start)

@@ -13,6 +13,7 @@ import warp as wp
 from mujoco_warp._src import collision_convex
 
 from comfree_warp.changes import changed
+from comfree_warp.modules import name_by_content
 
 _grid_size_of_mujoco_warp = collision_convex._ccd_grid_size
 
@@ -54,5 +55,9 @@ def convex_in_shared_modules(count: int) -> Iterator[None]:
             made += 1
         return original(f, **options)
 
-    with changed(wp, kernel=kernel):
-        yield
+    try:
+        with changed(wp, kernel=kernel):
+            yield
+    finally:
+        for module in modules:
+            name_by_content(module)

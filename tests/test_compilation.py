@@ -72,6 +72,54 @@ def test_a_rehearsal_sorts_nothing_by_segments_that_were_never_made(monkeypatch)
     compile_kernels(lambda: cfwarp.step(m, d), wp.get_device("cpu"))
 
 
+PARTS = """
+import sys
+import mujoco, mujoco_warp, warp as wp
+from comfree_warp.compilation import compile_kernels
+
+wp.is_cuda_available = lambda: False
+for medium in sys.argv[1:]:
+    density = {"vacuum": 0, "water": 1000}[medium]
+    mjm = mujoco.MjModel.from_xml_string(
+        f"<mujoco><option density='{density}'/><worldbody><body><joint stiffness='2' ref='1'/>"
+        "<geom size='.1' pos='.3 0 0'/></body></worldbody></mujoco>"
+    )
+    mjd = mujoco.MjData(mjm)
+    mjd.qpos[0], mjd.qvel[0] = 0.5, 3.0
+    mujoco.mj_forward(mjm, mjd)
+    m, d = mujoco_warp.put_model(mjm), mujoco_warp.put_data(mjm, mjd)
+    d.qfrc_passive.zero_()
+    names = set()
+    compile_kernels(
+        lambda: mujoco_warp.passive(m, d),
+        wp.get_device("cpu"),
+        lambda done, count, name: names.add(name),
+    )
+    mujoco_warp.passive(m, d)
+    assert abs(d.qfrc_passive.numpy()[0, 0] / mjd.qfrc_passive[0] - 1) < 1e-5, medium
+    of_passive = [name for name in names if name.startswith("mujoco_warp._src.passive")]
+    print("compiled:", *("part" if ".used_" in name else "whole" for name in of_passive))
+"""
+
+
+def test_what_is_used_of_a_large_module_is_compiled_alone_until_another_call_uses_more(tmp_path):
+    def compiled(*media: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", PARTS, *media],
+            cwd=REPOSITORY,
+            env={"WARP_CACHE_PATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=300,
+        )
+        return [line for line in done.stdout.splitlines() if line.startswith("compiled:")]
+
+    assert compiled("vacuum") == ["compiled: part"]
+    assert compiled("vacuum", "water") == ["compiled:", "compiled: whole"]
+    assert compiled("water", "vacuum") == ["compiled:", "compiled:"]
+
+
 LIGHTENED = """
 import mujoco, mujoco_warp, warp as wp
 from comfree_warp.compilation import compile_kernels

@@ -95,6 +95,29 @@ def test_six_pairs_of_geom_types_share_a_module_for_every_two_cores(machine, cor
     assert printed(MODULES, machine, str(cores)) == str(modules)
 
 
+TWO_MODELS = """
+import mujoco, mujoco_warp, warp as wp
+from comfree_warp.compilation import compile_kernels
+
+loaded = {}
+wp.force_load = lambda device, modules, block_dim: loaded.update(dict.fromkeys(modules))
+wp.is_cuda_available = lambda: False
+for kinds in (("ellipsoid",), ("ellipsoid", "box")):
+    bodies = "".join(
+        f"<body><freejoint/><geom type='{kind}' size='.1 .1 .1'/></body>" for kind in kinds * 2
+    )
+    mjm = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
+    m, d = mujoco_warp.put_model(mjm), mujoco_warp.make_data(mjm)
+    compile_kernels(lambda: mujoco_warp.collision(m, d), wp.get_device("cpu"))
+names = [module.name for module in loaded if "convex" in module.name]
+print(len(names), len(set(names)))
+"""
+
+
+def test_modules_of_two_models_in_a_process_have_names_of_their_own():
+    assert printed(TWO_MODELS) == "2 2"
+
+
 ALIKE = """
 import engines, mujoco, mujoco_warp, numpy as np, warp as wp
 
