@@ -183,7 +183,7 @@ def compile_kernels(
     # MuJoCo Warp's kernels are the same objects for every device. Those for a GPU are left alone:
     # block sizes go with their modules, and its compiler has the cores of a larger machine.
     cpu_alone = not wp.is_cuda_available()
-    # One module takes as long as two pairs alone: with more cores than two, more of them.
+    # Nine pairs in one module take as long as two alone: with more than two cores, more modules.
     count = max(1, max_workers // 2)
     sharing = convex_in_shared_modules(count) if cpu_alone else contextlib.nullcontext()
     with wp.ScopedDevice(device), collector_paused(), _recorded_launches(found), sharing:
