@@ -352,12 +352,13 @@ class Slowed(Contender):
 def runs() -> dict[str, dict]:
     """Documents of three runs of mjc: two alike, and one that is slower by a fifth.
 
-    They take turns in CPU time, so that other programs on the machine change nothing.
+    They take turns in CPU time, so that other programs on the machine change nothing, and often
+    enough that a median is known within 2 % where a neighbour makes single rounds vary by 15.
     """
     scene = dataclasses.replace(BY_NAME["pendula"], name="pendula of a test")
     kinds = {"stored": Contender, "unchanged": Contender, "slowed": Slowed}
     entries = [speed.Entry(kind(name, "mjc", {}), "cpu") for name, kind in kinds.items()]
-    found = measure(scene, *entries, rounds=41, clock=time.process_time)
+    found = measure(scene, *entries, rounds=161, clock=time.process_time)
     documents = {}
     for name, measured in zip(kinds, found.values(), strict=True):
         row = copy.deepcopy(measured.row)
