@@ -114,24 +114,17 @@ def _in_cache(module: wp.Module, device: wp.Device, block_dim: int | None) -> bo
     return Path(wp.config.kernel_cache_dir, module.get_module_identifier(active)).is_dir()
 
 
-def _move_used_kernels(found: _Found, device: wp.Device) -> list[_Variant]:
-    """What to load for `found`: of a large module of MuJoCo Warp at first only what is used of it.
+def _with_used_kernels(module: wp.Module, kernels: set[wp.Kernel], device: wp.Device) -> wp.Module:
+    """What to load for `kernels`: of a large module of MuJoCo Warp at first only these.
 
     A step launches half of the kernels of `smooth` and a few of `forward` and `passive`. On an
     empty cache the others are a third of all that would be compiled. Those found are moved into a
     module of their own, the others stay. Where the cache has such a part from another call, the
     whole is compiled, and is there for all calls to come.
     """
-    variants = []
-    for (module, block_dim), kernels in found.items():
-        variants.append((_part_used(module, kernels, device) or module, block_dim))
-    return variants
-
-
-def _part_used(module: wp.Module, kernels: set[wp.Kernel], device: wp.Device) -> wp.Module | None:
     large = module.name.startswith("mujoco_warp.") and len(kernels) < len(module.kernels)
     if not large or _in_cache(module, device, None):
-        return None
+        return module
     part = wp.Module(f"{module.name}.used", None)
     wp.set_module_options(module.options, part)
     for kernel in kernels:
@@ -139,7 +132,7 @@ def _part_used(module: wp.Module, kernels: set[wp.Kernel], device: wp.Device) ->
     name_by_content(part)
     parts = Path(wp.config.kernel_cache_dir).glob(f"wp_{module.name}.used_*")
     if any(parts) and not _in_cache(part, device, None):
-        return None
+        return module
     for kernel in kernels:
         kernel.module = part
     return part
@@ -188,7 +181,12 @@ def compile_kernels(
     sharing = convex_in_shared_modules(count) if cpu_alone else contextlib.nullcontext()
     with wp.ScopedDevice(device), collector_paused(), _recorded_launches(found), sharing:
         rehearsal()
-    variants = _move_used_kernels(found, device) if cpu_alone else list(found)
+    variants = list(found)
+    if cpu_alone:
+        variants = [
+            (_with_used_kernels(module, kernels, device), block_dim)
+            for (module, block_dim), kernels in found.items()
+        ]
     missing = {key for key in variants if not _in_cache(key[0], device, key[1])}
     lock, done = threading.Lock(), 0
 

@@ -4,9 +4,9 @@ import warp as wp
 
 
 def name_by_content(module: wp.Module) -> None:
-    """Give a module of the CPU a name that no other one has, and that is the same in every process.
+    """Give a module of the CPU a name that goes with what is in it, the same in every process.
 
     Warp finds what it loaded on a CPU by the module's name alone: of two with one name it runs the
-    first.
+    first for both.
     """
     module.name = module.get_module_identifier(block_dim=1).removeprefix("wp_")

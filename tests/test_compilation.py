@@ -1,18 +1,16 @@
 """Kernels are compiled before the step, all of them, and their names are told."""
 
 import gc
-import subprocess
-import sys
 
 import mujoco
 import mujoco_warp
 import pytest
 import warp as wp
+from programs import printed_lines
 
 import comfree_warp as cfwarp
 from comfree_warp.collector import collector_paused
 from comfree_warp.compilation import compile_kernels
-from engines import REPOSITORY
 
 pytestmark = pytest.mark.engine
 
@@ -47,13 +45,7 @@ assert again.compiled == 0 and told[-1] != "again"
 
 
 def test_every_kernel_of_a_step_is_compiled_beforehand(tmp_path):
-    subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=REPOSITORY,
-        env={"WARP_CACHE_PATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        check=True,
-        timeout=300,
-    )
+    printed_lines(PROGRAM, WARP_CACHE_PATH=str(tmp_path))
 
 
 def test_a_rehearsal_sorts_nothing_by_segments_that_were_never_made(monkeypatch):
@@ -104,16 +96,8 @@ for medium in sys.argv[1:]:
 
 def test_what_is_used_of_a_large_module_is_compiled_alone_until_another_call_uses_more(tmp_path):
     def compiled(*media: str) -> list[str]:
-        done = subprocess.run(
-            [sys.executable, "-c", PARTS, *media],
-            cwd=REPOSITORY,
-            env={"WARP_CACHE_PATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=300,
-        )
-        return [line for line in done.stdout.splitlines() if line.startswith("compiled:")]
+        lines = printed_lines(PARTS, *media, WARP_CACHE_PATH=str(tmp_path))
+        return [line for line in lines if line.startswith("compiled:")]
 
     assert compiled("vacuum") == ["compiled: part"]
     assert compiled("vacuum", "water") == ["compiled:", "compiled: whole"]
@@ -144,7 +128,7 @@ for module in loaded:
 
 
 def test_all_but_the_solver_is_compiled_without_vectorizing_straight_line_code():
-    subprocess.run([sys.executable, "-c", LIGHTENED], cwd=REPOSITORY, check=True, timeout=300)
+    printed_lines(LIGHTENED)
 
 
 def test_the_collector_is_paused_within_its_context_alone():

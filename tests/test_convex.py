@@ -1,14 +1,11 @@
 """MuJoCo Warp's convex collision finds the same contacts with fewer threads and fewer modules."""
 
-import subprocess
-import sys
-
 import pytest
 import warp as wp
 from mujoco_warp._src import collision_convex
+from programs import printed_lines
 
 from comfree_warp.convex import convex_on_one_thread
-from engines import REPOSITORY
 
 pytestmark = pytest.mark.engine
 
@@ -59,10 +56,10 @@ except Rehearsed:
 
 @pytest.mark.parametrize("engine", ["comfree", "mjwarp"])
 def test_a_simulation_on_the_cpu_launches_one_thread_per_pair_of_geom_types(engine):
-    assert printed(LAUNCHES, engine) == "[1, 1, 1]"
+    assert printed_lines(LAUNCHES, engine)[-1] == "[1, 1, 1]"
 
 
-MODULES = """
+REHEARSALS = """
 import sys
 import mujoco, mujoco_warp, warp as wp
 from comfree_warp.compilation import compile_kernels
@@ -70,20 +67,27 @@ from comfree_warp.compilation import compile_kernels
 loaded = []
 wp.force_load = lambda device, modules, block_dim: loaded.extend(modules)
 wp.is_cuda_available = lambda: sys.argv[1] == "with-gpu"
-kinds = ("ellipsoid", "cylinder", "box", "capsule", "sphere")
-bodies = "".join(
-    f"<body><freejoint/><geom type='{kind}' size='.1 .1 .1'/></body>" for kind in kinds
-)
-mjm = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
-m, d = mujoco_warp.put_model(mjm), mujoco_warp.make_data(mjm)
-device = wp.get_device("cpu")
-compile_kernels(lambda: mujoco_warp.collision(m, d), device, max_workers=int(sys.argv[2]))
-of_pairs = {
-    module
-    for module in loaded
-    if any(kernel.func.__name__ == "ccd_kernel" for kernel in module.kernels.values())
-}
-print(len(of_pairs))
+
+def rehearse(kinds, cores):
+    bodies = "".join(
+        f"<body><freejoint/><geom type='{kind}' size='.1 .1 .1'/></body>" for kind in kinds
+    )
+    mjm = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
+    m, d = mujoco_warp.put_model(mjm), mujoco_warp.make_data(mjm)
+    device = wp.get_device("cpu")
+    compile_kernels(lambda: mujoco_warp.collision(m, d), device, max_workers=cores)
+
+def of_pairs():
+    return [
+        module
+        for module in dict.fromkeys(loaded)
+        if any(kernel.func.__name__ == "ccd_kernel" for kernel in module.kernels.values())
+    ]
+"""
+
+MODULES = f"""{REHEARSALS}
+rehearse(("ellipsoid", "cylinder", "box", "capsule", "sphere"), cores=int(sys.argv[2]))
+print(len(of_pairs()))
 """
 
 
@@ -92,30 +96,18 @@ print(len(of_pairs))
     [("no-gpu", 1, 1), ("no-gpu", 2, 1), ("no-gpu", 5, 2), ("no-gpu", 64, 6), ("with-gpu", 2, 6)],
 )
 def test_six_pairs_of_geom_types_share_a_module_for_every_two_cores(machine, cores, modules):
-    assert printed(MODULES, machine, str(cores)) == str(modules)
+    assert printed_lines(MODULES, machine, str(cores))[-1] == str(modules)
 
 
-TWO_MODELS = """
-import mujoco, mujoco_warp, warp as wp
-from comfree_warp.compilation import compile_kernels
-
-loaded = {}
-wp.force_load = lambda device, modules, block_dim: loaded.update(dict.fromkeys(modules))
-wp.is_cuda_available = lambda: False
-for kinds in (("ellipsoid",), ("ellipsoid", "box")):
-    bodies = "".join(
-        f"<body><freejoint/><geom type='{kind}' size='.1 .1 .1'/></body>" for kind in kinds * 2
-    )
-    mjm = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
-    m, d = mujoco_warp.put_model(mjm), mujoco_warp.make_data(mjm)
-    compile_kernels(lambda: mujoco_warp.collision(m, d), wp.get_device("cpu"))
-names = [module.name for module in loaded if "convex" in module.name]
-print(len(names), len(set(names)))
+TWO_MODELS = f"""{REHEARSALS}
+rehearse(("ellipsoid", "ellipsoid"), cores=2)
+rehearse(("ellipsoid", "ellipsoid", "box", "box"), cores=2)
+print(len(of_pairs()), len({{module.name for module in of_pairs()}}))
 """
 
 
 def test_modules_of_two_models_in_a_process_have_names_of_their_own():
-    assert printed(TWO_MODELS) == "2 2"
+    assert printed_lines(TWO_MODELS, "no-gpu")[-1] == "2 2"
 
 
 ALIKE = """
@@ -144,12 +136,4 @@ print(between_bodies > 500)
 
 
 def test_a_simulation_does_not_depend_on_the_pairs_that_share_a_module():
-    assert printed(ALIKE) == "True"
-
-
-def printed(program: str, *args: str) -> str:
-    """The last line that a Python program prints in the repository."""
-    command = [sys.executable, "-c", program, *args]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    assert printed_lines(ALIKE)[-1] == "True"
