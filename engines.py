@@ -34,6 +34,7 @@ import recent
 from comfree_warp.compilation import Progress as Progress
 from comfree_warp.compilation import compile_kernels
 from comfree_warp.convex import convex_on_one_thread
+from comfree_warp.graph import capture
 from comfree_warp.io import LAWS as LAWS
 from comfree_warp.io import PASSES as PASSES
 from errors import SettingError as SettingError
@@ -626,9 +627,7 @@ class _WarpSimulation(Simulation):
         start = time.perf_counter()
         scratch = self._put_data(mjd, nworld=1)
         compile_kernels(lambda: self._launch_step(scratch), self._wp_device, progress)
-        with wp.ScopedCapture() as capture:
-            self._launch_step(self._d)
-        self._graph = capture.graph
+        self._graph = capture(lambda: self._launch_step(self._d), self._wp_device)
         self.compile_seconds = time.perf_counter() - start
 
     def _launch_step(self, d: mujoco_warp.Data) -> None:
@@ -677,8 +676,7 @@ class _WarpSimulation(Simulation):
     def step(self, n: int = 1) -> None:
         if self.rings and not self.nstep:
             self._launch_keep(self._d, ahead=0)
-        for _ in range(n):
-            wp.capture_launch(self._graph)
+        self._graph.launch(n)
         self.nstep += n
 
     def read(self, field: str, world: int = 0) -> np.ndarray:

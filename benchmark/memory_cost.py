@@ -84,7 +84,7 @@ def measure(place: str, nworld: int, device: str, rounds: int) -> list[str]:
     sizes = engines.size_buffers(mjm, scene.probe)
     mjd = engines.initial_data(mjm)
     mujoco.mj_step(mjm, mjd, scene.probe)
-    graphs = {}
+    graphs: dict[str, cfwarp.Graph] = {}
     with wp.ScopedDevice(device):
         m = cfwarp.put_model(mjm, comfree_law="warm")
         d = cfwarp.put_data(mjm, mjd, nworld=nworld, **sizes)
@@ -92,17 +92,12 @@ def measure(place: str, nworld: int, device: str, rounds: int) -> list[str]:
         for _ in range(3):
             cfwarp.step(m, d)
             remember_only(m, d, out)
-        with wp.ScopedCapture() as capture:
-            cfwarp.step(m, d)
-        graphs["step"] = capture.graph
-        with wp.ScopedCapture() as capture:
-            remember_only(m, d, out)
-        graphs["memory"] = capture.graph
+        graphs["step"] = cfwarp.capture(lambda: cfwarp.step(m, d))
+        graphs["memory"] = cfwarp.capture(lambda: remember_only(m, d, out))
         nstep = max(1, 20 // nworld)
 
         def run(name: str) -> None:
-            for _ in range(nstep):
-                wp.capture_launch(graphs[name])
+            graphs[name].launch(nstep)
             wp.synchronize_device(device)
 
         times = interleaved_times({name: lambda name=name: run(name) for name in graphs}, rounds)

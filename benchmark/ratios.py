@@ -77,18 +77,16 @@ class BareLoop:
         with wp.ScopedDevice(device):
             m = cfwarp.put_model(self.mjm)
             self.d = cfwarp.put_data(self.mjm, self.mjd, **engines.size_buffers(self.mjm))
-            with wp.ScopedCapture() as capture:
-                cfwarp.step(m, self.d)
-        self.graph, self.device = capture.graph, device
+            self.graph = cfwarp.capture(lambda: cfwarp.step(m, self.d))
+        self.device = device
 
     def step(self, nsteps: int) -> None:
-        for _ in range(nsteps):
-            wp.capture_launch(self.graph)
+        self.graph.launch(nsteps)
         wp.synchronize_device(self.device)
 
     def step_and_copy_all(self, nsteps: int) -> None:
         for _ in range(nsteps):
-            wp.capture_launch(self.graph)
+            self.graph.launch()
             cfwarp.get_data_into(self.mjd, self.mjm, self.d)
 
 

@@ -23,6 +23,8 @@ with collector_paused():
     from comfree_warp.forward import step as step
     from comfree_warp.forward import step1 as step1
     from comfree_warp.forward import step2 as step2
+    from comfree_warp.graph import Graph as Graph
+    from comfree_warp.graph import capture as capture
     from comfree_warp.io import get_data_into as get_data_into
     from comfree_warp.io import make_data as make_data
     from comfree_warp.io import put_data as put_data

@@ -20,6 +20,7 @@ import warp as wp
 
 from comfree_warp.collector import collector_paused
 from comfree_warp.convex import convex_in_shared_modules
+from comfree_warp.graph import rehearse_capture
 from comfree_warp.modules import name_by_content
 
 
@@ -158,7 +159,7 @@ def compile_kernels(
     progress: Progress | None = None,
     max_workers: int | None = None,
 ) -> CompilationReport:
-    """Compile and load what a call launches, before it is made.
+    """Compile and load what a call launches, before it is made or captured.
 
     Args:
       rehearsal: the call; its launches are recorded, not executed, but copies and fills do happen,
@@ -181,6 +182,8 @@ def compile_kernels(
     sharing = convex_in_shared_modules(count) if cpu_alone else contextlib.nullcontext()
     with wp.ScopedDevice(device), collector_paused(), _recorded_launches(found), sharing:
         rehearsal()
+        if device.is_cpu:
+            rehearse_capture()
     variants = list(found)
     if cpu_alone:
         variants = [

@@ -151,9 +151,9 @@ def forward(m: Model, d: Data) -> None:
 def step(m: Model, d: Data) -> None:
     """`forward`, then the model's integrator (Euler, implicit or implicitfast).
 
-    Advances `qpos`, `qvel`, `act` and `time` of every world by one timestep. Can be captured with
-    `wp.ScopedCapture` on the CPU and on CUDA. When `nconmax` or `njmax` is too small, one line
-    says so, once per kind and per `Data`; `d.overflow` (nworld,) keeps the bits.
+    Advances `qpos`, `qvel`, `act` and `time` of every world by one timestep. Can be captured, with
+    `capture` or `wp.ScopedCapture`, on the CPU and on CUDA. When `nconmax` or `njmax` is too small,
+    one line says so, once per kind and per `Data`; `d.overflow` (nworld,) keeps the bits.
     """
     forward(m, d)
     _integrate(m, d)

@@ -1,0 +1,222 @@
+"""A call captured once and launched many times, as Warp's graphs; faster on the CPU.
+
+Warp interprets a graph on the CPU: for every launch it looks the kernel up by its name and copies
+the arguments one by one, 150 ns and 20 ns per array, which is up to half of the time of a whole
+step of one world. Here the same kernels, with the same arguments, are called from a table of
+addresses, by a kernel that does nothing else.
+"""
+
+import contextlib
+import ctypes
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import warp as wp
+from warp._src import context
+
+from comfree_warp.changes import changed
+
+# Operations, and their operands in the columns that follow.
+_LAUNCH = 0  # function, bounds, arguments
+_COPY = 1  # destination, source, bytes
+_SET = 2  # destination, byte, how many
+_TILE = 3  # destination, source, bytes of the source, how often
+_UNLESS = 4  # condition, where to go on if it is zero
+_GO = 5  # where to go on
+_NCOLUMN = 5
+
+
+@wp.func_native(f"""
+for (wp::int64 next = 0; next < table.shape[0];) {{
+    const wp::int64* op = table.data + {_NCOLUMN} * next++;
+    char* to = (char*)op[1];
+    switch (op[0]) {{
+    case {_LAUNCH}: ((void (*)(void*, void*))op[1])((void*)op[2], (void*)op[3]); break;
+    case {_COPY}: __builtin_memcpy(to, (const void*)op[2], op[3]); break;
+    case {_SET}: __builtin_memset(to, (int)op[2], op[3]); break;
+    case {_TILE}:
+        for (wp::int64 i = 0; i < op[4]; ++i)
+            __builtin_memcpy(to + i * op[3], (const void*)op[2], op[3]);
+        break;
+    case {_UNLESS}: if (*(const int*)to == 0) next = op[2]; break;
+    case {_GO}: next = op[1]; break;
+    }}
+}}
+""")
+def _carry_out(table: wp.array2d[wp.int64]): ...
+
+
+@wp.kernel(enable_backward=False)
+def _run(table: wp.array2d[wp.int64]):
+    """Carry the operations of a table out."""
+    _carry_out(table)
+
+
+def _command(operations: list[list[int]]) -> wp.Launch:
+    """The launch that carries out these operations."""
+    table = np.array(operations, dtype=np.int64).reshape(-1, _NCOLUMN)
+    table = wp.array(table, dtype=wp.int64, device="cpu")
+    return wp.launch(_run, dim=1, inputs=[table], device="cpu", record_cmd=True)
+
+
+def rehearse_capture() -> None:
+    """Launch what a captured graph is run by on the CPU, on nothing: for `compile_kernels`."""
+    _command([])
+
+
+class _Recorder:
+    """The operations of a capture on the CPU, noted as Warp records them.
+
+    Attributes:
+      operations: rows of the table.
+      kept: what the addresses in them lead to, other than arrays of the graph.
+      complete: whether Warp has recorded nothing else.
+    """
+
+    def __init__(self, device: wp.Device, apic_state: ctypes.c_void_p) -> None:
+        self.operations: list[list[int]] = []
+        self.kept: list[Any] = []
+        self.complete = True
+        self._noted = 0  # of the branch that is being captured, as Warp counts
+        self._apic_state = apic_state
+        self._device = device
+        self._core = context.runtime.core
+        self._launch, self._copy = self._core.wp_cpu_launch_kernel, self._core.wp_memcpy_h2h
+        self._memset, self._memtile = device.memset, device.memtile
+        self._if, self._while = wp.capture_if, wp.capture_while
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within this context what Warp records is noted."""
+        with (
+            changed(
+                self._core,
+                wp_cpu_launch_kernel=self._note_launch,
+                wp_memcpy_h2h=self._note_copy,
+            ),
+            changed(self._device, memset=self._note_memset, memtile=self._note_memtile),
+            changed(wp, capture_if=self._note_if, capture_while=self._note_while),
+            self._all_noted(),
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def _all_noted(self) -> Iterator[None]:
+        """Within this context Warp must record as many operations as are noted."""
+        count = self._core.wp_apic_get_operation_count
+        first, self._noted = count(self._apic_state), 0
+        yield
+        self.complete &= count(self._apic_state) - first == self._noted
+
+    def _note(self, *operation: int) -> int:
+        """Add an operation; its row."""
+        self._noted += 1
+        self.operations.append([*operation, *[0] * (_NCOLUMN - len(operation))])
+        return len(self.operations) - 1
+
+    def _keep(self, value: Any) -> int:
+        """The address of a value of ctypes that lives as long as this does."""
+        self.kept.append(value)
+        return ctypes.addressof(value)
+
+    def _note_launch(self, function, bounds, arguments, adjoint, info) -> None:
+        self._launch(function, bounds, arguments, adjoint, info)
+        # What `byref` points to is made for this launch alone.
+        self._note(_LAUNCH, function.value, self._keep(bounds._obj), self._keep(arguments._obj))
+        self.complete &= adjoint is None
+
+    def _note_copy(self, destination: int, source: int, size: int) -> bool:
+        if size > 0:
+            self._note(_COPY, destination, source, size)
+        return self._copy(destination, source, size)
+
+    def _note_memset(self, destination: int, byte: int, size: int) -> bool:
+        if size > 0:
+            self._note(_SET, destination, byte, size)
+        return self._memset(destination, byte, size)
+
+    def _note_memtile(self, destination: int, source: Any, size: int, count: int) -> None:
+        if size > 0 and count > 0:
+            value = ctypes.create_string_buffer(ctypes.string_at(source, size), size)
+            self._note(_TILE, destination, self._keep(value), size, count)
+        self._memtile(destination, source, size, count)
+
+    def _note_if(self, condition, on_true=None, on_false=None, stream=None, **kwargs) -> None:
+        self.complete &= on_false is None
+        with self._branch(condition, repeated=False) as inside:
+            self._if(condition, on_true and inside(on_true), on_false, stream, **kwargs)
+
+    def _note_while(self, condition, while_body, stream=None, **kwargs) -> None:
+        with self._branch(condition, repeated=True) as inside:
+            self._while(condition, inside(while_body), stream, **kwargs)
+
+    @contextlib.contextmanager
+    def _branch(self, condition: wp.array, repeated: bool) -> Iterator[Callable]:
+        """Note what is captured in a function that this yields, and when it is carried out."""
+        unless = self._note(_UNLESS, condition.ptr)
+        around = self._noted
+
+        def inside(body: Callable) -> Callable:
+            def noted_body(**kwargs: Any) -> None:
+                with self._all_noted():
+                    body(**kwargs)
+
+            return noted_body
+
+        yield inside
+        if repeated:
+            self._note(_GO, unless)
+        self._noted = around  # for Warp a branch is a single operation
+        self.operations[unless][2] = len(self.operations)
+
+
+class Graph:
+    """What `capture` makes: a call that can be made again, on the same arrays."""
+
+    def __init__(self, graph: wp.Graph, recorder: _Recorder | None = None):
+        self._graph = graph  # keeps arrays and loaded code
+        self._make = functools.partial(wp.capture_launch, graph)
+        if recorder is not None and recorder.complete:
+            self._kept = recorder.kept, _command(recorder.operations)
+            command = self._kept[1]
+            # `Launch.launch` takes 7 us. A kernel's arguments are a struct; of one, that one.
+            self._make = functools.partial(
+                command.hooks.forward,
+                ctypes.byref(command.bounds),
+                ctypes.byref(command.params[1]),
+            )
+
+    def launch(self, count: int = 1) -> None:
+        """Make the captured call `count` times; on a GPU without waiting for it."""
+        make = self._make
+        for _ in range(count):
+            make()
+
+
+def capture(call: Callable[[], None], device: wp.DeviceLike = None) -> Graph:
+    """Capture the launches of a call, without making it.
+
+        graph = comfree_warp.capture(lambda: comfree_warp.step(m, d))
+        graph.launch(1000)
+
+    Args:
+      call: what to capture: launches, copies and fills, also in `wp.capture_if` and
+        `wp.capture_while`. What it allocates lives as long as the graph.
+      device: where it runs; the current one when None.
+
+    Returns:
+      The graph. On the CPU Warp's own interpreter runs it where the call has anything else.
+    """
+    device = wp.get_device(device)
+    with wp.ScopedDevice(device):
+        if not device.is_cpu:
+            with wp.ScopedCapture() as captured:
+                call()
+            return Graph(captured.graph)
+        with wp.ScopedCapture() as captured:
+            recorder = _Recorder(device, context.runtime._apic_capture.apic_state)
+            with recorder.listening():
+                call()
+    return Graph(captured.graph, recorder)

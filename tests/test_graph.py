@@ -1,0 +1,179 @@
+"""A captured call: made again as Warp makes it, bit by bit, from the table of its operations."""
+
+import gc
+
+import numpy as np
+import pytest
+import warp as wp
+
+import comfree_warp as cfwarp
+import engines
+from comfree_warp.graph import Graph
+
+PRIMITIVES = "benchmark/test_data/primitives.xml"
+HUMANOID = "benchmark/test_data/humanoid/humanoid.xml"
+
+
+@wp.kernel(enable_backward=False)
+def _add(amount: int, total_out: wp.array[int]):
+    total_out[wp.tid()] += amount
+
+
+@wp.kernel(enable_backward=False)
+def _count_down(left_out: wp.array[int], made_out: wp.array[int]):
+    left_out[0] -= 1
+    made_out[0] += 1
+
+
+def is_table(graph: Graph) -> bool:
+    return graph._make.func is not wp.capture_launch
+
+
+def launch_by_warp(graph: Graph, count: int) -> None:
+    for _ in range(count):
+        wp.capture_launch(graph._graph)
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "law"),
+    [
+        (PRIMITIVES, "comfree", "paper"),
+        (PRIMITIVES, "comfree", "warm"),
+        (HUMANOID, "comfree", "warm"),
+        (HUMANOID, "mjwarp", None),  # a solver in `wp.capture_while`
+    ],
+)
+def test_steps_from_the_table_equal_warps_own_bit_by_bit(model, engine, law):
+    mjm = engines.load_model(model)
+    one, other = (
+        engines.make_simulation(mjm, engine, **({"law": law} if law else {})) for _ in range(2)
+    )
+    assert is_table(one._graph)
+    one._graph.launch(200)
+    launch_by_warp(other._graph, 200)
+    for field in ("time", "qpos", "qvel", "qacc"):
+        np.testing.assert_array_equal(
+            getattr(one._d, field).numpy(), getattr(other._d, field).numpy(), field
+        )
+    assert one._d.nacon.numpy()[0] > 0
+
+
+def test_a_captured_call_is_made_as_often_as_it_is_launched(device):
+    total = wp.zeros(3, dtype=int)
+    graph = cfwarp.capture(lambda: wp.launch(_add, 3, inputs=[2], outputs=[total]))
+    assert total.numpy().tolist() == [0, 0, 0]
+    graph.launch()
+    graph.launch(40)
+    graph.launch(0)
+    assert total.numpy().tolist() == [82, 82, 82]
+
+
+def test_copies_and_fills_are_captured_in_their_order(device):
+    source = wp.array([1, 2, 3], dtype=int)
+    copied, cleared, filled = (wp.full(3, 7, dtype=int) for _ in range(3))
+    vectors, empty = wp.zeros(5, dtype=wp.vec3), wp.zeros(0, dtype=int)
+
+    def call():
+        wp.launch(_add, 3, inputs=[1], outputs=[source])
+        wp.copy(copied, source)
+        wp.launch(_add, 3, inputs=[1], outputs=[source])
+        cleared.zero_()
+        filled.fill_(-5)
+        vectors.fill_(wp.vec3(1.0, 2.0, 3.0))
+        empty.zero_()
+        empty.fill_(1)
+
+    graph = cfwarp.capture(call)
+    assert is_table(graph) == (device == "cpu")
+    graph.launch(2)
+    assert source.numpy().tolist() == [5, 6, 7]
+    assert copied.numpy().tolist() == [4, 5, 6]
+    assert cleared.numpy().tolist() == [0, 0, 0]
+    assert filled.numpy().tolist() == [-5, -5, -5]
+    assert vectors.numpy().tolist() == [[1.0, 2.0, 3.0]] * 5
+
+
+def test_a_loop_runs_until_its_condition_is_zero(device):
+    start, left = wp.array([3], dtype=int), wp.zeros(1, dtype=int)
+    inner, outer, after = (wp.zeros(1, dtype=int) for _ in range(3))
+    rounds = wp.zeros(1, dtype=int)
+
+    def inner_loop():
+        wp.copy(left, start)
+        wp.capture_while(left, lambda: wp.launch(_count_down, 1, inputs=[], outputs=[left, inner]))
+        wp.launch(_count_down, 1, inputs=[], outputs=[rounds, outer])
+
+    def call():
+        rounds.fill_(2)
+        wp.capture_while(rounds, inner_loop)
+        wp.launch(_add, 1, inputs=[1], outputs=[after])
+
+    graph = cfwarp.capture(call)
+    assert is_table(graph) == (device == "cpu")
+    graph.launch(5)
+    assert [it.numpy()[0] for it in (inner, outer, after)] == [30, 10, 5]
+
+
+def test_a_branch_is_taken_where_its_condition_is_not_zero(device):
+    condition, taken, after = (wp.zeros(1, dtype=int) for _ in range(3))
+
+    def call():
+        wp.capture_if(condition, lambda: wp.launch(_add, 1, inputs=[1], outputs=[taken]))
+        wp.launch(_add, 1, inputs=[1], outputs=[after])
+
+    graph = cfwarp.capture(call)
+    assert is_table(graph) == (device == "cpu")
+    graph.launch()
+    condition.fill_(1)
+    graph.launch(2)
+    assert [it.numpy()[0] for it in (taken, after)] == [2, 3]
+
+
+def scan(values: wp.array) -> None:
+    wp.utils.array_scan(values, values, inclusive=True)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        scan,
+        lambda values: wp.capture_if(values[:1], lambda: scan(values)),
+        lambda values: wp.capture_if(values[:1], lambda: scan(values), lambda: scan(values)),
+    ],
+    ids=["alone", "in a branch", "in two branches"],
+)
+def test_what_a_table_cannot_hold_is_left_to_warp(call):
+    with wp.ScopedDevice("cpu"):
+        values = wp.array([1, 2, 3], dtype=int)
+        graph = cfwarp.capture(lambda: call(values))
+        assert not is_table(graph)
+        graph.launch(2)
+        assert values.numpy().tolist() == [1, 4, 10]
+
+
+def test_a_graph_keeps_what_was_allocated_while_it_was_captured(device):
+    result = wp.zeros(1000, dtype=int)
+
+    def call():
+        scratch = wp.full(1000, 3, dtype=int)
+        wp.launch(_add, 1000, inputs=[4], outputs=[scratch])
+        wp.copy(result, scratch)
+
+    graph = cfwarp.capture(call)
+    gc.collect()
+    others = [wp.full(1000, -1, dtype=int) for _ in range(20)]
+    graph.launch(2)
+    assert (result.numpy() == 7).all()
+    assert all((other.numpy() == -1).all() for other in others)
+
+
+def test_a_call_that_fails_leaves_warp_as_it_was():
+    def call():
+        raise RuntimeError("on purpose")
+
+    with wp.ScopedDevice("cpu"):
+        with pytest.raises(RuntimeError, match="on purpose"):
+            cfwarp.capture(call)
+        total = wp.zeros(1, dtype=int)
+        wp.launch(_add, 1, inputs=[1], outputs=[total])
+        assert total.numpy()[0] == 1
