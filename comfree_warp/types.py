@@ -101,6 +101,7 @@ class Warm:
       sums_fixed: likewise, in fixed point, where `Option.deterministic` asks for it
                                                                      (nworld, ntree, 4, 2) int64
       smooth: q^T M^-1 q of a tree's smooth forces                        (nworld, ntree) float32
+      M_diaginv: 1 / M_dd                                                 (nworld, nv) float32
       scale: s, the part of its step that a world takes                   (nworld,) float32
       cacc: acceleration of bodies along their tree, spatial              (nworld, nbody) spatial
       qfrc_step, qacc_step: J^T d and M^-1 J^T d                          (nworld, nv) float32
@@ -140,6 +141,7 @@ class Warm:
     sums: wp.array3d[float]
     sums_fixed: wp.array4d[wp.int64]
     smooth: wp.array2d[float]
+    M_diaginv: wp.array2d[float]
     scale: wp.array[float]
     cacc: wp.array2d[wp.spatial_vector]
     qfrc_step: wp.array2d[float]

@@ -88,11 +88,9 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         opt_disableflags: int,
         maxcondim: int,
         dof_treeid: wp.array[int],
-        M_rownnz: wp.array[int],
-        M_rowadr: wp.array[int],
         naconmax: int,
         nthread: int,
-        M_in: wp.array2d[float],
+        M_diaginv_in: wp.array2d[float],
         nacon_in: wp.array[int],
         contact_dist_in: wp.array[float],
         contact_frame_in: wp.array[wp.mat33],
@@ -184,7 +182,7 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
                 J = _column(jac, address, elliptic, worldid, column, condim, friction)
                 if wp.length_sq(J) > 0.0:
                     dofid = column_dof(jac, worldid, address[0], column)
-                    metric += wp.cw_mul(J, J) / M_in[worldid, M_rowadr[dofid] + M_rownnz[dofid] - 1]
+                    metric += wp.cw_mul(J, J) * M_diaginv_in[worldid, dofid]
                     if dof_treeid[dofid] != last:
                         last = dof_treeid[dofid]
                         ntree += 1
@@ -409,7 +407,7 @@ def prepare(m: Model, d: Data) -> None:
         inputs=[
             *_rows(m, d),
             *(m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
-            *(int(m.nmaxcondim), m.dof_treeid, m.M_rownnz, m.M_rowadr, d.naconmax, nthread, d.M),
+            *(int(m.nmaxcondim), m.dof_treeid, d.naconmax, nthread, warm.M_diaginv),
             *(d.nacon, contact.dist, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
             *(contact.dim, contact.worldid, contact.adhesion),

@@ -57,10 +57,8 @@ def _inverse_mass(
     body_dofadr: wp.array[int],
     body_dofnum: wp.array[int],
     jnt_type: wp.array[int],
-    M_rownnz: wp.array[int],
-    M_rowadr: wp.array[int],
     cdof_in: wp.array2d[wp.spatial_vector],
-    M_in: wp.array2d[float],
+    M_diaginv_in: wp.array2d[float],
 ) -> vec6:
     """P = sum over the dofs above either body of J^2 / M_dd."""
     P = vec6()
@@ -77,14 +75,14 @@ def _inverse_mass(
         last = first + body_dofnum[bodyid]
         if last > first and jnt_type[body_jntadr[bodyid]] == _FREE:
             for k in range(3):
-                inverse = 1.0 / M_in[worldid, M_rowadr[first + k] + M_rownnz[first + k] - 1]
+                inverse = M_diaginv_in[worldid, first + k]
                 for i in range(3):
                     P[i] += inverse * frame[i, k] * frame[i, k]
             first += 3
         for dofid in range(first, last):
             cdof = cdof_in[worldid, dofid]
             turn, move = wp.spatial_top(cdof), wp.spatial_bottom(cdof)
-            inverse = 1.0 / M_in[worldid, M_rowadr[dofid] + M_rownnz[dofid] - 1]
+            inverse = M_diaginv_in[worldid, dofid]
             linear = frame * (move + wp.cross(turn, offset))
             for i in range(3):
                 P[i] += inverse * linear[i] * linear[i]
@@ -147,8 +145,6 @@ def _prepare(
         body_dofnum: wp.array[int],
         body_invweight0: wp.array2d[wp.vec2],
         jnt_type: wp.array[int],
-        M_rownnz: wp.array[int],
-        M_rowadr: wp.array[int],
         geom_bodyid: wp.array[int],
         njmax: int,
         naconmax: int,
@@ -156,7 +152,7 @@ def _prepare(
         subtree_com_in: wp.array2d[wp.vec3],
         cdof_in: wp.array2d[wp.spatial_vector],
         cvel_in: wp.array2d[wp.spatial_vector],
-        M_in: wp.array2d[float],
+        M_diaginv_in: wp.array2d[float],
         nacon_in: wp.array[int],
         contact_dist_in: wp.array[float],
         contact_pos_in: wp.array[wp.vec3],
@@ -323,10 +319,8 @@ def _prepare(
                 body_dofadr,
                 body_dofnum,
                 jnt_type,
-                M_rownnz,
-                M_rowadr,
                 cdof_in,
-                M_in,
+                M_diaginv_in,
             )
             if force[0] == 0.0:
                 continue
@@ -696,8 +690,8 @@ def prepare(m: Model, d: Data) -> None:
             *(m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
             *(m.body_parentid, m.body_rootid, m.body_treeid),
             *(m.body_jntadr, m.body_dofadr, m.body_dofnum),
-            *(m.body_invweight0, m.jnt_type, m.M_rownnz, m.M_rowadr, m.geom_bodyid),
-            *(d.njmax, d.naconmax, nthread, d.subtree_com, d.cdof, d.cvel, d.M),
+            *(m.body_invweight0, m.jnt_type, m.geom_bodyid),
+            *(d.njmax, d.naconmax, nthread, d.subtree_com, d.cdof, d.cvel, warm.M_diaginv),
             *(d.nacon, contact.dist, contact.pos, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
             *(contact.dim, contact.geom, contact.worldid, contact.adhesion),

@@ -83,6 +83,7 @@ def allocate_memory(m: Model, d: Data) -> None:
             sums=wp.zeros((nworld, m.ntree, 4), dtype=float),
             sums_fixed=wp.zeros((nworld, m.ntree, 4, 2), dtype=wp.int64),
             smooth=wp.zeros((nworld, m.ntree), dtype=float),
+            M_diaginv=wp.zeros_like(d.qvel),
             scale=wp.zeros(nworld, dtype=float),
             cacc=wp.zeros_like(d.cvel),
             qfrc_step=wp.zeros_like(d.qvel),

@@ -105,11 +105,9 @@ def _prepare(deterministic: bool) -> wp.Kernel:
         tendon_solref_lim: wp.array2d[wp.vec2],
         tendon_solimp_lim: wp.array2d[vec5],
         dof_treeid: wp.array[int],
-        M_rownnz: wp.array[int],
-        M_rowadr: wp.array[int],
         njmax: int,
         nthread: int,
-        M_in: wp.array2d[float],
+        M_diaginv_in: wp.array2d[float],
         ne_in: wp.array[int],
         nf_in: wp.array[int],
         nl_in: wp.array[int],
@@ -194,8 +192,7 @@ def _prepare(deterministic: bool) -> wp.Kernel:
                 J = entry(jac, worldid, efcid, column)
                 if J != 0.0:
                     dofid = column_dof(jac, worldid, efcid, column)
-                    diagonal = M_rowadr[dofid] + M_rownnz[dofid] - 1
-                    P += J * J / M_in[worldid, diagonal]
+                    P += J * J * M_diaginv_in[worldid, dofid]
                     valid = valid and valid_in[worldid, dof_treeid[dofid]] != 0
                     nonzeros += 1
                     positive = J > 0.0
@@ -401,8 +398,8 @@ def prepare(m: Model, d: Data) -> None:
         inputs=[
             *(m.nv, m.njnt, m.ntendon, neqslot, m.opt.timestep, m.opt.disableflags),
             *(m.eq_type, m.eq_solref, m.eq_solimp, m.jnt_solref, m.jnt_solimp),
-            *(m.tendon_solref_lim, m.tendon_solimp_lim, m.dof_treeid, m.M_rownnz, m.M_rowadr),
-            *(d.njmax, nthread, d.M, d.ne, d.nf, d.nl),
+            *(m.tendon_solref_lim, m.tendon_solimp_lim, m.dof_treeid),
+            *(d.njmax, nthread, warm.M_diaginv, d.ne, d.nf, d.nl),
             *(efc.type, efc.id, jacobian(m, d), efc.pos, efc.margin),
             *(efc.D, efc.vel, efc.aref, efc.frictionloss),
             *(warm.eq_slotadr, warm.eq_slotnum, warm.mem_row, warm.valid),

@@ -66,10 +66,13 @@ def _begin(stacking: bool) -> wp.Kernel:
         tree_dofadr: wp.array[int],
         tree_dofnum: wp.array[int],
         tree_bodynum: wp.array[int],
+        M_rownnz: wp.array[int],
+        M_rowadr: wp.array[int],
         tree_qposadr: wp.array[int],
         tree_qposnum: wp.array[int],
         time_in: wp.array[float],
         qpos_in: wp.array2d[float],
+        M_in: wp.array2d[float],
         qfrc_smooth_in: wp.array2d[float],
         qacc_smooth_in: wp.array2d[float],
         mem_time: wp.array[float],
@@ -85,6 +88,7 @@ def _begin(stacking: bool) -> wp.Kernel:
         valid_out: wp.array2d[int],
         alpha_out: wp.array3d[float],
         smooth_out: wp.array2d[float],
+        M_diaginv_out: wp.array2d[float],
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         qfrc_constraint_out: wp.array2d[float],
         stack_parent_out: wp.array2d[int],
@@ -93,7 +97,7 @@ def _begin(stacking: bool) -> wp.Kernel:
         stack_crossed_out: wp.array2d[int],
         stack_found_out: wp.array[int],
     ):
-        """Whether a tree is where the last step left it; clears what comes next: sums, stacks."""
+        """Whether a tree is where the last step left it; its M_dd; empty sums and stacks."""
         worldid, first_tree = wp.tid()
         if wp.static(stacking) and first_tree == 0:
             stack_found_out[worldid] = 0
@@ -118,6 +122,8 @@ def _begin(stacking: bool) -> wp.Kernel:
             smooth = float(0.0)
             for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
                 qfrc_constraint_out[worldid, dofid] = 0.0
+                diagonal = M_in[worldid, M_rowadr[dofid] + M_rownnz[dofid] - 1]
+                M_diaginv_out[worldid, dofid] = 1.0 / diagonal
                 smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
             smooth_out[worldid, treeid] = smooth
 
@@ -362,14 +368,14 @@ def begin(m: Model, d: Data) -> None:
         dim=(d.nworld, nthread),
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, m.tree_dofnum, m.tree_bodynum),
-            *(warm.tree_qposadr, warm.tree_qposnum),
-            *(d.time, d.qpos, d.qfrc_smooth, d.qacc_smooth),
+            *(m.M_rownnz, m.M_rowadr, warm.tree_qposadr, warm.tree_qposnum),
+            *(d.time, d.qpos, d.M, d.qfrc_smooth, d.qacc_smooth),
             *(warm.mem_time, warm.mem_qpos, warm.mem_alpha),
             *(not has_contact_rows(m), m.ntree, nthread),
             *(d.ne, d.nf, d.nl),
         ],
         outputs=[
-            *(d.nefc, warm.valid, warm.alpha, warm.smooth),
+            *(d.nefc, warm.valid, warm.alpha, warm.smooth, warm.M_diaginv),
             *(d.cfrc_contact, d.qfrc_constraint),
             *(getattr(stacks, name) if stacks else None for name in chains),
         ],
