@@ -56,6 +56,8 @@ class Stacks:
       kept: E, the part of such a motion that it does not follow   (nworld, ntree, 6, 6) float64
       motion, wrench: x, w, M^-1 q; what it asks of the parent, q     (nworld, ntree, 6) float64
       residual: r of a contact                                            (naconmax, 6) float64
+      part: which rows of a contact take part: the first, and the one after the last
+                                                                          (naconmax, 2) int32
     """
 
     loose: wp.array[int]
@@ -73,6 +75,7 @@ class Stacks:
     motion: wp.array2d[wp.spatial_vectord]
     wrench: wp.array2d[wp.spatial_vectord]
     residual: wp.array[vec6d]
+    part: wp.array[wp.vec2i]
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -1,6 +1,6 @@
 """Contacts under the warm law: a thread per contact, no Jacobian. As ../contacts.py does it.
 
-    prepare    geometry, a, R, P; the force to start from
+    prepare    geometry, a, R, P; the force to start from; what stands on what
     step       d of a pass over normal forces, or over friction
     reclip     f += s d; friction into the new cones
     finish     f += s d; `efc.force` and `efc.state`
@@ -33,6 +33,7 @@ from comfree_warp.sweeps import nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
 from comfree_warp.warm.memory import inherit
+from comfree_warp.warm.stacks import may_stack, note_parent
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
@@ -127,7 +128,13 @@ def _add_sums(
 
 @functools.cache
 def _prepare(
-    cone: int, maxcondim: int, surfacevel: bool, adhesion: bool, sparse: bool, deterministic: bool
+    cone: int,
+    maxcondim: int,
+    surfacevel: bool,
+    adhesion: bool,
+    sparse: bool,
+    stacking: bool,
+    deterministic: bool,
 ) -> wp.Kernel:
     elliptic = cone == ConeType.ELLIPTIC
     nrow_max = max_rows_of_contact(elliptic, maxcondim)
@@ -135,6 +142,7 @@ def _prepare(
     @wp.kernel(module="unique", enable_backward=False)
     def prepare(
         opt_timestep: wp.array[float],
+        opt_gravity: wp.array[wp.vec3],
         opt_impratio_invsqrt: wp.array[float],
         opt_disableflags: int,
         body_parentid: wp.array[int],
@@ -174,6 +182,7 @@ def _prepare(
         mem_friction_in: wp.array[wp.vec3],
         mem_torque_in: wp.array[wp.vec3],
         mem_next_in: wp.array[int],
+        loose: wp.array[int],
         nefc_out: wp.array[int],
         contact_efc_address_out: wp.array2d[int],
         efc_type_out: wp.array2d[int],
@@ -189,6 +198,8 @@ def _prepare(
         metric_out: wp.array[vec6],
         mean_out: wp.array[float],
         force_out: wp.array[vec6],
+        stack_parent_out: wp.array2d[int],
+        stack_found_out: wp.array[int],
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
@@ -219,8 +230,22 @@ def _prepare(
                     contact_efc_address_out[conid, row] = -1
                 continue
 
-            offset1 = pos - subtree_com_in[worldid, body_rootid[body[0]]]
-            offset2 = pos - subtree_com_in[worldid, body_rootid[body[1]]]
+            com1 = subtree_com_in[worldid, body_rootid[body[0]]]
+            com2 = subtree_com_in[worldid, body_rootid[body[1]]]
+            if wp.static(stacking) and ntree == 2:
+                note_parent(
+                    tree1,
+                    tree2,
+                    com1,
+                    com2,
+                    frame[0],
+                    opt_gravity[worldid % opt_gravity.shape[0]],
+                    worldid,
+                    loose,
+                    stack_parent_out,
+                    stack_found_out,
+                )
+            offset1, offset2 = pos - com1, pos - com2
             u = relative_velocity(
                 frame, cvel_in[worldid, body[0]], offset1, cvel_in[worldid, body[1]], offset2
             )
@@ -296,6 +321,7 @@ def _prepare(
                     condim,
                     kept,
                     sign_in[conid],
+                    wp.static(maxcondim > 3),
                     wp.static(deterministic),
                     mem_normal_in,
                     mem_friction_in,
@@ -675,6 +701,7 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
 def prepare(m: Model, d: Data) -> None:
     """Geometry, a, R, P of every contact; its warm force; its rows of `efc` but for the force."""
     warm, contact, efc = d.warm, d.contact, d.efc
+    stacking = may_stack(m, d)
     nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _prepare(
@@ -683,11 +710,12 @@ def prepare(m: Model, d: Data) -> None:
             bool(m.flg_surfacevel),
             bool(m.flg_adhesion),
             bool(m.is_sparse),
+            stacking,
             is_deterministic(m),
         ),
         dim=nthread,
         inputs=[
-            *(m.opt.timestep, m.opt.impratio_invsqrt, m.opt.disableflags),
+            *(m.opt.timestep, m.opt.gravity, m.opt.impratio_invsqrt, m.opt.disableflags),
             *(m.body_parentid, m.body_rootid, m.body_treeid),
             *(m.body_jntadr, m.body_dofadr, m.body_dofnum),
             *(m.body_invweight0, m.jnt_type, m.geom_bodyid),
@@ -698,11 +726,13 @@ def prepare(m: Model, d: Data) -> None:
             *(contact.surfacevel, warm.valid),
             *(warm.sign, warm.inherited),
             *(warm.mem_normal, warm.mem_friction, warm.mem_torque, warm.mem_next),
+            warm.stacks.loose if stacking else None,
         ],
         outputs=[
             *(d.nefc, contact.efc_address, efc.type, efc.id, efc.J_rownnz, efc.pos, efc.margin),
             *(efc.D, efc.frictionloss, warm.ntree, warm.bias, warm.R, warm.metric, warm.mean),
-            *(warm.force, d.cfrc_contact, d.cfrc_fixed),
+            *(warm.force, *((warm.stacks.parent, warm.stacks.found) if stacking else (None, None))),
+            *(d.cfrc_contact, d.cfrc_fixed),
         ],
     )
 

@@ -63,6 +63,7 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
         motion=wp.zeros(shape, dtype=wp.spatial_vectord),
         wrench=wp.zeros(shape, dtype=wp.spatial_vectord),
         residual=wp.zeros(d.naconmax, dtype=vec6d),
+        part=wp.zeros(d.naconmax, dtype=wp.vec2i),
     )
 
 
@@ -91,45 +92,31 @@ def _trees(
     return body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
 
 
-@wp.kernel(enable_backward=False)
-def _find_parents(
-    opt_gravity: wp.array[wp.vec3],
-    body_rootid: wp.array[int],
-    body_treeid: wp.array[int],
-    geom_bodyid: wp.array[int],
-    naconmax: int,
-    nthread: int,
+@wp.func
+def note_parent(
+    tree1: int,
+    tree2: int,
+    com1: wp.vec3,
+    com2: wp.vec3,
+    normal: wp.vec3,
+    gravity: wp.vec3,
+    worldid: int,
     loose: wp.array[int],
-    subtree_com_in: wp.array2d[wp.vec3],
-    nacon_in: wp.array[int],
-    contact_frame_in: wp.array[wp.mat33],
-    contact_geom_in: wp.array[wp.vec2i],
-    contact_worldid_in: wp.array[int],
-    ntree_in: wp.array[int],
     parent_out: wp.array2d[int],
     found_out: wp.array[int],
 ):
     """Of every tree, the first of those that it stands on; they are lower: there is no circle."""
-    for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
-        if ntree_in[conid] != 2:
-            continue
-        geom = contact_geom_in[conid]
-        body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-        tree1, tree2 = body_treeid[body1], body_treeid[body2]
-        if loose[tree1] == 0 or loose[tree2] == 0:
-            continue
-        worldid = contact_worldid_in[conid]
-        up = -wp.normalize(opt_gravity[worldid % opt_gravity.shape[0]])
-        com1 = subtree_com_in[worldid, body_rootid[body1]]
-        com2 = subtree_com_in[worldid, body_rootid[body2]]
-        higher = wp.dot(up, com2 - com1)
-        slope = wp.dot(up, contact_frame_in[conid][0])
-        if higher > 0.0 and slope > _LEVEL:
-            wp.atomic_min(parent_out, worldid, tree2, tree1)
-            found_out[worldid] = 1
-        elif higher < 0.0 and -slope > _LEVEL:
-            wp.atomic_min(parent_out, worldid, tree1, tree2)
-            found_out[worldid] = 1
+    if loose[tree1] == 0 or loose[tree2] == 0:
+        return
+    higher = wp.dot(gravity, com1 - com2)
+    slope = -wp.dot(gravity, normal)
+    level = _LEVEL * wp.length(gravity)
+    if higher > 0.0 and slope > level:
+        wp.atomic_min(parent_out, worldid, tree2, tree1)
+        found_out[worldid] = 1
+    elif higher < 0.0 and -slope > level:
+        wp.atomic_min(parent_out, worldid, tree1, tree2)
+        found_out[worldid] = 1
 
 
 @wp.kernel(enable_backward=False)
@@ -375,7 +362,8 @@ def _residual(
     residual = vec6d()
     for i in range(6):
         if i < condim:
-            residual[i] = wp.dot(_row(i, frame, wp.vec3d()), apart)
+            along = wp.where(i < 3, wp.spatial_bottom(apart), wp.spatial_top(apart))
+            residual[i] = wp.dot(wp.vec3d(frame[i % 3]), along)
             residual[i] += wp.float64(bias[i]) + wp.float64(R[i]) * wp.float64(force[i])
     return residual
 
@@ -521,6 +509,7 @@ def _eliminate(
     motion_of: wp.array[wp.spatial_vectord],
     wrench_of: wp.array[wp.spatial_vectord],
     residual_of: wp.array[vec6d],
+    part_of: wp.array[wp.vec2i],
     force_of: wp.array[vec6],
 ):
     """Eliminate a tree, after those that stand on it: E, S, x, and what it asks of its parent."""
@@ -560,6 +549,7 @@ def _eliminate(
         residual_of[conid] = residual
         friction = contact_friction[conid]
         part = _part(kind, force, residual, metric[conid], condim, friction)
+        part_of[conid] = part
         if part[0] == part[1]:
             continue
         contact_stiff, contact_asks = _weigh(part, frame, pos - com, R, residual)
@@ -585,7 +575,6 @@ def _eliminate(
 def _substitute(
     tree: int,
     ntree: int,
-    kind: int,
     body_treeid: wp.array[int],
     dof_bodyid: wp.array[int],
     geom_bodyid: wp.array[int],
@@ -600,11 +589,11 @@ def _substitute(
     head: wp.array[int],
     next: wp.array[int],
     R_of: wp.array[vec6],
-    metric: wp.array[vec6],
     kept_of: wp.array[wp.spatial_matrixd],
     motion_of: wp.array[wp.spatial_vectord],
     wrench_of: wp.array[wp.spatial_vectord],
     residual_of: wp.array[vec6d],
+    part_of: wp.array[wp.vec2i],
     force_of: wp.array[vec6],
     step_of: wp.array[vec6],
 ) -> tuple[wp.float64, wp.float64]:
@@ -628,15 +617,15 @@ def _substitute(
         conid = entry - 1
         entry = next[conid]
         step_of[conid] = vec6()
+        part = part_of[conid]
+        if part[0] == part[1]:
+            continue
         tree1, tree2 = _trees(contact_geom[conid], geom_bodyid, body_treeid)
         condim = contact_dim[conid]
         R = R_of[conid]
         force = force_of[conid]
         residual = residual_of[conid]
         friction = contact_friction[conid]
-        part = _part(kind, force, residual, metric[conid], condim, friction)
-        if part[0] == part[1]:
-            continue
         of_parent = tree1 >= 0 and tree2 >= 0
         seen = motion
         if of_parent:
@@ -705,6 +694,7 @@ def _solve_stacks(
     motion_out: wp.array2d[wp.spatial_vectord],
     wrench_out: wp.array2d[wp.spatial_vectord],
     residual_out: wp.array[vec6d],
+    part_out: wp.array[wp.vec2i],
     step_out: wp.array[vec6],
     force_out: wp.array[vec6],
     cacc_out: wp.array2d[wp.spatial_vector],
@@ -762,6 +752,7 @@ def _solve_stacks(
                 motion_out[worldid],
                 wrench_out[worldid],
                 residual_out,
+                part_out,
                 force_out,
             )
             tree = below_out[worldid, tree]
@@ -774,7 +765,6 @@ def _solve_stacks(
             tree_gained, tree_curvature = _substitute(
                 tree,
                 ntree,
-                kind,
                 body_treeid,
                 dof_bodyid,
                 geom_bodyid,
@@ -789,11 +779,11 @@ def _solve_stacks(
                 head_in[worldid],
                 next_in,
                 R_in,
-                metric_in,
                 kept_out[worldid],
                 motion_out[worldid],
                 wrench_out[worldid],
                 residual_out,
+                part_out,
                 force_out,
                 step_out,
             )
@@ -842,23 +832,16 @@ def _solve_stacks(
 
 
 def find_stacks(m: Model, d: Data) -> None:
-    """What stands on what, and on which contacts; from the empty chains of `trees.begin`."""
+    """The children of every parent, and the contacts between them, from `note_parent`.
+
+    From the empty chains of `trees.begin`.
+    """
     warm, contact = d.warm, d.contact
     stacks = warm.stacks
-    if not _may_stack(m, d):
+    if not may_stack(m, d):
         return
     nthread = nthread_for(d, d.naconmax)
     nthread_tree = nthread_for(d, m.ntree)
-    wp.launch(
-        _find_parents,
-        dim=nthread,
-        inputs=[
-            *(m.opt.gravity, m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, nthread),
-            *(stacks.loose, d.subtree_com, d.nacon, contact.frame, contact.geom),
-            *(contact.worldid, warm.ntree),
-        ],
-        outputs=[stacks.parent, stacks.found],
-    )
     wp.launch(
         _link_children,
         dim=(d.nworld, nthread_tree),
@@ -887,7 +870,7 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
     """A step of every stack, over normals and friction or friction alone; `qacc`, `cacc` follow."""
     warm, contact = d.warm, d.contact
     stacks = warm.stacks
-    if not _may_stack(m, d):
+    if not may_stack(m, d):
         return
     nthread = nthread_for(d, m.ntree)
     wp.launch(
@@ -902,12 +885,13 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
         ],
         outputs=[
             *(stacks.above, stacks.below, stacks.coupling, stacks.kept, stacks.motion),
-            *(stacks.wrench, stacks.residual, warm.step, warm.force, warm.cacc, d.qacc),
-            *(d.qfrc_constraint, d.qfrc_total),
+            *(stacks.wrench, stacks.residual, stacks.part, warm.step, warm.force, warm.cacc),
+            *(d.qacc, d.qfrc_constraint, d.qfrc_total),
         ],
     )
 
 
-def _may_stack(m: Model, d: Data) -> bool:
+def may_stack(m: Model, d: Data) -> bool:
+    """Whether there may be stacks, which `note_parent` is to look for."""
     without_gravity = m.opt.disableflags & DisableBit.GRAVITY
     return d.warm.stacks is not None and has_contacts(m) and not without_gravity
