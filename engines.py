@@ -33,10 +33,10 @@ import warp as wp
 import recent
 from comfree_warp.compilation import Progress as Progress
 from comfree_warp.compilation import compile_kernels
-from comfree_warp.convex import convex_on_one_thread
 from comfree_warp.graph import capture
 from comfree_warp.io import LAWS as LAWS
 from comfree_warp.io import PASSES as PASSES
+from comfree_warp.narrowphase import narrow_phase_on_few_threads
 from errors import SettingError as SettingError
 from recent import RecentState as RecentState
 
@@ -645,7 +645,7 @@ class _WarpSimulation(Simulation):
                 ],
                 outputs=[d.ctrl],
             )
-        with convex_on_one_thread():
+        with narrow_phase_on_few_threads(d):
             self._package.step(self._m, d)
         if self.rings:
             self._launch_keep(d, ahead=1)

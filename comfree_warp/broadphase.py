@@ -14,10 +14,12 @@ from mujoco_warp import BroadphaseFilter, BroadphaseType
 
 from comfree_warp.changes import changed
 from comfree_warp.contacts import has_contacts
-from comfree_warp.convex import convex_on_one_thread
+from comfree_warp.graph import trimmed_launches
+from comfree_warp.narrowphase import narrow_phase_on_few_threads
 from comfree_warp.types import Data, Model
 
 _RUN = 16  # geoms that are sorted by insertion before runs of them are merged
+_ALL_PAIRS = "_nxn_broadphase__locals__kernel"
 _FORBIDDEN = wp.constant(-2)  # in Model.nxn_pairid
 
 
@@ -238,7 +240,7 @@ def _finds_pairs(m: Model, d: Data) -> bool:
 
 def collision(m: Model, d: Data) -> None:
     """The contacts of all worlds. As `mujoco_warp.collision`."""
-    with convex_on_one_thread():
+    with narrow_phase_on_few_threads(d):
         if _finds_pairs(m, d):
             _collide_pairs(m, d)
         else:
@@ -278,6 +280,7 @@ def _collide_pairs(m: Model, d: Data) -> None:
             pair_margin=never,
             pair_gap=never,
         ),
+        trimmed_launches({_ALL_PAIRS: npair}),
     ):
         mjw.collision(m, d)
     wp.launch(_tell_all_pairs, dim=1, inputs=[npair], outputs=[d.ncollision])

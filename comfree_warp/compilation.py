@@ -19,9 +19,9 @@ import numpy as np
 import warp as wp
 
 from comfree_warp.collector import collector_paused
-from comfree_warp.convex import convex_in_shared_modules
 from comfree_warp.graph import rehearse_capture
 from comfree_warp.modules import name_by_content
+from comfree_warp.narrowphase import convex_in_shared_modules
 
 
 @dataclasses.dataclass(frozen=True)

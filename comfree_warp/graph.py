@@ -25,7 +25,8 @@ _SET = 2  # destination, byte, how many
 _TILE = 3  # destination, source, bytes of the source, how often
 _UNLESS = 4  # condition, where to go on if it is zero
 _GO = 5  # where to go on
-_NCOLUMN = 5
+_TRIM = 6  # last extent and size of bounds, most threads in it, count, threads in the other ones
+_NCOLUMN = 6
 
 
 @wp.func_native(f"""
@@ -42,6 +43,13 @@ for (wp::int64 next = 0; next < table.shape[0];) {{
         break;
     case {_UNLESS}: if (*(const int*)to == 0) next = op[2]; break;
     case {_GO}: next = op[1]; break;
+    case {_TRIM}: {{
+        const int count = *(const int*)op[4];
+        const wp::int64 extent = count < op[3] ? count : op[3];
+        *(wp::uint32*)to = extent;
+        *(wp::uint64*)op[2] = extent * op[5];
+        break;
+    }}
     }}
 }}
 """)
@@ -64,6 +72,30 @@ def _command(operations: list[list[int]]) -> wp.Launch:
 def rehearse_capture() -> None:
     """Launch what a captured graph is run by on the CPU, on nothing: for `compile_kernels`."""
     _command([])
+
+
+# By the key of a kernel, how many threads of its last dimension have something to do.
+_counts: dict[str, wp.array] = {}
+
+
+@contextlib.contextmanager
+def trimmed_launches(counts: dict[str, wp.array]) -> Iterator[None]:
+    """Within this context `capture` launches no more threads of some kernels than a count says.
+
+    On the CPU, where the threads of a launch run one after the other; Warp's own launches and
+    graphs have all.
+
+    Args:
+      counts: by the key of a kernel, an array whose only element says when the launch is made how
+        many threads of its last dimension have something to do: the others would return at once.
+    """
+    before = dict(_counts)
+    _counts.update(counts)
+    try:
+        yield
+    finally:
+        _counts.clear()
+        _counts.update(before)
 
 
 class _Recorder:
@@ -124,8 +156,20 @@ class _Recorder:
     def _note_launch(self, function, bounds, arguments, adjoint, info) -> None:
         self._launch(function, bounds, arguments, adjoint, info)
         # What `byref` points to is made for this launch alone.
-        self._note(_LAUNCH, function.value, self._keep(bounds._obj), self._keep(arguments._obj))
+        where, what = self._keep(bounds._obj), self._keep(arguments._obj)
+        count = _counts.get(info._obj.kernel_key.decode())
+        if count is not None:
+            self._trim(bounds._obj, count)
+        self._note(_LAUNCH, function.value, where, what)
         self.complete &= adjoint is None
+
+    def _trim(self, bounds: ctypes.Structure, count: wp.array) -> None:
+        kind, most = type(bounds), bounds.shape[-1]
+        self.kept.append(count)
+        where = ctypes.addressof(bounds)
+        extent = where + kind.shape.offset + kind.shape.size - ctypes.sizeof(ctypes.c_uint32)
+        self._note(_TRIM, extent, where + kind.size.offset, most, count.ptr, bounds.size // most)
+        self._noted -= 1  # Warp knows nothing of it
 
     def _note_copy(self, destination: int, source: int, size: int) -> bool:
         if size > 0:
@@ -179,8 +223,8 @@ class Graph:
         self._graph = graph  # keeps arrays and loaded code
         self._make = functools.partial(wp.capture_launch, graph)
         if recorder is not None and recorder.complete:
-            self._kept = recorder.kept, _command(recorder.operations)
-            command = self._kept[1]
+            self._kept = recorder.kept
+            self._command = command = _command(recorder.operations)
             # `Launch.launch` takes 7 us. A kernel's arguments are a struct; of one, that one.
             self._make = functools.partial(
                 command.hooks.forward,

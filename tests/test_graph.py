@@ -8,7 +8,7 @@ import warp as wp
 
 import comfree_warp as cfwarp
 import engines
-from comfree_warp.graph import Graph
+from comfree_warp.graph import Graph, trimmed_launches
 
 PRIMITIVES = "benchmark/test_data/primitives.xml"
 HUMANOID = "benchmark/test_data/humanoid/humanoid.xml"
@@ -35,19 +35,18 @@ def launch_by_warp(graph: Graph, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "engine", "law"),
+    ("model", "engine", "law", "nworld"),
     [
-        (PRIMITIVES, "comfree", "paper"),
-        (PRIMITIVES, "comfree", "warm"),
-        (HUMANOID, "comfree", "warm"),
-        (HUMANOID, "mjwarp", None),  # a solver in `wp.capture_while`
+        (PRIMITIVES, "comfree", "paper", 1),
+        (PRIMITIVES, "comfree", "warm", 1),
+        (HUMANOID, "comfree", "warm", 3),
+        (HUMANOID, "mjwarp", None, 3),  # a solver in `wp.capture_while`
     ],
 )
-def test_steps_from_the_table_equal_warps_own_bit_by_bit(model, engine, law):
+def test_steps_from_the_table_equal_warps_own_bit_by_bit(model, engine, law, nworld):
     mjm = engines.load_model(model)
-    one, other = (
-        engines.make_simulation(mjm, engine, **({"law": law} if law else {})) for _ in range(2)
-    )
+    laws = {"law": law} if law else {}
+    one, other = (engines.make_simulation(mjm, engine, nworld=nworld, **laws) for _ in range(2))
     assert is_table(one._graph)
     one._graph.launch(200)
     launch_by_warp(other._graph, 200)
@@ -127,6 +126,31 @@ def test_a_branch_is_taken_where_its_condition_is_not_zero(device):
     condition.fill_(1)
     graph.launch(2)
     assert [it.numpy()[0] for it in (taken, after)] == [2, 3]
+
+
+@wp.kernel(enable_backward=False)
+def _mark(marked_out: wp.array2d[int]):
+    row, column = wp.tid()
+    marked_out[row, column] += 1
+
+
+def test_a_trimmed_launch_has_as_many_threads_as_there_are_to_do():
+    with wp.ScopedDevice("cpu"):
+        marked, count = wp.zeros((2, 5), dtype=int), wp.zeros(1, dtype=int)
+        with trimmed_launches({_mark.key: count}):
+            graph = cfwarp.capture(lambda: wp.launch(_mark, (2, 5), outputs=[marked]))
+        after = cfwarp.capture(lambda: wp.launch(_mark, (2, 5), outputs=[marked]))
+        assert is_table(graph)
+        for there_are, expected in (
+            (3, [1, 1, 1, 0, 0]),
+            (0, [1, 1, 1, 0, 0]),
+            (9, [2, 2, 2, 1, 1]),
+        ):
+            count.fill_(there_are)
+            graph.launch()
+            assert marked.numpy().tolist() == [expected, expected]
+        after.launch()
+        assert marked.numpy()[0].tolist() == [3, 3, 3, 2, 2]
 
 
 def scan(values: wp.array) -> None:

@@ -1,18 +1,35 @@
-"""MuJoCo Warp's convex collision finds the same contacts with fewer threads and fewer modules."""
+"""MuJoCo Warp's narrow phase finds the same contacts with fewer threads and fewer modules."""
 
+import mujoco
+import mujoco_warp
 import pytest
 import warp as wp
 from mujoco_warp._src import collision_convex
 from programs import printed_lines
 
-from comfree_warp.convex import convex_on_one_thread
+import engines
+from comfree_warp import graph
+from comfree_warp.narrowphase import narrow_phase_on_few_threads
 
 pytestmark = pytest.mark.engine
+
+BALLS = """
+<mujoco><worldbody>
+  <geom type="plane" size="1 1 1"/>
+  <body pos="0 0 .1"><freejoint/><geom size=".1"/></body>
+  <body pos=".3 0 .1"><freejoint/><geom size=".1"/></body>
+  <body pos=".6 0 .1"><freejoint/><geom size=".1"/></body>
+</worldbody></mujoco>
+"""
+
+
+def data() -> mujoco_warp.Data:
+    return mujoco_warp.make_data(mujoco.MjModel.from_xml_string(BALLS))
 
 
 def test_a_kernel_of_convex_collision_has_one_thread_on_the_cpu_within_the_context():
     cpu = wp.get_device("cpu")
-    with convex_on_one_thread():
+    with narrow_phase_on_few_threads(data()):
         assert collision_convex._ccd_grid_size(None, 100, cpu) == 1
     assert collision_convex._ccd_grid_size(None, 100, cpu) == 100
 
@@ -25,15 +42,24 @@ def test_a_gpu_has_as_many_threads_as_mujoco_warp_chooses():
         values[0] = 0.0
 
     chosen = collision_convex._ccd_grid_size(nothing, 100, wp.get_device("cuda:0"))
-    with convex_on_one_thread():
+    with narrow_phase_on_few_threads(data()):
         assert collision_convex._ccd_grid_size(nothing, 100, wp.get_device("cuda:0")) == chosen
+
+
+@pytest.mark.parametrize(("engine", "trimmed"), [("comfree", 2), ("mjwarp", 1)])
+def test_a_captured_step_launches_a_thread_for_each_candidate(engine, trimmed):
+    mjm = mujoco.MjModel.from_xml_string(BALLS)
+    simulation = engines.make_simulation(mjm, engine, nconmax=4, njmax=32)
+    table = simulation._graph._command.fwd_args[0].numpy()
+    # `primitive_narrowphase`, and in comfree the list of pairs that its broad phase found.
+    assert (table[:, 0] == graph._TRIM).sum() == trimmed
 
 
 # The programs have a process each, since MuJoCo Warp keeps the kernels that were made for a pair.
 LAUNCHES = """
 import sys
 import engines, warp as wp
-from comfree_warp import convex
+from comfree_warp import narrowphase
 
 class Rehearsed(Exception):
     pass
@@ -42,8 +68,8 @@ def capture():
     raise Rehearsed
 
 threads = []
-grid_size = convex._grid_size
-convex._grid_size = lambda *args: threads.append(grid_size(*args)) or threads[-1]
+grid_size = narrowphase._grid_size
+narrowphase._grid_size = lambda *args: threads.append(grid_size(*args)) or threads[-1]
 wp.force_load = lambda *args: None
 wp.ScopedCapture = capture
 mjm = engines.load_model("benchmark/test_data/hand/env_hand_cube.xml")

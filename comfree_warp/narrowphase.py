@@ -1,7 +1,7 @@
-"""MuJoCo Warp's convex collision on the CPU, with fewer threads and fewer modules.
+"""MuJoCo Warp's narrow phase on the CPU, with fewer threads and fewer modules.
 
-MuJoCo Warp makes a kernel for each pair of geom types that meet: nine on `primitives`. What they
-compute does not change here, bit by bit.
+MuJoCo Warp makes a kernel for each pair of geom types that meet as convex bodies, nine on
+`primitives`, and one for all others. What they compute does not change here, bit by bit.
 """
 
 import contextlib
@@ -9,12 +9,15 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import mujoco_warp as mjw
 import warp as wp
 from mujoco_warp._src import collision_convex
 
 from comfree_warp.changes import changed
+from comfree_warp.graph import trimmed_launches
 from comfree_warp.modules import name_by_content
 
+_PRIMITIVES = "_primitive_narrowphase__locals__primitive_narrowphase"
 _grid_size_of_mujoco_warp = collision_convex._ccd_grid_size
 
 
@@ -22,14 +25,20 @@ def _grid_size(kernel: wp.Kernel, naconmax: int, device: wp.Device) -> int:
     return 1 if device.is_cpu else _grid_size_of_mujoco_warp(kernel, naconmax, device)
 
 
-def convex_on_one_thread() -> contextlib.AbstractContextManager[None]:
-    """Within this context each kernel of a pair of geom types is launched in one thread on a CPU.
+@contextlib.contextmanager
+def narrow_phase_on_few_threads(d: mjw.Data) -> Iterator[None]:
+    """Within this context collision detection launches no idle threads on a CPU.
 
-    The kernels stride over the candidates, in the same order whatever the number of threads. MuJoCo
-    Warp launches naconmax of them on a CPU, and every one clears its local variables, for up to
-    half of the time of a whole step, before it finds that nothing is left to do.
+    MuJoCo Warp launches naconmax threads of every kernel, and each clears its local variables, for
+    up to half of the time of a whole step, before it finds that nothing is left to do. The convex
+    kernels stride over the candidates, in the same order whatever the number of threads: they get
+    one. `primitive_narrowphase` has a thread per candidate: in what `capture` makes it gets these.
     """
-    return changed(collision_convex, _ccd_grid_size=_grid_size)
+    with (
+        changed(collision_convex, _ccd_grid_size=_grid_size),
+        trimmed_launches({_PRIMITIVES: d.ncollision}),
+    ):
+        yield
 
 
 @contextlib.contextmanager
