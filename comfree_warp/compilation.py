@@ -21,7 +21,7 @@ import warp as wp
 from comfree_warp.collector import collector_paused
 from comfree_warp.graph import rehearse_capture
 from comfree_warp.modules import name_by_content
-from comfree_warp.narrowphase import convex_in_shared_modules
+from comfree_warp.narrowphase import SHARED_MODULES, convex_in_shared_modules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,11 +142,17 @@ def _with_used_kernels(module: wp.Module, kernels: set[wp.Kernel], device: wp.De
 def _tasks(variants: Iterable[_Variant], device: wp.Device) -> list[list[_Variant]]:
     """What one thread after the other takes on.
 
-    Ordinary modules hold many kernels and the unique ones a single one: the slow ones first, so
-    that no core idles at the end. A thread reads Warp's headers anew, for a second, with every set
-    of the CPU compiler's flags: so all modules of the rarer set are one task.
+    The slow ones first, so that no core idles at the end: those that pairs of geom types share,
+    then ordinary modules, which hold many kernels, then the unique ones with a single one. A thread
+    reads Warp's headers anew, for a second, with every set of the CPU compiler's flags: so all
+    modules of the rarer set are one task.
     """
-    order = sorted(variants, key=lambda variant: "." not in variant[0].name)
+
+    def rank(variant: _Variant) -> tuple[bool, bool]:
+        name = variant[0].name
+        return not name.startswith(SHARED_MODULES), "." not in name
+
+    order = sorted(variants, key=rank)
     if not device.is_cpu:
         return [[variant] for variant in order]
     rarer = [variant for variant in order if variant[0].options["cpu_compiler_flags"] is None]

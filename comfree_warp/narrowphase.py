@@ -17,6 +17,7 @@ from comfree_warp.changes import changed
 from comfree_warp.graph import trimmed_launches
 from comfree_warp.modules import name_by_content
 
+SHARED_MODULES = f"{__name__}_"  # how the names of the modules begin that pairs share
 _PRIMITIVES = "_primitive_narrowphase__locals__primitive_narrowphase"
 _grid_size_of_mujoco_warp = collision_convex._ccd_grid_size
 
@@ -47,7 +48,7 @@ def convex_in_shared_modules(count: int) -> Iterator[None]:
 
     Most of such a module are functions that all pairs call, and they are compiled once in each.
     """
-    modules = [wp.Module(f"{__name__}_{i}", None) for i in range(count)]
+    modules = [wp.Module(f"{SHARED_MODULES}{i}", None) for i in range(count)]
     for module in modules:
         wp.set_module_options({"enable_backward": False}, module)
     original = wp.kernel

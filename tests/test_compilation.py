@@ -10,7 +10,8 @@ from programs import printed_lines
 
 import comfree_warp as cfwarp
 from comfree_warp.collector import collector_paused
-from comfree_warp.compilation import compile_kernels
+from comfree_warp.compilation import _tasks, compile_kernels
+from comfree_warp.narrowphase import SHARED_MODULES
 
 pytestmark = pytest.mark.engine
 
@@ -36,6 +37,7 @@ assert any("comfree_warp.contacts" in name for _, _, name in told)
 from pathlib import Path
 compiled = set(Path(wp.config.kernel_cache_dir).iterdir())
 cfwarp.step(m, d)
+cfwarp.capture(lambda: cfwarp.step(m, d)).launch()
 new = set(Path(wp.config.kernel_cache_dir).iterdir()) - compiled
 assert not new, f"compiled at the first step: {new}"
 
@@ -129,6 +131,21 @@ for module in loaded:
 
 def test_all_but_the_solver_is_compiled_without_vectorizing_straight_line_code():
     printed_lines(LIGHTENED)
+
+
+def test_the_slowest_modules_are_the_first_to_be_compiled():
+    names = ["one_kernel_a1b2", "mujoco_warp._src.smooth", f"{SHARED_MODULES}0", "two_kernels_c3d4"]
+    variants = [(wp.Module(name, None), None) for name in names]
+    for module, _ in variants:
+        module.options["cpu_compiler_flags"] = "-march=native"
+    rarer, *tasks = _tasks(variants, wp.get_device("cpu"))
+    assert rarer == []
+    assert [[module.name for module, _ in task] for task in tasks] == [
+        [names[2]],
+        [names[1]],
+        [names[0]],
+        [names[3]],
+    ]
 
 
 def test_the_collector_is_paused_within_its_context_alone():
