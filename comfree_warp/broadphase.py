@@ -19,7 +19,7 @@ from comfree_warp.narrowphase import narrow_phase_on_few_threads
 from comfree_warp.types import Data, Model
 
 _RUN = 16  # geoms that are sorted by insertion before runs of them are merged
-_ALL_PAIRS = "_nxn_broadphase__locals__kernel"
+_ALL_PAIRS_KEY = "_nxn_broadphase__locals__kernel"
 _FORBIDDEN = wp.constant(-2)  # in Model.nxn_pairid
 
 
@@ -280,7 +280,7 @@ def _collide_pairs(m: Model, d: Data) -> None:
             pair_margin=never,
             pair_gap=never,
         ),
-        trimmed_launches({_ALL_PAIRS: npair}),
+        trimmed_launches({_ALL_PAIRS_KEY: npair}),
     ):
         mjw.collision(m, d)
     wp.launch(_tell_all_pairs, dim=1, inputs=[npair], outputs=[d.ncollision])

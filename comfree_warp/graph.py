@@ -1,8 +1,8 @@
 """A call captured once and launched many times, as Warp's graphs; faster on the CPU.
 
 Warp interprets a graph on the CPU: for every launch it looks the kernel up by its name and copies
-the arguments one by one, 150 ns and 20 ns per array, which is up to half of the time of a whole
-step of one world. Here the same kernels, with the same arguments, are called from a table of
+the arguments one by one, 150 ns and 20 ns per array, which is up to two thirds of the time of a
+whole step of one world. Here the same kernels, with the same arguments, are called from a table of
 addresses, by a kernel that does nothing else.
 """
 
@@ -22,7 +22,7 @@ from comfree_warp.changes import changed
 _LAUNCH = 0  # function, bounds, arguments
 _COPY = 1  # destination, source, bytes
 _SET = 2  # destination, byte, how many
-_TILE = 3  # destination, source, bytes of the source, how often
+_TILE = 3  # destination, source, bytes of the source, how often, Warp's function for it
 _UNLESS = 4  # condition, where to go on if it is zero
 _GO = 5  # where to go on
 _TRIM = 6  # last extent and size of bounds, most threads in it, count, threads in the other ones
@@ -38,8 +38,7 @@ for (wp::int64 next = 0; next < table.shape[0];) {{
     case {_COPY}: __builtin_memcpy(to, (const void*)op[2], op[3]); break;
     case {_SET}: __builtin_memset(to, (int)op[2], op[3]); break;
     case {_TILE}:
-        for (wp::int64 i = 0; i < op[4]; ++i)
-            __builtin_memcpy(to + i * op[3], (const void*)op[2], op[3]);
+        ((void (*)(void*, const void*, size_t, size_t))op[5])(to, (const void*)op[2], op[3], op[4]);
         break;
     case {_UNLESS}: if (*(const int*)to == 0) next = op[2]; break;
     case {_GO}: next = op[1]; break;
@@ -104,20 +103,20 @@ class _Recorder:
     Attributes:
       operations: rows of the table.
       kept: what the addresses in them lead to, other than arrays of the graph.
-      complete: whether Warp has recorded nothing else.
+      complete: whether they are all that Warp has recorded.
     """
 
     def __init__(self, device: wp.Device, apic_state: ctypes.c_void_p) -> None:
         self.operations: list[list[int]] = []
         self.kept: list[Any] = []
-        self.complete = True
-        self._noted = 0  # of the branch that is being captured, as Warp counts
+        self.complete = not wp.config.enable_cpu_blocks  # whose errors only Warp looks for
+        self._noted = 0  # of what Warp has recorded in the branch that is being captured
         self._apic_state = apic_state
         self._device = device
         self._core = context.runtime.core
         self._launch, self._copy = self._core.wp_cpu_launch_kernel, self._core.wp_memcpy_h2h
         self._memset, self._memtile = device.memset, device.memtile
-        self._if, self._while = wp.capture_if, wp.capture_while
+        self._if, self._while = context._apic_record_capture_if, context._apic_record_capture_while
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -129,22 +128,37 @@ class _Recorder:
                 wp_memcpy_h2h=self._note_copy,
             ),
             changed(self._device, memset=self._note_memset, memtile=self._note_memtile),
-            changed(wp, capture_if=self._note_if, capture_while=self._note_while),
+            changed(
+                context,
+                _apic_record_capture_if=self._note_if,
+                _apic_record_capture_while=self._note_while,
+            ),
             self._all_noted(),
         ):
             yield
 
+    def _count(self) -> int:
+        return self._core.wp_apic_get_operation_count(self._apic_state)
+
     @contextlib.contextmanager
     def _all_noted(self) -> Iterator[None]:
-        """Within this context Warp must record as many operations as are noted."""
-        count = self._core.wp_apic_get_operation_count
-        first, self._noted = count(self._apic_state), 0
+        """Within this context Warp must record what is noted, and nothing else."""
+        first, around = self._count(), self._noted
+        self._noted = 0
         yield
-        self.complete &= count(self._apic_state) - first == self._noted
+        self.complete &= self._count() - first == self._noted
+        self._noted = around
+
+    @contextlib.contextmanager
+    def _recorded_once(self) -> Iterator[None]:
+        """Within this context Warp must record one operation, or one with a branch."""
+        first = self._count()
+        yield
+        self.complete &= self._count() - first == 1
+        self._noted += 1
 
     def _note(self, *operation: int) -> int:
         """Add an operation; its row."""
-        self._noted += 1
         self.operations.append([*operation, *[0] * (_NCOLUMN - len(operation))])
         return len(self.operations) - 1
 
@@ -154,14 +168,15 @@ class _Recorder:
         return ctypes.addressof(value)
 
     def _note_launch(self, function, bounds, arguments, adjoint, info) -> None:
-        self._launch(function, bounds, arguments, adjoint, info)
-        # What `byref` points to is made for this launch alone.
-        where, what = self._keep(bounds._obj), self._keep(arguments._obj)
+        with self._recorded_once():
+            self._launch(function, bounds, arguments, adjoint, info)
+        self.complete &= adjoint is None
+        own = type(bounds._obj).from_buffer_copy(bounds._obj)  # it may be changed, by `_TRIM`
         count = _counts.get(info._obj.kernel_key.decode())
         if count is not None:
-            self._trim(bounds._obj, count)
-        self._note(_LAUNCH, function.value, where, what)
-        self.complete &= adjoint is None
+            self._trim(own, count)
+        # The arguments are made for this launch alone.
+        self._note(_LAUNCH, function.value, self._keep(own), self._keep(arguments._obj))
 
     def _trim(self, bounds: ctypes.Structure, count: wp.array) -> None:
         kind, most = type(bounds), bounds.shape[-1]
@@ -169,32 +184,38 @@ class _Recorder:
         where = ctypes.addressof(bounds)
         extent = where + kind.shape.offset + kind.shape.size - ctypes.sizeof(ctypes.c_uint32)
         self._note(_TRIM, extent, where + kind.size.offset, most, count.ptr, bounds.size // most)
-        self._noted -= 1  # Warp knows nothing of it
 
     def _note_copy(self, destination: int, source: int, size: int) -> bool:
-        if size > 0:
-            self._note(_COPY, destination, source, size)
-        return self._copy(destination, source, size)
+        if size == 0:
+            return self._copy(destination, source, size)
+        self._note(_COPY, destination, source, size)
+        with self._recorded_once():
+            return self._copy(destination, source, size)
 
     def _note_memset(self, destination: int, byte: int, size: int) -> bool:
-        if size > 0:
-            self._note(_SET, destination, byte, size)
-        return self._memset(destination, byte, size)
+        if size == 0:
+            return self._memset(destination, byte, size)
+        self._note(_SET, destination, byte, size)
+        with self._recorded_once():
+            return self._memset(destination, byte, size)
 
     def _note_memtile(self, destination: int, source: Any, size: int, count: int) -> None:
-        if size > 0 and count > 0:
-            value = ctypes.create_string_buffer(ctypes.string_at(source, size), size)
-            self._note(_TILE, destination, self._keep(value), size, count)
-        self._memtile(destination, source, size, count)
+        if size == 0 or count == 0:
+            return
+        value = ctypes.create_string_buffer(ctypes.string_at(source, size), size)
+        function = ctypes.cast(self._memtile, ctypes.c_void_p).value
+        self._note(_TILE, destination, self._keep(value), size, count, function)
+        with self._recorded_once():
+            self._memtile(destination, source, size, count)
 
-    def _note_if(self, condition, on_true=None, on_false=None, stream=None, **kwargs) -> None:
+    def _note_if(self, condition, on_true, on_false, **kwargs) -> None:
         self.complete &= on_false is None
         with self._branch(condition, repeated=False) as inside:
-            self._if(condition, on_true and inside(on_true), on_false, stream, **kwargs)
+            self._if(condition, inside(on_true), inside(on_false), **kwargs)
 
-    def _note_while(self, condition, while_body, stream=None, **kwargs) -> None:
+    def _note_while(self, condition, while_body, **kwargs) -> None:
         with self._branch(condition, repeated=True) as inside:
-            self._while(condition, inside(while_body), stream, **kwargs)
+            self._while(condition, inside(while_body), **kwargs)
 
     @contextlib.contextmanager
     def _branch(self, condition: wp.array, repeated: bool) -> Iterator[Callable]:
@@ -202,17 +223,27 @@ class _Recorder:
         unless = self._note(_UNLESS, condition.ptr)
         around = self._noted
 
-        def inside(body: Callable) -> Callable:
+        def inside(body: Any) -> Any:
+            if not callable(body):  # which Warp refuses, or nothing
+                return body
+
             def noted_body(**kwargs: Any) -> None:
                 with self._all_noted():
                     body(**kwargs)
 
             return noted_body
 
-        yield inside
+        try:
+            with self._recorded_once():
+                yield inside
+        except BaseException:
+            # The caller may go on without what Warp has dropped.
+            self.complete, self._noted = False, around
+            raise
         if repeated:
+            # Warp leaves a loop of nothing at once.
+            self.complete &= len(self.operations) > unless + 1
             self._note(_GO, unless)
-        self._noted = around  # for Warp a branch is a single operation
         self.operations[unless][2] = len(self.operations)
 
 
@@ -233,7 +264,11 @@ class Graph:
             )
 
     def launch(self, count: int = 1) -> None:
-        """Make the captured call `count` times; on a GPU without waiting for it."""
+        """Make the captured call `count` times; on a GPU without waiting for it.
+
+        On the CPU it is made at once, in a capture, too, and a loop in it goes on until its
+        condition is zero.
+        """
         make = self._make
         for _ in range(count):
             make()

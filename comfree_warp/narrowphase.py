@@ -18,7 +18,7 @@ from comfree_warp.graph import trimmed_launches
 from comfree_warp.modules import name_by_content
 
 SHARED_MODULES = f"{__name__}_"  # how the names of the modules begin that pairs share
-_PRIMITIVES = "_primitive_narrowphase__locals__primitive_narrowphase"
+_PRIMITIVES_KEY = "_primitive_narrowphase__locals__primitive_narrowphase"
 _grid_size_of_mujoco_warp = collision_convex._ccd_grid_size
 
 
@@ -28,7 +28,7 @@ def _grid_size(kernel: wp.Kernel, naconmax: int, device: wp.Device) -> int:
 
 @contextlib.contextmanager
 def narrow_phase_on_few_threads(d: mjw.Data) -> Iterator[None]:
-    """Within this context collision detection launches no idle threads on a CPU.
+    """Within this context collision detection launches hardly an idle thread on a CPU.
 
     MuJoCo Warp launches naconmax threads of every kernel, and each clears its local variables, for
     up to half of the time of a whole step, before it finds that nothing is left to do. The convex
@@ -37,7 +37,7 @@ def narrow_phase_on_few_threads(d: mjw.Data) -> Iterator[None]:
     """
     with (
         changed(collision_convex, _ccd_grid_size=_grid_size),
-        trimmed_launches({_PRIMITIVES: d.ncollision}),
+        trimmed_launches({_PRIMITIVES_KEY: d.ncollision}),
     ):
         yield
 

@@ -1,14 +1,18 @@
 """A captured call: made again as Warp makes it, bit by bit, from the table of its operations."""
 
+import contextlib
 import gc
 
 import numpy as np
 import pytest
 import warp as wp
+from warp._src import context
 
 import comfree_warp as cfwarp
 import engines
 from comfree_warp.graph import Graph, trimmed_launches
+
+pytestmark = pytest.mark.engine
 
 PRIMITIVES = "benchmark/test_data/primitives.xml"
 HUMANOID = "benchmark/test_data/humanoid/humanoid.xml"
@@ -153,6 +157,32 @@ def test_a_trimmed_launch_has_as_many_threads_as_there_are_to_do():
         assert marked.numpy()[0].tolist() == [3, 3, 3, 2, 2]
 
 
+def test_a_loop_is_captured_by_whatever_name_it_is_reached():
+    from warp import capture_while
+
+    with wp.ScopedDevice("cpu"):
+        left, made = wp.array([4], dtype=int), wp.zeros(1, dtype=int)
+        graph = cfwarp.capture(
+            lambda: capture_while(left, lambda: wp.launch(_count_down, 1, outputs=[left, made]))
+        )
+        assert is_table(graph)
+        graph.launch()
+        assert made.numpy()[0] == 4
+
+
+def test_a_loop_of_nothing_ends():
+    with wp.ScopedDevice("cpu"):
+        always, total = wp.ones(1, dtype=int), wp.zeros(1, dtype=int)
+
+        def call():
+            wp.capture_while(always, lambda: wp.launch(_add, 0, inputs=[1], outputs=[total]))
+            wp.launch(_add, 1, inputs=[1], outputs=[total])
+
+        graph = cfwarp.capture(call)
+        graph.launch()
+        assert total.numpy()[0] == 1
+
+
 def scan(values: wp.array) -> None:
     wp.utils.array_scan(values, values, inclusive=True)
 
@@ -162,17 +192,17 @@ def scan(values: wp.array) -> None:
     [
         scan,
         lambda values: wp.capture_if(values[:1], lambda: scan(values)),
-        lambda values: wp.capture_if(values[:1], lambda: scan(values), lambda: scan(values)),
+        lambda values: wp.capture_if(values[3:], None, lambda: scan(values)),
     ],
-    ids=["alone", "in a branch", "in two branches"],
+    ids=["alone", "in a branch", "in the other branch"],
 )
 def test_what_a_table_cannot_hold_is_left_to_warp(call):
     with wp.ScopedDevice("cpu"):
-        values = wp.array([1, 2, 3], dtype=int)
+        values = wp.array([1, 2, 3, 0], dtype=int)
         graph = cfwarp.capture(lambda: call(values))
         assert not is_table(graph)
-        graph.launch(2)
-        assert values.numpy().tolist() == [1, 4, 10]
+        graph.launch()
+        assert values.numpy().tolist() == [1, 3, 6, 6]
 
 
 def test_a_graph_keeps_what_was_allocated_while_it_was_captured(device):
@@ -191,13 +221,33 @@ def test_a_graph_keeps_what_was_allocated_while_it_was_captured(device):
     assert all((other.numpy() == -1).all() for other in others)
 
 
-def test_a_call_that_fails_leaves_warp_as_it_was():
-    def call():
-        raise RuntimeError("on purpose")
+def warps_own() -> list[object]:
+    core, cpu = context.runtime.core, wp.get_device("cpu")
+    conditionals = [context._apic_record_capture_if, context._apic_record_capture_while]
+    return [core.wp_cpu_launch_kernel, core.wp_memcpy_h2h, cpu.memset, cpu.memtile, *conditionals]
 
-    with wp.ScopedDevice("cpu"):
+
+def fail() -> None:
+    raise RuntimeError("on purpose")
+
+
+def test_a_call_that_fails_leaves_warp_as_it_was():
+    before = warps_own()
+    condition = wp.zeros(1, dtype=int, device="cpu")
+    for call in (fail, lambda: wp.capture_while(condition, fail)):
         with pytest.raises(RuntimeError, match="on purpose"):
-            cfwarp.capture(call)
-        total = wp.zeros(1, dtype=int)
-        wp.launch(_add, 1, inputs=[1], outputs=[total])
-        assert total.numpy()[0] == 1
+            cfwarp.capture(call, "cpu")
+        assert warps_own() == before
+
+
+def test_a_branch_that_fails_and_is_forgiven_is_no_part_of_the_graph():
+    with wp.ScopedDevice("cpu"):
+        condition, total = wp.zeros(1, dtype=int), wp.zeros(1, dtype=int)
+
+        def call():
+            with contextlib.suppress(RuntimeError):
+                wp.capture_while(condition, fail)
+            wp.launch(_add, 1, inputs=[1], outputs=[total])
+
+        cfwarp.capture(call).launch(2)
+        assert total.numpy()[0] == 2
