@@ -5,6 +5,7 @@ python tests/watched_session.py MODEL ENGINE[,ENGINE...] NWORLD
 
 import json
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -22,6 +23,7 @@ class Telling(Window):
         super().show(status, moved)
         controls = self._controls
         state = {
+            "wall": time.monotonic(),
             "nstep": simulations[0].nstep,
             "paused": controls.paused,
             "speed": controls.speed,
