@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import warp as wp
@@ -73,12 +73,7 @@ def rehearse_capture() -> None:
     _command([])
 
 
-# By the key of a kernel, how many threads of its last dimension have something to do.
-_counts: dict[str, wp.array] = {}
-
-
-@contextlib.contextmanager
-def trimmed_launches(counts: dict[str, wp.array]) -> Iterator[None]:
+def trimmed_launches(counts: dict[str, wp.array]) -> contextlib.AbstractContextManager[None]:
     """Within this context `capture` launches no more threads of some kernels than a count says.
 
     On the CPU, where the threads of a launch run one after the other; Warp's own launches and
@@ -88,23 +83,20 @@ def trimmed_launches(counts: dict[str, wp.array]) -> Iterator[None]:
       counts: by the key of a kernel, an array whose only element says when the launch is made how
         many threads of its last dimension have something to do: the others would return at once.
     """
-    before = dict(_counts)
-    _counts.update(counts)
-    try:
-        yield
-    finally:
-        _counts.clear()
-        _counts.update(before)
+    return changed(_Recorder, counts=_Recorder.counts | counts)
 
 
 class _Recorder:
     """The operations of a capture on the CPU, noted as Warp records them.
 
     Attributes:
+      counts: of `trimmed_launches`, for all recorders.
       operations: rows of the table.
       kept: what the addresses in them lead to, other than arrays of the graph.
       complete: whether they are all that Warp has recorded.
     """
+
+    counts: ClassVar[dict[str, wp.array]] = {}
 
     def __init__(self, device: wp.Device, apic_state: ctypes.c_void_p) -> None:
         self.operations: list[list[int]] = []
@@ -145,22 +137,25 @@ class _Recorder:
         """Within this context Warp must record what is noted, and nothing else."""
         first, around = self._count(), self._noted
         self._noted = 0
-        yield
-        self.complete &= self._count() - first == self._noted
-        self._noted = around
+        try:
+            yield
+            self.complete &= self._count() - first == self._noted
+        finally:
+            self._noted = around
 
-    @contextlib.contextmanager
-    def _recorded_once(self) -> Iterator[None]:
-        """Within this context Warp must record one operation, or one with a branch."""
-        first = self._count()
-        yield
-        self.complete &= self._count() - first == 1
-        self._noted += 1
-
-    def _note(self, *operation: int) -> int:
+    def _add(self, *operation: int) -> int:
         """Add an operation; its row."""
         self.operations.append([*operation, *[0] * (_NCOLUMN - len(operation))])
         return len(self.operations) - 1
+
+    def _note(self, record: Callable[[], Any], *operation: int) -> Any:
+        """Let Warp record an operation, and add it; of an empty copy or fill Warp records none."""
+        first = self._count()
+        result = record()
+        if self._count() != first:
+            self._add(*operation)
+            self._noted += 1
+        return result
 
     def _keep(self, value: Any) -> int:
         """The address of a value of ctypes that lives as long as this does."""
@@ -168,45 +163,37 @@ class _Recorder:
         return ctypes.addressof(value)
 
     def _note_launch(self, function, bounds, arguments, adjoint, info) -> None:
-        with self._recorded_once():
-            self._launch(function, bounds, arguments, adjoint, info)
         self.complete &= adjoint is None
         own = type(bounds._obj).from_buffer_copy(bounds._obj)  # it may be changed, by `_TRIM`
-        count = _counts.get(info._obj.kernel_key.decode())
+        count = self.counts.get(info._obj.kernel_key.decode())
         if count is not None:
             self._trim(own, count)
-        # The arguments are made for this launch alone.
-        self._note(_LAUNCH, function.value, self._keep(own), self._keep(arguments._obj))
+        self._note(
+            lambda: self._launch(function, bounds, arguments, adjoint, info),
+            *(_LAUNCH, function.value, self._keep(own)),
+            self._keep(arguments._obj),  # made for this launch alone
+        )
 
     def _trim(self, bounds: ctypes.Structure, count: wp.array) -> None:
         kind, most = type(bounds), bounds.shape[-1]
         self.kept.append(count)
         where = ctypes.addressof(bounds)
         extent = where + kind.shape.offset + kind.shape.size - ctypes.sizeof(ctypes.c_uint32)
-        self._note(_TRIM, extent, where + kind.size.offset, most, count.ptr, bounds.size // most)
+        self._add(_TRIM, extent, where + kind.size.offset, most, count.ptr, bounds.size // most)
 
-    def _note_copy(self, destination: int, source: int, size: int) -> bool:
-        if size == 0:
-            return self._copy(destination, source, size)
-        self._note(_COPY, destination, source, size)
-        with self._recorded_once():
-            return self._copy(destination, source, size)
+    def _note_copy(self, *operands: int) -> bool:
+        return self._note(lambda: self._copy(*operands), _COPY, *operands)
 
-    def _note_memset(self, destination: int, byte: int, size: int) -> bool:
-        if size == 0:
-            return self._memset(destination, byte, size)
-        self._note(_SET, destination, byte, size)
-        with self._recorded_once():
-            return self._memset(destination, byte, size)
+    def _note_memset(self, *operands: int) -> bool:
+        return self._note(lambda: self._memset(*operands), _SET, *operands)
 
     def _note_memtile(self, destination: int, source: Any, size: int, count: int) -> None:
-        if size == 0 or count == 0:
-            return
         value = ctypes.create_string_buffer(ctypes.string_at(source, size), size)
         function = ctypes.cast(self._memtile, ctypes.c_void_p).value
-        self._note(_TILE, destination, self._keep(value), size, count, function)
-        with self._recorded_once():
-            self._memtile(destination, source, size, count)
+        self._note(
+            lambda: self._memtile(destination, source, size, count),
+            *(_TILE, destination, self._keep(value), size, count, function),
+        )
 
     def _note_if(self, condition, on_true, on_false, **kwargs) -> None:
         self.complete &= on_false is None
@@ -220,8 +207,7 @@ class _Recorder:
     @contextlib.contextmanager
     def _branch(self, condition: wp.array, repeated: bool) -> Iterator[Callable]:
         """Note what is captured in a function that this yields, and when it is carried out."""
-        unless = self._note(_UNLESS, condition.ptr)
-        around = self._noted
+        unless = self._add(_UNLESS, condition.ptr)
 
         def inside(body: Any) -> Any:
             if not callable(body):  # which Warp refuses, or nothing
@@ -234,16 +220,15 @@ class _Recorder:
             return noted_body
 
         try:
-            with self._recorded_once():
-                yield inside
+            yield inside
         except BaseException:
-            # The caller may go on without what Warp has dropped.
-            self.complete, self._noted = False, around
+            self.complete = False  # the caller may go on without what Warp has dropped
             raise
+        self._noted += 1  # for Warp a branch is a single operation
         if repeated:
             # Warp leaves a loop of nothing at once.
             self.complete &= len(self.operations) > unless + 1
-            self._note(_GO, unless)
+            self._add(_GO, unless)
         self.operations[unless][2] = len(self.operations)
 
 
@@ -289,13 +274,11 @@ def capture(call: Callable[[], None], device: wp.DeviceLike = None) -> Graph:
       The graph. On the CPU Warp's own interpreter runs it where the call has anything else.
     """
     device = wp.get_device(device)
-    with wp.ScopedDevice(device):
-        if not device.is_cpu:
-            with wp.ScopedCapture() as captured:
-                call()
-            return Graph(captured.graph)
-        with wp.ScopedCapture() as captured:
+    recorder, listening = None, contextlib.nullcontext()
+    with wp.ScopedDevice(device), wp.ScopedCapture() as captured:
+        if device.is_cpu:
             recorder = _Recorder(device, context.runtime._apic_capture.apic_state)
-            with recorder.listening():
-                call()
+            listening = recorder.listening()
+        with listening:
+            call()
     return Graph(captured.graph, recorder)

@@ -67,6 +67,11 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
     )
 
 
+def arrays_of(stacks: Stacks | None, *names: str) -> list[wp.array | None]:
+    """Arrays of the stacks by name, for a kernel that does without where a model has none."""
+    return [getattr(stacks, name) if stacks else None for name in names]
+
+
 def _loose_trees(m: Model) -> np.ndarray:
     """Which trees are one free joint and nothing else, (ntree,) bool.
 

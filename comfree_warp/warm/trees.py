@@ -11,6 +11,7 @@ from comfree_warp.rows import has_contact_rows
 from comfree_warp.sweeps import nthread_for, tree_arrays
 from comfree_warp.types import Data, Model
 from comfree_warp.warm.law import ROUNDING, conjugate_factor, next_alpha
+from comfree_warp.warm.stacks import arrays_of
 
 # Of `Warm.sums`.
 WORK = wp.constant(0)  # -r d
@@ -361,7 +362,6 @@ def begin(m: Model, d: Data) -> None:
     """Find out for which trees the memory holds; start with empty sums and no stacks."""
     warm = d.warm
     stacks = warm.stacks
-    chains = ("parent", "child", "head", "crossed", "found")
     nthread = nthread_for(d, m.ntree)
     wp.launch(
         _begin(stacks is not None),
@@ -377,7 +377,7 @@ def begin(m: Model, d: Data) -> None:
         outputs=[
             *(d.nefc, warm.valid, warm.alpha, warm.smooth, warm.M_diaginv),
             *(d.cfrc_contact, d.qfrc_constraint),
-            *(getattr(stacks, name) if stacks else None for name in chains),
+            *arrays_of(stacks, "parent", "child", "head", "crossed", "found"),
         ],
     )
 
