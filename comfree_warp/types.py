@@ -90,8 +90,7 @@ class Warm:
                                                                           (naconmax,)
       mem_count: number of contacts of the last step                      (1,) int32
       mem_normal: normal force, and its slow mean                         (naconmax, 2) float32
-      mem_friction, mem_torque: friction force and torque, in the world; torques where a contact may
-        have some                                                         (naconmax, 3) float32
+      mem_friction, mem_torque: friction force and torque, in the world   (naconmax, 3) float32
       mem_row: force of rows other than contacts, and its slow mean; 0 and 0 where there was none
                                                                           (nworld, nslot, 2) float32
       mem_qpos, mem_time: the state that the step left; any other makes the memory of a tree void

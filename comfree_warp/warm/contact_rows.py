@@ -195,7 +195,6 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
                     condim,
                     kept,
                     sign_in[conid],
-                    maxcondim > 3,
                     wp.static(deterministic),
                     mem_normal_in,
                     mem_friction_in,

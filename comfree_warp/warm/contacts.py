@@ -33,7 +33,7 @@ from comfree_warp.sweeps import nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
 from comfree_warp.warm.memory import inherit
-from comfree_warp.warm.stacks import may_stack, note_parent
+from comfree_warp.warm.stacks import arrays_of, may_stack, note_parent
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
@@ -321,7 +321,6 @@ def _prepare(
                     condim,
                     kept,
                     sign_in[conid],
-                    wp.static(maxcondim > 3),
                     wp.static(deterministic),
                     mem_normal_in,
                     mem_friction_in,
@@ -701,7 +700,6 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
 def prepare(m: Model, d: Data) -> None:
     """Geometry, a, R, P of every contact; its warm force; its rows of `efc` but for the force."""
     warm, contact, efc = d.warm, d.contact, d.efc
-    stacking = may_stack(m, d)
     nthread = nthread_for(d, d.naconmax)
     wp.launch(
         _prepare(
@@ -710,7 +708,7 @@ def prepare(m: Model, d: Data) -> None:
             bool(m.flg_surfacevel),
             bool(m.flg_adhesion),
             bool(m.is_sparse),
-            stacking,
+            may_stack(m, d),
             is_deterministic(m),
         ),
         dim=nthread,
@@ -726,12 +724,12 @@ def prepare(m: Model, d: Data) -> None:
             *(contact.surfacevel, warm.valid),
             *(warm.sign, warm.inherited),
             *(warm.mem_normal, warm.mem_friction, warm.mem_torque, warm.mem_next),
-            warm.stacks.loose if stacking else None,
+            *arrays_of(warm.stacks, "loose"),
         ],
         outputs=[
             *(d.nefc, contact.efc_address, efc.type, efc.id, efc.J_rownnz, efc.pos, efc.margin),
             *(efc.D, efc.frictionloss, warm.ntree, warm.bias, warm.R, warm.metric, warm.mean),
-            *(warm.force, *((warm.stacks.parent, warm.stacks.found) if stacking else (None, None))),
+            *(warm.force, *arrays_of(warm.stacks, "parent", "found")),
             *(d.cfrc_contact, d.cfrc_fixed),
         ],
     )

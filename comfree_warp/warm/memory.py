@@ -241,7 +241,6 @@ def inherit(
     condim: int,
     kept: float,
     sign: float,
-    torques: bool,
     deterministic: bool,
     mem_normal: wp.array[wp.vec2],
     mem_friction: wp.array[wp.vec3],
@@ -251,7 +250,7 @@ def inherit(
     """What a contact gets of the last step's forces, in its frame; the mean of its normal force.
 
     The chain of those forces begins at `inherited`. Of what the normal force differs from its mean,
-    `kept` is left. Without `torques` none is remembered.
+    `kept` is left.
     """
     normal, friction, torque = wp.vec2(), wp.vec3(), wp.vec3()
     fixed = _fixed8()
@@ -264,13 +263,11 @@ def inherit(
                 fixed[i] += to_fixed(mem_normal[other][i])
             for i in range(3):
                 fixed[2 + i] += to_fixed(mem_friction[other][i])
-                if torques:
-                    fixed[5 + i] += to_fixed(mem_torque[other][i])
+                fixed[5 + i] += to_fixed(mem_torque[other][i])
         else:
             normal += mem_normal[other]
             friction += mem_friction[other]
-            if torques:
-                torque += mem_torque[other]
+            torque += mem_torque[other]
     if deterministic:
         for i in range(2):
             normal[i] = from_fixed(fixed[i])
@@ -317,7 +314,6 @@ def index_contacts(m: Model, d: Data) -> None:
 
 @wp.kernel(enable_backward=False)
 def _remember_contacts(
-    torques: bool,
     naconmax: int,
     nthread: int,
     nacon_in: wp.array[int],
@@ -350,8 +346,7 @@ def _remember_contacts(
         mem_worldid[conid] = contact_worldid_in[conid]
         mem_normal[conid] = wp.vec2(force[0], mean + MEAN_GAIN * (force[0] - mean))
         mem_friction[conid] = sign_in[conid] * toward * wp.vec3(0.0, force[1], force[2])
-        if torques:
-            mem_torque[conid] = sign_in[conid] * toward * wp.vec3(force[3], force[4], force[5])
+        mem_torque[conid] = sign_in[conid] * toward * wp.vec3(force[3], force[4], force[5])
 
 
 @wp.kernel(enable_backward=False)
@@ -409,8 +404,7 @@ def remember(m: Model, d: Data) -> None:
         _remember_contacts,
         dim=nthread,
         inputs=[
-            *(int(m.nmaxcondim) > 3, d.naconmax, nthread),
-            *(d.nacon, contact.pos, contact.frame, contact.worldid),
+            *(d.naconmax, nthread, d.nacon, contact.pos, contact.frame, contact.worldid),
             *(warm.pair, warm.sign, warm.ntree, warm.force, warm.mean),
         ],
         outputs=[
