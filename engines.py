@@ -32,7 +32,7 @@ import warp as wp
 
 import recent
 from comfree_warp.compilation import Progress as Progress
-from comfree_warp.compilation import compile_kernels
+from comfree_warp.compilation import begin_compiling, compile_kernels
 from comfree_warp.graph import capture
 from comfree_warp.io import LAWS as LAWS
 from comfree_warp.io import PASSES as PASSES
@@ -848,6 +848,8 @@ def make_simulation(
             raise SettingError("device", f"{device!r} cannot run mjc, which is CPU only; use cpu")
         return _MjcSimulation(mjm, nworld, noise, remember)
 
+    if wp_device.is_cpu:
+        begin_compiling()
     sizes = {"nconmax": nconmax, "njmax": njmax}
     if None in sizes.values():
         found = size_buffers(mjm)

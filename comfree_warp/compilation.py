@@ -8,20 +8,22 @@ executed; then the modules found are compiled by a pool of threads.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 import warp as wp
+from warp._src import context
 
 from comfree_warp.collector import collector_paused
-from comfree_warp.graph import rehearse_capture
+from comfree_warp.graph import RUNNER
 from comfree_warp.modules import name_by_content
-from comfree_warp.narrowphase import SHARED_MODULES, convex_in_shared_modules
+from comfree_warp.narrowphase import CONVEX_KEY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,22 +50,6 @@ _Found = dict[_Variant, set[wp.Kernel]]
 Progress = Callable[[int, int, str], None]
 
 
-# Made of vectors and matrices that only the pass which `_lighten` leaves out puts into registers.
-_VECTORIZED = ("mujoco_warp._src.solver", "comfree_warp.cholesky", "comfree_warp.warm.stacks")
-
-
-def _lighten(module: wp.Module) -> None:
-    """Leave out a pass of the CPU compiler, a twelfth of its time: vectors out of straight lines.
-
-    A collision kernel runs as fast without, within 2 %; the solver and stacks would take a quarter
-    longer.
-    """
-    if module.options["cpu_compiler_flags"] is None and not module.execs:
-        flags = wp.config.cpu_compiler_flags
-        flags = f"{'-march=native' if flags is None else flags} -fno-slp-vectorize"
-        wp.set_module_options({"cpu_compiler_flags": flags}, module)
-
-
 @contextlib.contextmanager
 def _recorded_launches(found: _Found) -> Iterator[None]:
     """Within this context a launch is noted in `found`, and not executed.
@@ -75,12 +61,9 @@ def _recorded_launches(found: _Found) -> Iterator[None]:
     def launch(kernel, dim, *args, block_dim=None, **kwargs):
         # An empty launch compiles nothing; a generic kernel only when its types are known.
         if np.prod(dim) > 0 and not kernel.is_generic:
-            is_cpu = wp.get_device().is_cpu
             # Every block is of one thread on a CPU. No module may be loaded by two threads at once.
-            variant = (kernel.module, None if is_cpu else block_dim)
+            variant = (kernel.module, None if wp.get_device().is_cpu else block_dim)
             found.setdefault(variant, set()).add(kernel)
-            if is_cpu and kernel.func.__module__ not in _VECTORIZED:
-                _lighten(kernel.module)
 
     def capture_while(condition, while_body, stream=None, **kwargs):
         while_body(**kwargs)
@@ -139,24 +122,37 @@ def _with_used_kernels(module: wp.Module, kernels: set[wp.Kernel], device: wp.De
     return part
 
 
-def _tasks(variants: Iterable[_Variant], device: wp.Device) -> list[list[_Variant]]:
-    """What one thread after the other takes on.
+def _slowest_first(variant: _Variant) -> tuple[bool, bool]:
+    """A key to sort by, so that no core idles at the end.
 
-    The slow ones first, so that no core idles at the end: those that pairs of geom types share,
-    then ordinary modules, which hold many kernels, then the unique ones with a single one. A thread
-    reads Warp's headers anew, for a second, with every set of the CPU compiler's flags: so all
-    modules of the rarer set are one task.
+    First the module of convex pairs, then ordinary ones, which hold many kernels, then the unique
+    ones with a single one.
     """
+    name = variant[0].name
+    return not name.startswith(CONVEX_KEY), "." not in name
 
-    def rank(variant: _Variant) -> tuple[bool, bool]:
-        name = variant[0].name
-        return not name.startswith(SHARED_MODULES), "." not in name
 
-    order = sorted(variants, key=rank)
-    if not device.is_cpu:
-        return [[variant] for variant in order]
-    rarer = [variant for variant in order if variant[0].options["cpu_compiler_flags"] is None]
-    return [rarer] + [[variant] for variant in order if variant not in rarer]
+@functools.cache
+def begin_compiling() -> Future[None]:
+    """Start to compile what runs every captured call on the CPU, in a thread of its own.
+
+    With it Warp's headers are read, 3 to 4 s on a slow core, while Python still makes a model and
+    its kernels; nothing is done where the kernel cache has it. From here on they are read once in a
+    process, where Warp has every thread read them. They are put there by renaming: two threads that
+    happen to read them at once do no harm.
+    """
+    device = wp.get_device("cpu")
+    directory = context.runtime.get_clang_pch_dir()  # stays until the process ends
+    context.runtime.get_clang_pch_dir = lambda: directory
+
+    def compile_runner() -> None:
+        if not _in_cache(RUNNER, device, None):
+            wp.force_load(device, [RUNNER])
+
+    pool = ThreadPoolExecutor(1)
+    begun = pool.submit(compile_runner)
+    pool.shutdown(wait=False)
+    return begun
 
 
 def compile_kernels(
@@ -179,24 +175,11 @@ def compile_kernels(
     """
     start = time.perf_counter()
     found: _Found = {}
-    max_workers = max_workers or len(os.sched_getaffinity(0))
     # MuJoCo Warp's kernels are the same objects for every device. Those for a GPU are left alone:
     # block sizes go with their modules, and its compiler has the cores of a larger machine.
     cpu_alone = not wp.is_cuda_available()
-    # Nine pairs in one module take as long as two alone: with more than two cores, more modules.
-    count = max(1, max_workers // 2)
-    sharing = convex_in_shared_modules(count) if cpu_alone else contextlib.nullcontext()
-    with wp.ScopedDevice(device), collector_paused(), _recorded_launches(found), sharing:
-        rehearsal()
-        if device.is_cpu:
-            rehearse_capture()
-    variants = list(found)
-    if cpu_alone:
-        variants = [
-            (_with_used_kernels(module, kernels, device), block_dim)
-            for (module, block_dim), kernels in found.items()
-        ]
-    missing = {key for key in variants if not _in_cache(key[0], device, key[1])}
+    begun = begin_compiling() if device.is_cpu else None
+    pool = ThreadPoolExecutor(max_workers or len(os.sched_getaffinity(0)))
     lock, done = threading.Lock(), 0
 
     def report(name: str, finished: int) -> None:
@@ -214,14 +197,21 @@ def compile_kernels(
         if key in missing:
             report("", finished=1)
 
-    def load_all(keys: list[_Variant]) -> None:
-        for key in keys:
-            load(key)
-
-    pool = ThreadPoolExecutor(max_workers)
     try:
-        for _ in pool.map(load_all, _tasks(variants, device)):
-            pass
+        with collector_paused():
+            with wp.ScopedDevice(device), _recorded_launches(found):
+                rehearsal()
+            variants = list(found)
+            if cpu_alone:
+                variants = [
+                    (_with_used_kernels(module, kernels, device), block_dim)
+                    for (module, block_dim), kernels in found.items()
+                ]
+            missing = {key for key in variants if not _in_cache(key[0], device, key[1])}
+            if begun:
+                wait([begun])  # for the headers; what failed is tried again at its first launch
+            for _ in pool.map(load, sorted(variants, key=_slowest_first)):
+                pass
     finally:
         pool.shutdown(cancel_futures=True)
     return CompilationReport(len(variants), len(missing), time.perf_counter() - start)

@@ -61,16 +61,14 @@ def _run(table: wp.array2d[wp.int64]):
     _carry_out(table)
 
 
+RUNNER: wp.Module = _run.module  # of what runs every captured call on the CPU
+
+
 def _command(operations: list[list[int]]) -> wp.Launch:
     """The launch that carries out these operations."""
     table = np.array(operations, dtype=np.int64).reshape(-1, _NCOLUMN)
     table = wp.array(table, dtype=wp.int64, device="cpu")
     return wp.launch(_run, dim=1, inputs=[table], device="cpu", record_cmd=True)
-
-
-def rehearse_capture() -> None:
-    """Launch what a captured graph is run by on the CPU, on nothing: for `compile_kernels`."""
-    _command([])
 
 
 def trimmed_launches(counts: dict[str, wp.array]) -> contextlib.AbstractContextManager[None]:

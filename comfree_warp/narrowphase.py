@@ -1,29 +1,387 @@
-"""MuJoCo Warp's narrow phase on the CPU, with fewer threads and fewer modules.
+"""MuJoCo Warp's narrow phase on the CPU, with fewer threads and a single kernel of convex pairs.
 
 MuJoCo Warp makes a kernel for each pair of geom types that meet as convex bodies, nine on
-`primitives`, and one for all others. What they compute does not change here, bit by bit.
+`primitives`, of which every one holds the same functions, and one for all others. What they compute
+does not change here, bit by bit.
 """
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import mujoco_warp as mjw
 import warp as wp
-from mujoco_warp._src import collision_convex
+from mujoco_warp._src import collision_convex, collision_driver
+from mujoco_warp._src.collision_convex import mat43
+from mujoco_warp._src.collision_core import (
+    contact_margin_gap,
+    contact_material_params,
+    geom_collision_pair_from_types,
+    write_contact,
+)
+from mujoco_warp._src.collision_gjk import (
+    _gjk_simplex_to_epa,
+    epa_phase,
+    gjk_phase,
+    multicontact,
+)
+from mujoco_warp._src.math import make_frame
+from mujoco_warp._src.types import GeomType, OverflowType
 
 from comfree_warp.changes import changed
 from comfree_warp.graph import trimmed_launches
-from comfree_warp.modules import name_by_content
+from comfree_warp.types import vec5
 
-SHARED_MODULES = f"{__name__}_"  # how the names of the modules begin that pairs share
+_of_mujoco_warp = collision_convex.convex_narrowphase
+CONVEX_KEY = "_collide_convex__locals__collide_convex"
 _PRIMITIVES_KEY = "_primitive_narrowphase__locals__primitive_narrowphase"
-_grid_size_of_mujoco_warp = collision_convex._ccd_grid_size
+_CYLINDER = wp.constant(int(GeomType.CYLINDER))
+_CAPSULE = wp.constant(int(GeomType.CAPSULE))
+_BOX = wp.constant(int(GeomType.BOX))
+_MESH = wp.constant(int(GeomType.MESH))
+_CCD_OVERFLOW = wp.constant(int(OverflowType.CCD))
+_FAR = wp.constant(1.0e32)  # a sensor measures as far as this
 
 
-def _grid_size(kernel: wp.Kernel, naconmax: int, device: wp.Device) -> int:
-    return 1 if device.is_cpu else _grid_size_of_mujoco_warp(kernel, naconmax, device)
+@wp.func
+def _index(geomtype1: int, geomtype2: int) -> int:
+    """The number of a pair of geom types, below 64; MuJoCo Warp takes pairs in this order."""
+    return 8 * geomtype1 + geomtype2
+
+
+@wp.func
+def _has_face(geomtype: int) -> bool:
+    return geomtype == _CYLINDER or geomtype == _BOX or geomtype == _MESH
+
+
+@wp.func
+def _many_contacts(geomtype1: int, geomtype2: int, multiccd: bool) -> bool:
+    """Whether a pair of geom types has more contacts than one: boxes always, others by a flag."""
+    if geomtype1 == _BOX and geomtype2 == _BOX:
+        return True
+    faces = int(_has_face(geomtype1)) + int(_has_face(geomtype2))
+    return multiccd and (
+        faces == 2 or (faces == 1 and (geomtype1 == _CAPSULE or geomtype2 == _CAPSULE))
+    )
+
+
+@functools.cache
+def _collide_convex(
+    pairs: int, gjk_iterations: int, epa_iterations: int, multiccd: bool, warn_overflow: int
+) -> wp.Kernel:
+    """One for all pairs of geom types whose bit, by `_index`, is set in `pairs`."""
+
+    @wp.kernel(module="unique", enable_backward=False)
+    def collide_convex(
+        opt_ccd_tolerance: wp.array[float],
+        geom_type: wp.array[int],
+        geom_condim: wp.array[int],
+        geom_dataid: wp.array2d[int],
+        geom_priority: wp.array[int],
+        geom_solmix: wp.array2d[float],
+        geom_solref: wp.array2d[wp.vec2],
+        geom_solimp: wp.array2d[vec5],
+        geom_size: wp.array2d[wp.vec3],
+        geom_friction: wp.array2d[wp.vec3],
+        geom_margin: wp.array2d[float],
+        geom_gap: wp.array2d[float],
+        geom_adhesion: wp.array2d[float],
+        mesh_vertadr: wp.array[int],
+        mesh_vertnum: wp.array[int],
+        mesh_graphadr: wp.array[int],
+        mesh_vert: wp.array[wp.vec3],
+        mesh_graph: wp.array[int],
+        mesh_polynum: wp.array[int],
+        mesh_polyadr: wp.array[int],
+        mesh_polynormal: wp.array[wp.vec3],
+        mesh_polyvertadr: wp.array[int],
+        mesh_polyvertnum: wp.array[int],
+        mesh_polyvert: wp.array[int],
+        mesh_polymapadr: wp.array[int],
+        mesh_polymapnum: wp.array[int],
+        mesh_polymap: wp.array[int],
+        pair_dim: wp.array[int],
+        pair_solref: wp.array2d[wp.vec2],
+        pair_solreffriction: wp.array2d[wp.vec2],
+        pair_solimp: wp.array2d[vec5],
+        pair_margin: wp.array2d[float],
+        pair_gap: wp.array2d[float],
+        pair_adhesion: wp.array2d[float],
+        pair_friction: wp.array2d[vec5],
+        geom_xpos_in: wp.array2d[wp.vec3],
+        geom_xmat_in: wp.array2d[wp.mat33],
+        naconmax_in: int,
+        naccdmax_in: int,
+        ncollision_in: wp.array[int],
+        grid_stride_in: int,
+        collision_pair_in: wp.array[wp.vec2i],
+        collision_pairid_in: wp.array[wp.vec2i],
+        collision_worldid_in: wp.array[int],
+        epa_vert_in: wp.array2d[wp.vec3],
+        epa_vert_index_in: wp.array2d[int],
+        epa_face_in: wp.array2d[int],
+        epa_pr_in: wp.array2d[wp.vec3],
+        epa_norm2_in: wp.array2d[float],
+        epa_horizon_in: wp.array2d[int],
+        multiccd_polygon_in: wp.array2d[wp.vec3],
+        multiccd_clipped_in: wp.array2d[wp.vec3],
+        multiccd_pnormal_in: wp.array2d[wp.vec3],
+        multiccd_pdist_in: wp.array2d[float],
+        multiccd_idx1_in: wp.array2d[int],
+        multiccd_idx2_in: wp.array2d[int],
+        multiccd_n1_in: wp.array2d[wp.vec3],
+        multiccd_n2_in: wp.array2d[wp.vec3],
+        multiccd_endvert_in: wp.array2d[wp.vec3],
+        multiccd_face1_in: wp.array2d[wp.vec3],
+        multiccd_face2_in: wp.array2d[wp.vec3],
+        nccd_in: wp.array[int],
+        contact_dist_out: wp.array[float],
+        contact_pos_out: wp.array[wp.vec3],
+        contact_frame_out: wp.array[wp.mat33],
+        contact_includemargin_out: wp.array[float],
+        contact_friction_out: wp.array[vec5],
+        contact_solref_out: wp.array[wp.vec2],
+        contact_solreffriction_out: wp.array[wp.vec2],
+        contact_solimp_out: wp.array[vec5],
+        contact_dim_out: wp.array[int],
+        contact_geom_out: wp.array[wp.vec2i],
+        contact_efc_address_out: wp.array2d[int],
+        contact_worldid_out: wp.array[int],
+        contact_type_out: wp.array[int],
+        contact_geomcollisionid_out: wp.array[int],
+        contact_adhesion_out: wp.array[float],
+        nacon_out: wp.array[int],
+        overflow_out: wp.array[int],
+    ):
+        ncollision = wp.min(ncollision_in[0], naconmax_in)
+        present = wp.uint64(0)
+        for collisionid in range(ncollision):
+            geoms = collision_pair_in[collisionid]
+            index = _index(geom_type[geoms[0]], geom_type[geoms[1]])
+            present |= wp.uint64(1) << wp.uint64(index)
+        present &= wp.uint64(wp.static(pairs))
+        for pair in range(64):
+            if (present >> wp.uint64(pair)) & wp.uint64(1) == wp.uint64(0):
+                continue
+            for collisionid in range(ncollision):
+                geoms = collision_pair_in[collisionid]
+                geomtype1, geomtype2 = geom_type[geoms[0]], geom_type[geoms[1]]
+                if _index(geomtype1, geomtype2) != pair:
+                    continue
+                worldid = collision_worldid_in[collisionid]
+                pairid = collision_pairid_in[collisionid]
+                margin, gap = contact_margin_gap(
+                    geom_margin, geom_gap, pair_margin, pair_gap, geoms, pairid[0], worldid
+                )
+                geom1, geom2 = geom_collision_pair_from_types(
+                    geom_dataid,
+                    geom_size,
+                    mesh_vertadr,
+                    mesh_vertnum,
+                    mesh_graphadr,
+                    mesh_vert,
+                    mesh_graph,
+                    mesh_polynum,
+                    mesh_polyadr,
+                    mesh_polynormal,
+                    mesh_polyvertadr,
+                    mesh_polyvertnum,
+                    mesh_polyvert,
+                    mesh_polymapadr,
+                    mesh_polymapnum,
+                    mesh_polymap,
+                    geom_xpos_in,
+                    geom_xmat_in,
+                    geomtype1,
+                    geomtype2,
+                    geoms,
+                    worldid,
+                )
+                geom1.margin = margin
+                geom2.margin = margin
+                origin = geom1.pos  # as exact far from the world's origin as near it
+                geom1.pos = wp.vec3(0.0)
+                geom2.pos -= origin
+                tolerance = opt_ccd_tolerance[worldid % opt_ccd_tolerance.shape[0]]
+                measured = pairid[1] >= 0
+                overlap, dist, ncontact, point1, point2, result, geom1, geom2 = gjk_phase(
+                    tolerance,
+                    wp.where(measured, _FAR, gap),
+                    wp.static(gjk_iterations),
+                    geom1,
+                    geom2,
+                    geomtype1,
+                    geomtype2,
+                    geom1.pos,
+                    geom2.pos,
+                )
+                touching = wp.int32(-1)  # the face of the polytope that contacts are clipped from
+                ccdid = wp.int32(-1)
+                if overlap:
+                    ccdid = wp.atomic_add(nccd_in, pair, 1)
+                    if ccdid >= naccdmax_in:
+                        if wp.static(bool(warn_overflow & OverflowType.CCD)):
+                            wp.printf(
+                                "CCD overflow - please increase naccdmax beyond %u\n", naccdmax_in
+                            )
+                        wp.atomic_or(overflow_out, worldid, _CCD_OVERFLOW)
+                        continue
+                    dist, ncontact, point1, point2, touching = epa_phase(
+                        tolerance,
+                        wp.static(epa_iterations),
+                        result,
+                        geom1,
+                        geom2,
+                        geomtype1,
+                        geomtype2,
+                        epa_vert_in[ccdid],
+                        epa_vert_index_in[ccdid],
+                        epa_face_in[ccdid],
+                        epa_pr_in[ccdid],
+                        epa_norm2_in[ccdid],
+                        epa_horizon_in[ccdid],
+                        wp.static(bool(warn_overflow & OverflowType.EPA_HORIZON)),
+                        worldid,
+                        overflow_out,
+                    )
+                if dist >= gap and not measured:
+                    continue
+                dist += margin  # of what `margin` has not inflated
+                points1, points2, dists = mat43(), mat43(), wp.vec4()
+                points1[0] = point1
+                points2[0] = point2
+                if _many_contacts(geomtype1, geomtype2, wp.static(multiccd)):
+                    if not overlap and dist < margin and result.dim > 0:
+                        ccdid = wp.atomic_add(nccd_in, pair, 1)
+                        if ccdid >= naccdmax_in:
+                            if wp.static(bool(warn_overflow & OverflowType.CCD)):
+                                wp.printf(
+                                    "CCD overflow - please increase naccdmax beyond %u\n",
+                                    naccdmax_in,
+                                )
+                            wp.atomic_or(overflow_out, worldid, _CCD_OVERFLOW)
+                            continue
+                        touching = _gjk_simplex_to_epa(
+                            result, epa_vert_in[ccdid], epa_vert_index_in[ccdid], epa_face_in[ccdid]
+                        )
+                    without_faces = geomtype1 == _MESH and geom1.mesh_polyadr < 0
+                    if without_faces or (geomtype2 == _MESH and geom2.mesh_polyadr < 0):
+                        touching = -1
+                    if touching > -1:
+                        ncontact, points1, points2, dists = multicontact(
+                            multiccd_polygon_in[ccdid],
+                            multiccd_clipped_in[ccdid],
+                            multiccd_pnormal_in[ccdid],
+                            multiccd_pdist_in[ccdid],
+                            multiccd_idx1_in[ccdid],
+                            multiccd_idx2_in[ccdid],
+                            multiccd_n1_in[ccdid],
+                            multiccd_n2_in[ccdid],
+                            multiccd_endvert_in[ccdid],
+                            multiccd_face1_in[ccdid],
+                            multiccd_face2_in[ccdid],
+                            epa_vert_in[ccdid],
+                            epa_vert_index_in[ccdid],
+                            epa_face_in[ccdid, touching],
+                            point1,
+                            point2,
+                            geom1,
+                            geom2,
+                            geomtype1,
+                            geomtype2,
+                        )
+                        if ncontact < 1:  # nothing is left of the face: the deepest point
+                            ncontact = 1
+                            points1[0] = point1
+                            points2[0] = point2
+                condim, friction, solref, solreffriction, solimp, adhesion = (
+                    contact_material_params(
+                        geom_condim,
+                        geom_priority,
+                        geom_solmix,
+                        geom_solref,
+                        geom_solimp,
+                        geom_friction,
+                        geom_adhesion,
+                        pair_dim,
+                        pair_solref,
+                        pair_solreffriction,
+                        pair_solimp,
+                        pair_adhesion,
+                        pair_friction,
+                        geoms,
+                        pairid[0],
+                        worldid,
+                    )
+                )
+                normal = points1[0] - points2[0]
+                if dist > margin:  # apart, so the points are the other way round
+                    normal = points2[0] - points1[0]
+                frame = make_frame(normal)
+                for i in range(ncontact):
+                    contact_dist = dist
+                    if ncontact > 1:
+                        contact_dist = dists[i] + margin
+                    write_contact(
+                        naconmax_in,
+                        i,
+                        contact_dist,
+                        0.5 * (points1[i] + points2[i]) + origin,
+                        frame,
+                        margin,
+                        gap,
+                        condim,
+                        friction,
+                        solref,
+                        solreffriction,
+                        solimp,
+                        adhesion,
+                        geoms,
+                        pairid,
+                        worldid,
+                        contact_dist_out,
+                        contact_pos_out,
+                        contact_frame_out,
+                        contact_includemargin_out,
+                        contact_friction_out,
+                        contact_solref_out,
+                        contact_solreffriction_out,
+                        contact_solimp_out,
+                        contact_dim_out,
+                        contact_geom_out,
+                        contact_efc_address_out,
+                        contact_worldid_out,
+                        contact_type_out,
+                        contact_geomcollisionid_out,
+                        contact_adhesion_out,
+                        nacon_out,
+                    )
+
+    return collide_convex
+
+
+def _convex_narrowphase(
+    m: mjw.Model, d: mjw.Data, ctx: Any, collision_table: list[tuple[GeomType, GeomType]]
+) -> None:
+    """As MuJoCo Warp's function of that name, which is told of one thread of one kernel."""
+    if not d.qpos.device.is_cpu:
+        _of_mujoco_warp(m, d, ctx, collision_table)
+        return
+    pairs = sum(1 << _index(*map(int, pair)) for pair in collision_table)
+    launched = False
+
+    def builder(geomtype1, geomtype2, *options) -> wp.Kernel:
+        gjk_iterations, epa_iterations, multiccd, _, _, warn_overflow = options
+        return _collide_convex(pairs, gjk_iterations, epa_iterations, multiccd, warn_overflow)
+
+    def grid_size(*_) -> int:
+        nonlocal launched
+        first, launched = not launched, True
+        return int(first)
+
+    with changed(collision_convex, ccd_kernel_builder=builder, _ccd_grid_size=grid_size):
+        _of_mujoco_warp(m, d, ctx, collision_table)
 
 
 @contextlib.contextmanager
@@ -31,43 +389,12 @@ def narrow_phase_on_few_threads(d: mjw.Data) -> Iterator[None]:
     """Within this context collision detection launches hardly an idle thread on a CPU.
 
     MuJoCo Warp launches naconmax threads of every kernel, and each clears its local variables, for
-    up to half of the time of a whole step, before it finds that nothing is left to do. The convex
-    kernels stride over the candidates, in the same order whatever the number of threads: they get
-    one. `primitive_narrowphase` has a thread per candidate: in what `capture` makes it gets these.
+    up to half of the time of a whole step, before it finds that nothing is left to do. Here the
+    convex kernel has one. `primitive_narrowphase` has a thread per candidate: in what `capture`
+    makes it gets these.
     """
     with (
-        changed(collision_convex, _ccd_grid_size=_grid_size),
+        changed(collision_driver, convex_narrowphase=_convex_narrowphase),
         trimmed_launches({_PRIMITIVES_KEY: d.ncollision}),
     ):
         yield
-
-
-@contextlib.contextmanager
-def convex_in_shared_modules(count: int) -> Iterator[None]:
-    """Within this context the kernels of all pairs are made in `count` modules, not in one each.
-
-    Most of such a module are functions that all pairs call, and they are compiled once in each.
-    """
-    modules = [wp.Module(f"{SHARED_MODULES}{i}", None) for i in range(count)]
-    for module in modules:
-        wp.set_module_options({"enable_backward": False}, module)
-    original = wp.kernel
-    made = 0
-
-    def kernel(f: Callable | None = None, **options: Any):
-        nonlocal made
-        if f is None:
-            return functools.partial(kernel, **options)
-        if f.__module__ == collision_convex.__name__ and options.get("module") == "unique":
-            options.pop("module_options", None)  # the block size on a GPU
-            # A graph captured on a CPU tells the kernels of a module apart by their names alone.
-            options |= {"module": modules[made % count], "name": f"{f.__name__}_{made}"}
-            made += 1
-        return original(f, **options)
-
-    try:
-        with changed(wp, kernel=kernel):
-            yield
-    finally:
-        for module in modules:
-            name_by_content(module)

@@ -10,8 +10,8 @@ from programs import printed_lines
 
 import comfree_warp as cfwarp
 from comfree_warp.collector import collector_paused
-from comfree_warp.compilation import _tasks, compile_kernels
-from comfree_warp.narrowphase import SHARED_MODULES
+from comfree_warp.compilation import _slowest_first, compile_kernels
+from comfree_warp.narrowphase import CONVEX_KEY, _collide_convex
 
 pytestmark = pytest.mark.engine
 
@@ -106,46 +106,38 @@ def test_what_is_used_of_a_large_module_is_compiled_alone_until_another_call_use
     assert compiled("water", "vacuum") == ["compiled:", "compiled:"]
 
 
-LIGHTENED = """
-import mujoco, mujoco_warp, warp as wp
-from comfree_warp.compilation import compile_kernels
+HEADERS = """
+import os
+import engines, mujoco
+from warp._src import build
 
-loaded = []
-wp.force_load = lambda device, modules, block_dim: loaded.extend(modules)
-mjm = mujoco.MjModel.from_xml_string(
-    "<mujoco><worldbody><geom type='plane' size='1 1 1'/>"
-    "<body><freejoint/><geom type='box' size='.1 .1 .1'/></body></worldbody></mujoco>"
+folders, build_cpu = set(), build.build_cpu
+build.build_cpu = lambda *args, **kwargs: (
+    folders.add(kwargs["pch_dir"]), build_cpu(*args, **kwargs)
 )
-m, d = mujoco_warp.put_model(mjm), mujoco_warp.make_data(mjm)
-compile_kernels(lambda: mujoco_warp.step(m, d), wp.get_device("cpu"))
-of_solver = {}
-for module in loaded:
-    made_in = {kernel.func.__module__ for kernel in module.kernels.values()}
-    of_solver[module] = "mujoco_warp._src.solver" in made_in
-assert set(of_solver.values()) == {False, True}
-for module in loaded:
-    flags = module.options["cpu_compiler_flags"]
-    assert (flags is None) if of_solver[module] else flags.endswith("-fno-slp-vectorize"), module
+mjm = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><body><joint/><geom size='.1'/></body></worldbody></mujoco>"
+)
+engines.make_simulation(mjm, nconmax=1, njmax=1)
+print(*(len(os.listdir(folder)) for folder in folders))
 """
 
 
-def test_all_but_the_solver_is_compiled_without_vectorizing_straight_line_code():
-    printed_lines(LIGHTENED)
+def test_all_threads_share_headers_that_are_read_once(tmp_path):
+    assert printed_lines(HEADERS, WARP_CACHE_PATH=str(tmp_path))[-1] == "1"
+    assert printed_lines(HEADERS, WARP_CACHE_PATH=str(tmp_path))[-1] == "", "nothing to compile"
 
 
 def test_the_slowest_modules_are_the_first_to_be_compiled():
-    names = ["one_kernel_a1b2", "mujoco_warp._src.smooth", f"{SHARED_MODULES}0", "two_kernels_c3d4"]
+    names = ["one_kernel_a1b2", "mujoco_warp._src.smooth", f"{CONVEX_KEY}_c3d4", "two_kernels_e5f6"]
     variants = [(wp.Module(name, None), None) for name in names]
-    for module, _ in variants:
-        module.options["cpu_compiler_flags"] = "-march=native"
-    rarer, *tasks = _tasks(variants, wp.get_device("cpu"))
-    assert rarer == []
-    assert [[module.name for module, _ in task] for task in tasks] == [
-        [names[2]],
-        [names[1]],
-        [names[0]],
-        [names[3]],
-    ]
+    ordered = [module.name for module, _ in sorted(variants, key=_slowest_first)]
+    assert ordered == [names[2], names[1], names[0], names[3]]
+
+
+def test_the_module_of_convex_pairs_is_known_by_its_name():
+    kernel = _collide_convex(0, 1, 1, True, 0)
+    assert kernel.module.name.startswith(CONVEX_KEY)
 
 
 def test_the_collector_is_paused_within_its_context_alone():
