@@ -55,6 +55,9 @@ def warp_findings() -> list[Finding]:
         import engines
 
         engines.warp_device("cpu")
+    except engines.SettingError as error:
+        mend = f"set {error.setting} to another folder"
+        return [Finding("Warp", f"does not start: {error.problem}", mend, needed=True)]
     except Exception as error:
         return [Finding("Warp", f"does not start: {error}", "make clean venv", needed=True)]
     findings = [Finding(f"device {device.alias}", device.name) for device in wp.get_devices()]

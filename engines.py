@@ -31,8 +31,8 @@ import numpy.typing as npt
 import warp as wp
 
 import recent
+from comfree_warp.compilation import ROOM, begin_compiling, compile_kernels
 from comfree_warp.compilation import Progress as Progress
-from comfree_warp.compilation import begin_compiling, compile_kernels
 from comfree_warp.graph import capture
 from comfree_warp.io import LAWS as LAWS
 from comfree_warp.io import PASSES as PASSES
@@ -178,14 +178,28 @@ def _without_missing_driver_line() -> Iterator[None]:
                     os.write(2, line)
 
 
+@contextlib.contextmanager
+def _kernel_cache_in_use() -> Iterator[None]:
+    """Within this context what goes wrong with Warp's kernel cache is a `SettingError`."""
+    try:
+        yield
+    except OSError as error:
+        where = wp.config.kernel_cache_dir or "its usual folder"
+        raise SettingError(
+            "WARP_CACHE_PATH",
+            f"kernels cannot be kept in {where} ({error.strerror}); set it to a folder that can be "
+            f"written, with {ROOM >> 20} MB to spare",
+        ) from error
+
+
 def warp_device(name: str) -> wp.Device:
     """The Warp device of that name ("cpu", "cuda", "cuda:0", ...), with Warp initialized quietly.
 
     Raises:
-      SettingError: this machine has no such device.
+      SettingError: this machine has no such device, or no room for kernels.
     """
     wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
-    with _without_missing_driver_line():
+    with _without_missing_driver_line(), _kernel_cache_in_use():
         wp.init()
     available = [device.alias for device in wp.get_devices()]
     if name in available or (name == "cuda" and wp.is_cuda_available()):
@@ -626,7 +640,8 @@ class _WarpSimulation(Simulation):
     def _compile(self, mjd: mujoco.MjData, progress: Progress | None) -> None:
         start = time.perf_counter()
         scratch = self._put_data(mjd, nworld=1)
-        compile_kernels(lambda: self._launch_step(scratch), self._wp_device, progress)
+        with _kernel_cache_in_use():
+            compile_kernels(lambda: self._launch_step(scratch), self._wp_device, progress)
         self._graph = capture(lambda: self._launch_step(self._d), self._wp_device)
         self.compile_seconds = time.perf_counter() - start
 
@@ -863,6 +878,8 @@ def make_simulation(
         return _WarpSimulation(
             mjm, engine, wp_device, nworld, sizes, parameters, noise, remember, progress
         )
+    except SettingError:
+        raise
     except (NotImplementedError, ValueError) as error:
         told = " ".join(str(error).split())
         named = (name for name in parameters if re.search(rf"\b{name}\b", told))

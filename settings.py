@@ -66,7 +66,9 @@ def run(
             return main(settings_type(**values))
         except SettingError as error:
             by_name = {param.name: param for param in ctx.command.params}
-            raise click.BadParameter(error.problem, ctx, by_name.get(error.setting)) from error
+            if error.setting not in by_name:
+                raise click.UsageError(str(error), ctx) from error
+            raise click.BadParameter(error.problem, ctx, by_name[error.setting]) from error
 
     command = click.Command(
         None,

@@ -8,8 +8,10 @@ executed; then the modules found are compiled by a pool of threads.
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +46,8 @@ class CompilationReport:
 # A module and the block_dim that it is compiled for.
 _Variant = tuple[wp.Module, int | None]
 _Found = dict[_Variant, set[wp.Kernel]]
+
+ROOM = 16 << 20  # bytes; a model takes 3 to 4 MB of the kernel cache
 
 # Called with: modules compiled so far, modules to compile, name of the one just started ("" at the
 # end of one). From several threads, never at the same time.
@@ -98,6 +102,11 @@ def _in_cache(module: wp.Module, device: wp.Device, block_dim: int | None) -> bo
     return Path(wp.config.kernel_cache_dir, module.get_module_identifier(active)).is_dir()
 
 
+def _has_room() -> bool:
+    """Whether the kernel cache can grow. Where the disk is full, the compiler ends the process."""
+    return shutil.disk_usage(wp.config.kernel_cache_dir).free >= ROOM
+
+
 def _with_used_kernels(module: wp.Module, kernels: set[wp.Kernel], device: wp.Device) -> wp.Module:
     """What to load for `kernels`: of a large module of MuJoCo Warp at first only these.
 
@@ -146,7 +155,7 @@ def begin_compiling() -> Future[None]:
     context.runtime.get_clang_pch_dir = lambda: directory
 
     def compile_runner() -> None:
-        if not _in_cache(RUNNER, device, None):
+        if not _in_cache(RUNNER, device, None) and _has_room():
             wp.force_load(device, [RUNNER])
 
     pool = ThreadPoolExecutor(1)
@@ -172,6 +181,9 @@ def compile_kernels(
 
     Returns:
       What was done. A kernel that the rehearsal did not reach is compiled at its first launch.
+
+    Raises:
+      OSError: the kernel cache cannot be written, or has less than `ROOM` to spare.
     """
     start = time.perf_counter()
     found: _Found = {}
@@ -208,6 +220,8 @@ def compile_kernels(
                     for (module, block_dim), kernels in found.items()
                 ]
             missing = {key for key in variants if not _in_cache(key[0], device, key[1])}
+            if missing and not _has_room():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), wp.config.kernel_cache_dir)
             if begun:
                 wait([begun])  # for the headers; what failed is tried again at its first launch
             for _ in pool.map(load, sorted(variants, key=_slowest_first)):

@@ -119,6 +119,7 @@ def test_several_worlds_of_mjc_run_at_once(tmp_path):
         (["--law=warm", "--stiffness=1"], {}, "--stiffness: refused by comfree: "),
         (["--damping=1"], {"COMFREE_LAW": "warm"}, "--damping: refused by comfree: "),
         (["--json", "/no/such/x.json"], {}, "--json: '/no/such/x.json' cannot be written"),
+        ([], {"WARP_CACHE_PATH": "/proc/none"}, "WARP_CACHE_PATH: kernels cannot be kept in /proc"),
         (["--engin", "mjc"], {}, "No such option '--engin'"),
     ],
 )
@@ -191,6 +192,15 @@ def test_ctrl_c_while_kernels_compile_ends_without_a_traceback(tmp_path):
     _, told = process.communicate(timeout=120)
     assert process.returncode == 130
     assert told.strip() == "interrupted"
+
+
+@pytest.mark.engine
+def test_a_disk_that_is_too_full_for_kernels_is_wrong_use(small_disk):
+    done = headless("--model", PENDULA, WARP_CACHE_PATH=str(small_disk))
+    assert done.returncode == 2
+    assert f"WARP_CACHE_PATH: kernels cannot be kept in {small_disk}" in done.stderr
+    assert "16 MB to spare" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_help_lists_every_flag_with_its_variable():

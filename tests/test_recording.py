@@ -89,20 +89,6 @@ def run_headless(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(headless(*arguments), capture_output=True, text=True, timeout=300)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 kB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 # --------------------------------------------------------------------------- what comes back
 
 

@@ -227,6 +227,12 @@ def test_doctor_reports_what_this_machine_can_do():
         assert "-> install the NVIDIA driver" in done.stdout
 
 
+def test_doctor_names_the_variable_of_a_cache_that_cannot_be_written():
+    done = run([sys.executable, "doctor.py"], WARP_CACHE_PATH="/proc/none")
+    assert done.returncode == 1
+    assert "-> set WARP_CACHE_PATH to another folder" in done.stdout
+
+
 def test_doctor_counts_the_modules_of_a_cache_in_which_others_compile(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
