@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import gl
+from errors import SettingError
 
 RUN_PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy", "click", "rich")
 EXTRA_PACKAGES = {
@@ -55,7 +56,7 @@ def warp_findings() -> list[Finding]:
         import engines
 
         engines.warp_device("cpu")
-    except engines.SettingError as error:
+    except SettingError as error:
         mend = f"set {error.setting} to another folder"
         return [Finding("Warp", f"does not start: {error.problem}", mend, needed=True)]
     except Exception as error:

@@ -184,11 +184,12 @@ def _kernel_cache_in_use() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = wp.config.kernel_cache_dir or "its usual folder"
+        if error.filename is None:  # not of a file: a library, or a progress bar's terminal
+            raise
         raise SettingError(
             "WARP_CACHE_PATH",
-            f"kernels cannot be kept in {where} ({error.strerror}); set it to a folder that can be "
-            f"written, with {ROOM >> 20} MB to spare",
+            f"kernels cannot be kept in {wp.config.kernel_cache_dir} ({error.strerror}); set it to "
+            f"a folder that can be written, with {ROOM >> 20} MB to spare",
         ) from error
 
 
@@ -196,7 +197,7 @@ def warp_device(name: str) -> wp.Device:
     """The Warp device of that name ("cpu", "cuda", "cuda:0", ...), with Warp initialized quietly.
 
     Raises:
-      SettingError: this machine has no such device, or no room for kernels.
+      SettingError: this machine has no such device, or Warp's kernel cache cannot be made.
     """
     wp.config.log_level = max(wp.config.log_level, wp.LOG_WARNING)
     with _without_missing_driver_line(), _kernel_cache_in_use():
@@ -642,7 +643,7 @@ class _WarpSimulation(Simulation):
         scratch = self._put_data(mjd, nworld=1)
         with _kernel_cache_in_use():
             compile_kernels(lambda: self._launch_step(scratch), self._wp_device, progress)
-        self._graph = capture(lambda: self._launch_step(self._d), self._wp_device)
+            self._graph = capture(lambda: self._launch_step(self._d), self._wp_device)
         self.compile_seconds = time.perf_counter() - start
 
     def _launch_step(self, d: mujoco_warp.Data) -> None:

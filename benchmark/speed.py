@@ -278,6 +278,8 @@ def measure_group(
             try:
                 competitors[entry.name] = _build(entry, scene, start, nworld, nsteps)
             except SettingError as error:
+                if error.setting == "WARP_CACHE_PATH":
+                    raise
                 reason = error.problem
             except RuntimeError as error:
                 if "alloc" not in str(error):

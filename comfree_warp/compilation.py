@@ -142,17 +142,26 @@ def _slowest_first(variant: _Variant) -> tuple[bool, bool]:
 
 
 @functools.cache
+def _shared_headers() -> Path:
+    """Let all threads share what Warp's headers compile to on the CPU; the folder that has it.
+
+    Warp has every thread read them, for 3 to 4 s on a slow core. They are put there by renaming:
+    two threads that happen to read them at once do no harm.
+    """
+    directory = context.runtime.get_clang_pch_dir()  # stays until the process ends
+    context.runtime.get_clang_pch_dir = lambda: directory
+    return Path(directory)
+
+
+@functools.cache
 def begin_compiling() -> Future[None]:
     """Start to compile what runs every captured call on the CPU, in a thread of its own.
 
-    With it Warp's headers are read, 3 to 4 s on a slow core, while Python still makes a model and
-    its kernels; nothing is done where the kernel cache has it. From here on they are read once in a
-    process, where Warp has every thread read them. They are put there by renaming: two threads that
-    happen to read them at once do no harm.
+    With it Warp's headers are read, while Python still makes a model and its kernels. Nothing is
+    done where the kernel cache has it.
     """
     device = wp.get_device("cpu")
-    directory = context.runtime.get_clang_pch_dir()  # stays until the process ends
-    context.runtime.get_clang_pch_dir = lambda: directory
+    _shared_headers()
 
     def compile_runner() -> None:
         if not _in_cache(RUNNER, device, None) and _has_room():
@@ -219,12 +228,19 @@ def compile_kernels(
                     (_with_used_kernels(module, kernels, device), block_dim)
                     for (module, block_dim), kernels in found.items()
                 ]
+            if begun:
+                wait([begun])
+                if not _in_cache(RUNNER, device, None):  # it could not be compiled, as will be told
+                    variants.append((RUNNER, None))
             missing = {key for key in variants if not _in_cache(key[0], device, key[1])}
             if missing and not _has_room():
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), wp.config.kernel_cache_dir)
-            if begun:
-                wait([begun])  # for the headers; what failed is tried again at its first launch
-            for _ in pool.map(load, sorted(variants, key=_slowest_first)):
+            order = sorted(variants, key=_slowest_first)
+            if missing and device.is_cpu and not any(_shared_headers().glob("*.pch")):
+                quickest = max(missing, key=order.index)
+                order.remove(quickest)
+                load(quickest)  # with the headers, which the others then find
+            for _ in pool.map(load, order):
                 pass
     finally:
         pool.shutdown(cancel_futures=True)

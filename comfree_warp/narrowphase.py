@@ -46,7 +46,7 @@ _FAR = wp.constant(1.0e32)  # a sensor measures as far as this
 
 @wp.func
 def _index(geomtype1: int, geomtype2: int) -> int:
-    """The number of a pair of geom types, below 64; MuJoCo Warp takes pairs in this order."""
+    """The number of a pair of geom types, in MuJoCo Warp's order; below 64 for convex ones."""
     return 8 * geomtype1 + geomtype2
 
 
@@ -159,7 +159,8 @@ def _collide_convex(
         for collisionid in range(ncollision):
             geoms = collision_pair_in[collisionid]
             index = _index(geom_type[geoms[0]], geom_type[geoms[1]])
-            present |= wp.uint64(1) << wp.uint64(index)
+            if index < 64:
+                present |= wp.uint64(1) << wp.uint64(index)
         present &= wp.uint64(wp.static(pairs))
         for pair in range(64):
             if (present >> wp.uint64(pair)) & wp.uint64(1) == wp.uint64(0):
@@ -315,9 +316,9 @@ def _collide_convex(
                         worldid,
                     )
                 )
-                normal = points1[0] - points2[0]
-                if dist > margin:  # apart, so the points are the other way round
-                    normal = points2[0] - points1[0]
+                normal = points2[0] - points1[0]
+                if dist <= margin:  # inside each other, so the points are the other way round
+                    normal = points1[0] - points2[0]
                 frame = make_frame(normal)
                 for i in range(ncontact):
                     contact_dist = dist
@@ -368,7 +369,8 @@ def _convex_narrowphase(
     if not d.qpos.device.is_cpu:
         _of_mujoco_warp(m, d, ctx, collision_table)
         return
-    pairs = sum(1 << _index(*map(int, pair)) for pair in collision_table)
+    convex = (pair for pair in collision_table if GeomType.HFIELD not in pair)
+    pairs = sum(1 << _index(*map(int, pair)) for pair in convex)
     launched = False
 
     def builder(geomtype1, geomtype2, *options) -> wp.Kernel:

@@ -15,6 +15,7 @@ from comfree_warp.narrowphase import narrow_phase_on_few_threads
 
 pytestmark = pytest.mark.engine
 
+
 BALLS = """
 <mujoco><worldbody>
   <geom type="plane" size="1 1 1"/>
@@ -88,6 +89,25 @@ SETTINGS = {
 CONTACTS = [field.name for field in dataclasses.fields(mujoco_warp.Contact)]
 
 
+def assert_same_contacts(m: mujoco_warp.Model, d: mujoco_warp.Data) -> dict[str, np.ndarray]:
+    """The contacts, which are the same with a kernel for each pair and with one for all."""
+    mujoco_warp.kinematics(m, d)
+    found = []
+    for context in (contextlib.nullcontext(), narrow_phase_on_few_threads(d)):
+        d.overflow.zero_()
+        for name in CONTACTS:
+            getattr(d.contact, name).fill_(7)
+        with context:
+            mujoco_warp.collision(m, d)
+        count = d.nacon.numpy()[0]
+        found.append({name: getattr(d.contact, name).numpy()[:count].copy() for name in CONTACTS})
+        found[-1]["overflow"] = d.overflow.numpy().copy()
+    theirs, ours = found
+    for name, values in theirs.items():
+        np.testing.assert_array_equal(ours[name], values, name)
+    return ours
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_contacts_and_their_order_are_those_of_a_kernel_for_each_pair(setting):
     m, d = put(HEAP)
@@ -97,19 +117,49 @@ def test_contacts_and_their_order_are_those_of_a_kernel_for_each_pair(setting):
     d.naccdmax = changes.get("naccdmax", d.naccdmax)
     m.geom_margin.fill_(changes.get("margin", 0.0))
     m.geom_gap.fill_(changes.get("gap", 0.0))
-    mujoco_warp.kinematics(m, d)
-    found = []
-    for context in (contextlib.nullcontext(), narrow_phase_on_few_threads(d)):
-        d.overflow.zero_()
-        with context:
-            mujoco_warp.collision(m, d)
-        count = d.nacon.numpy()[0]
-        found.append([getattr(d.contact, name).numpy()[:count] for name in CONTACTS])
-        found[-1].append(d.overflow.numpy())
-    assert count > 5
-    assert (setting == "too little room") == d.overflow.numpy().any()
-    for theirs, ours in zip(*found, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    contacts = assert_same_contacts(m, d)
+    assert len(contacts["dist"]) > 5
+    assert (setting == "too little room") == contacts["overflow"].any()
+
+
+NAMES = {
+    int(mujoco.mjtGeom.mjGEOM_HFIELD): "hfield",
+    int(mujoco.mjtGeom.mjGEOM_MESH): "mesh",
+    int(mujoco.mjtGeom.mjGEOM_SPHERE): "sphere",
+}
+# The terrain is low in its middle, where it would be if it were a point.
+TERRAIN = """
+<mujoco>
+  <asset>
+    <hfield name="valley" nrow="3" ncol="3" size="1 1 .2 .1" elevation="1 1 1 1 0 1 1 1 1"/>
+    <mesh name="rock" vertex="0 0 0 .3 0 0 0 .3 0 0 0 .3"/>
+  </asset>
+  <worldbody>
+    <geom type="hfield" hfield="valley"/>
+    <body pos="-.1 -.1 -.05"><freejoint/><geom name="rock" type="mesh" mesh="rock"/></body>
+    <body pos="-.05 -.1 .05"><freejoint/><geom type="mesh" mesh="rock"/></body>
+    <body pos=".3 0 .05"><freejoint/><geom name="ball" size=".1"/></body>
+    <body pos="0 0 2"><freejoint/><geom name="far" size=".1"/></body>
+  </worldbody>
+  <contact><pair geom1="rock" geom2="ball" condim="6" margin=".2"/></contact>
+  <sensor><distance geom1="rock" geom2="far" cutoff="9"/></sensor>
+</mujoco>
+"""
+
+
+def test_so_are_those_with_terrain_meshes_explicit_pairs_and_sensors_in_two_worlds():
+    mjm = mujoco.MjModel.from_xml_string(TERRAIN)
+    m = mujoco_warp.put_model(mjm)
+    d = mujoco_warp.put_data(mjm, mujoco.MjData(mjm), nworld=2, nconmax=99)
+    d.qpos.assign(np.add(d.qpos.numpy(), [[0.0], [0.01]]))
+    contacts = assert_same_contacts(m, d)
+    for worldid in range(2):
+        in_world = contacts["worldid"] == worldid
+        pairs = mjm.geom_type[contacts["geom"][in_world]]
+        kinds = {"-".join(sorted(NAMES[kind] for kind in pair)) for pair in pairs}
+        assert kinds == {"hfield-sphere", "hfield-mesh", "mesh-sphere", "mesh-mesh"}
+        assert contacts["dim"][in_world].max() == 6
+        assert contacts["dist"][in_world].max() > 1.0
 
 
 @pytest.mark.parametrize(("engine", "trimmed"), [("comfree", 2), ("mjwarp", 1)])

@@ -233,6 +233,13 @@ def test_doctor_names_the_variable_of_a_cache_that_cannot_be_written():
     assert "-> set WARP_CACHE_PATH to another folder" in done.stdout
 
 
+def test_doctor_reports_that_warp_cannot_be_imported(tmp_path):
+    (tmp_path / "warp.py").write_text("raise ImportError('no wheel for this machine')")
+    done = run([sys.executable, "doctor.py"], PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "does not start: no wheel for this machine" in done.stdout
+
+
 def test_doctor_counts_the_modules_of_a_cache_in_which_others_compile(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
