@@ -70,7 +70,19 @@ def _many_contacts(geomtype1: int, geomtype2: int, multiccd: bool) -> bool:
 def _collide_convex(
     pairs: int, gjk_iterations: int, epa_iterations: int, multiccd: bool, warn_overflow: int
 ) -> wp.Kernel:
-    """One for all pairs of geom types whose bit, by `_index`, is set in `pairs`."""
+    """A kernel for all pairs of geom types whose bit, by `_index`, is set in `pairs`.
+
+    GJK tells how far two bodies are apart, EPA how deep they are in each other, both MuJoCo Warp's
+    (`collision_gjk.py`); faces that meet are clipped for up to four contacts. One thread takes the
+    pairs in turn, as MuJoCo Warp launches its kernels of them, and so finds contacts in that order.
+
+    Args:
+      pairs: which pairs.
+      gjk_iterations: of GJK, at most.
+      epa_iterations: of EPA, at most.
+      multiccd: whether other bodies than boxes have more contacts than one.
+      warn_overflow: of which overflows to print a line, bits of `OverflowType`.
+    """
 
     @wp.kernel(module="unique", enable_backward=False)
     def collide_convex(
