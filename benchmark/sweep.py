@@ -141,11 +141,10 @@ def _task(board: Any, case_id: str, *arguments: Any) -> dict[str, Any]:
     """Runs in a worker, which has the shipped code in its working directory."""
     import platform
 
-    import ray
-
     from benchmark.sweep_worker import run_case
 
-    ray.get(board.begin.remote(case_id, platform.node(), os.getpid()))
+    # A task that waits in `ray.get` lends its core to another, which then runs beside it.
+    board.begin.remote(case_id, platform.node(), os.getpid()).future().result()
     return run_case(*arguments)
 
 
