@@ -278,7 +278,7 @@ def measure_group(
             try:
                 competitors[entry.name] = _build(entry, scene, start, nworld, nsteps)
             except SettingError as error:
-                if error.setting == "WARP_CACHE_PATH":
+                if error.setting == "WARP_CACHE_PATH":  # nothing that the contender could help
                     raise
                 reason = error.problem
             except RuntimeError as error:

@@ -24,7 +24,6 @@ from warp._src import context
 
 from comfree_warp.collector import collector_paused
 from comfree_warp.graph import RUNNER
-from comfree_warp.modules import name_by_content
 from comfree_warp.narrowphase import CONVEX_KEY
 
 
@@ -122,7 +121,9 @@ def _with_used_kernels(module: wp.Module, kernels: set[wp.Kernel], device: wp.De
     wp.set_module_options(module.options, part)
     for kernel in kernels:
         part.register_kernel(kernel)
-    name_by_content(part)
+    # Warp finds what it loaded on a CPU by the module's name alone: of two with one name it runs
+    # the first for both. So the name goes with the content, the same in every process.
+    part.name = part.get_module_identifier(block_dim=1).removeprefix("wp_")
     parts = Path(wp.config.kernel_cache_dir).glob(f"wp_{module.name}.used_*")
     if any(parts) and not _in_cache(part, device, None):
         return module

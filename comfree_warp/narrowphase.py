@@ -22,6 +22,7 @@ from mujoco_warp._src.collision_core import (
 )
 from mujoco_warp._src.collision_gjk import (
     _gjk_simplex_to_epa,
+    _supports_multiccd,
     epa_phase,
     gjk_phase,
     multicontact,
@@ -36,8 +37,6 @@ from comfree_warp.types import vec5
 _of_mujoco_warp = collision_convex.convex_narrowphase
 CONVEX_KEY = "_collide_convex__locals__collide_convex"
 _PRIMITIVES_KEY = "_primitive_narrowphase__locals__primitive_narrowphase"
-_CYLINDER = wp.constant(int(GeomType.CYLINDER))
-_CAPSULE = wp.constant(int(GeomType.CAPSULE))
 _BOX = wp.constant(int(GeomType.BOX))
 _MESH = wp.constant(int(GeomType.MESH))
 _CCD_OVERFLOW = wp.constant(int(OverflowType.CCD))
@@ -51,19 +50,22 @@ def _index(geomtype1: int, geomtype2: int) -> int:
 
 
 @wp.func
-def _has_face(geomtype: int) -> bool:
-    return geomtype == _CYLINDER or geomtype == _BOX or geomtype == _MESH
-
-
-@wp.func
-def _many_contacts(geomtype1: int, geomtype2: int, multiccd: bool) -> bool:
-    """Whether a pair of geom types has more contacts than one: boxes always, others by a flag."""
-    if geomtype1 == _BOX and geomtype2 == _BOX:
-        return True
-    faces = int(_has_face(geomtype1)) + int(_has_face(geomtype2))
-    return multiccd and (
-        faces == 2 or (faces == 1 and (geomtype1 == _CAPSULE or geomtype2 == _CAPSULE))
-    )
+def _reserve_buffers(
+    pair: int,
+    worldid: int,
+    naccdmax: int,
+    warn: bool,
+    nccd_out: wp.array[int],
+    overflow_out: wp.array[int],
+) -> int:
+    """Which of the buffers that EPA and clipping need a candidate gets; -1 where none is left."""
+    ccdid = wp.atomic_add(nccd_out, pair, 1)
+    if ccdid < naccdmax:
+        return ccdid
+    if warn:
+        wp.printf("CCD overflow - please increase naccdmax beyond %u\n", naccdmax)
+    wp.atomic_or(overflow_out, worldid, _CCD_OVERFLOW)
+    return -1
 
 
 @functools.cache
@@ -83,6 +85,8 @@ def _collide_convex(
       multiccd: whether other bodies than boxes have more contacts than one.
       warn_overflow: of which overflows to print a line, bits of `OverflowType`.
     """
+    warn_ccd = bool(warn_overflow & OverflowType.CCD)
+    warn_horizon = bool(warn_overflow & OverflowType.EPA_HORIZON)
 
     @wp.kernel(module="unique", enable_backward=False)
     def collide_convex(
@@ -232,13 +236,10 @@ def _collide_convex(
                 touching = wp.int32(-1)  # the face of the polytope that contacts are clipped from
                 ccdid = wp.int32(-1)
                 if overlap:
-                    ccdid = wp.atomic_add(nccd_in, pair, 1)
-                    if ccdid >= naccdmax_in:
-                        if wp.static(bool(warn_overflow & OverflowType.CCD)):
-                            wp.printf(
-                                "CCD overflow - please increase naccdmax beyond %u\n", naccdmax_in
-                            )
-                        wp.atomic_or(overflow_out, worldid, _CCD_OVERFLOW)
+                    ccdid = _reserve_buffers(
+                        pair, worldid, naccdmax_in, wp.static(warn_ccd), nccd_in, overflow_out
+                    )
+                    if ccdid < 0:
                         continue
                     dist, ncontact, point1, point2, touching = epa_phase(
                         tolerance,
@@ -254,7 +255,7 @@ def _collide_convex(
                         epa_pr_in[ccdid],
                         epa_norm2_in[ccdid],
                         epa_horizon_in[ccdid],
-                        wp.static(bool(warn_overflow & OverflowType.EPA_HORIZON)),
+                        wp.static(warn_horizon),
                         worldid,
                         overflow_out,
                     )
@@ -264,16 +265,15 @@ def _collide_convex(
                 points1, points2, dists = mat43(), mat43(), wp.vec4()
                 points1[0] = point1
                 points2[0] = point2
-                if _many_contacts(geomtype1, geomtype2, wp.static(multiccd)):
+                boxes = geomtype1 == _BOX and geomtype2 == _BOX  # clipped always, others by a flag
+                if boxes or (
+                    wp.static(multiccd) and _supports_multiccd(geom1, geom2, geomtype1, geomtype2)
+                ):
                     if not overlap and dist < margin and result.dim > 0:
-                        ccdid = wp.atomic_add(nccd_in, pair, 1)
-                        if ccdid >= naccdmax_in:
-                            if wp.static(bool(warn_overflow & OverflowType.CCD)):
-                                wp.printf(
-                                    "CCD overflow - please increase naccdmax beyond %u\n",
-                                    naccdmax_in,
-                                )
-                            wp.atomic_or(overflow_out, worldid, _CCD_OVERFLOW)
+                        ccdid = _reserve_buffers(
+                            pair, worldid, naccdmax_in, wp.static(warn_ccd), nccd_in, overflow_out
+                        )
+                        if ccdid < 0:
                             continue
                         touching = _gjk_simplex_to_epa(
                             result, epa_vert_in[ccdid], epa_vert_index_in[ccdid], epa_face_in[ccdid]
