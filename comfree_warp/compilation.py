@@ -57,16 +57,26 @@ Progress = Callable[[int, int, str], None]
 def _recorded_launches(found: _Found) -> Iterator[None]:
     """Within this context a launch is noted in `found`, and not executed.
 
-    Nor is a sort by segments, since the kernels that would have made the segments did not run. It
-    replaces functions of the `warp` module, so no other thread may launch meanwhile.
+    Nor is a sort by segments, since the kernels that would have made the segments did not run; and
+    a kernel whose best block size is asked for, by which MuJoCo Warp chooses grids on a GPU, is
+    noted, while Warp would compile it there and then. It replaces functions of the `warp` module,
+    so no other thread may launch meanwhile.
     """
+
+    def note(kernel: wp.Kernel, block_dim: int | None = None) -> int | None:
+        # Every block is of one thread on a CPU. No variant may be loaded by two threads at once.
+        usual = None if wp.get_device().is_cpu else kernel.module.options["block_dim"]
+        size = usual and (block_dim or usual)
+        found.setdefault((kernel.module, size), set()).add(kernel)
+        return size
 
     def launch(kernel, dim, *args, block_dim=None, **kwargs):
         # An empty launch compiles nothing; a generic kernel only when its types are known.
         if np.prod(dim) > 0 and not kernel.is_generic:
-            # Every block is of one thread on a CPU. No module may be loaded by two threads at once.
-            variant = (kernel.module, None if wp.get_device().is_cpu else block_dim)
-            found.setdefault(variant, set()).add(kernel)
+            note(kernel, block_dim)
+
+    def get_suggested_block_size(kernel, device=None):
+        return note(kernel) or 1, 1
 
     def capture_while(condition, while_body, stream=None, **kwargs):
         while_body(**kwargs)
@@ -82,6 +92,7 @@ def _recorded_launches(found: _Found) -> Iterator[None]:
     recorders = {
         (wp, "launch"): launch,
         (wp, "launch_tiled"): launch,
+        (wp, "get_suggested_block_size"): get_suggested_block_size,
         (wp, "capture_while"): capture_while,
         (wp, "capture_if"): capture_if,
         (wp.utils, "segmented_sort_pairs"): segmented_sort_pairs,
