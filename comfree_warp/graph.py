@@ -16,6 +16,7 @@ import numpy as np
 import warp as wp
 from warp._src import context
 
+from comfree_warp.arena import capture_on_gpu
 from comfree_warp.changes import changed
 
 # Operations, and their operands in the columns that follow.
@@ -233,8 +234,9 @@ class _Recorder:
 class Graph:
     """What `capture` makes: a call that can be made again, on the same arrays."""
 
-    def __init__(self, graph: wp.Graph, recorder: _Recorder | None = None):
+    def __init__(self, graph: wp.Graph, recorder: _Recorder | None = None, memory: object = None):
         self._graph = graph  # keeps arrays and loaded code
+        self._memory = memory  # of what the call allocates on a GPU
         self._make = functools.partial(wp.capture_launch, graph)
         if recorder is not None and recorder.complete:
             self._kept = recorder.kept
@@ -265,18 +267,19 @@ def capture(call: Callable[[], None], device: wp.DeviceLike = None) -> Graph:
 
     Args:
       call: what to capture: launches, copies and fills, also in `wp.capture_if` and
-        `wp.capture_while`. What it allocates lives as long as the graph.
+        `wp.capture_while`. What it allocates lives as long as the graph. On a GPU it is captured
+        twice, see `arena`.
       device: where it runs; the current one when None.
 
     Returns:
       The graph. On the CPU Warp's own interpreter runs it where the call has anything else.
     """
     device = wp.get_device(device)
-    recorder, listening = None, contextlib.nullcontext()
+    if not device.is_cpu:
+        graph, memory = capture_on_gpu(call, device)
+        return Graph(graph, memory=memory)
     with wp.ScopedDevice(device), wp.ScopedCapture() as captured:
-        if device.is_cpu:
-            recorder = _Recorder(device, context.runtime._apic_capture.apic_state)
-            listening = recorder.listening()
-        with listening:
+        recorder = _Recorder(device, context.runtime._apic_capture.apic_state)
+        with recorder.listening():
             call()
     return Graph(captured.graph, recorder)
