@@ -37,6 +37,7 @@ from comfree_warp.graph import capture
 from comfree_warp.io import LAWS as LAWS
 from comfree_warp.io import PASSES as PASSES
 from comfree_warp.narrowphase import narrow_phase_on_few_threads
+from convex_pairs import ConvexPairs
 from errors import SettingError as SettingError
 from recent import RecentState as RecentState
 
@@ -780,8 +781,8 @@ def _describe_overflow(status: np.ndarray, sizes: dict[str, int], nworld: int) -
         f"{per_world[_MAX_NCOLLISION]} for pairs of geoms that are close; raise --nconmax",
         kinds.NARROWPHASE: f"contacts are lost: nconmax={nconmax}, needed at least "
         f"{per_world[_MAX_NACON]}; raise --nconmax",
-        kinds.CCD: f"contacts are lost: more convex collisions than nconmax={nconmax}; "
-        "raise --nconmax",
+        kinds.CCD: f"contacts are lost: more convex collisions than nccdmax={sizes['nccdmax']}; "
+        f"give --nconmax, which they follow then, or raise it",
         kinds.HFIELD: "contacts are lost: a geom spans more cells of a height field than MuJoCo "
         "Warp considers; use a coarser field or a smaller geom",
         kinds.EPA_HORIZON: "a convex collision was approximated: EPA's horizon buffer is full",
@@ -792,23 +793,32 @@ def _describe_overflow(status: np.ndarray, sizes: dict[str, int], nworld: int) -
     return tuple(text for kind, text in sentences.items() if int(status[_OVERFLOW]) & kind)
 
 
-def size_buffers(mjm: mujoco.MjModel, nprobe: int = 500) -> dict[str, int]:
-    """Choose nconmax and njmax (per world) from a short run of the model on MuJoCo C.
+_PAIRS_EVERY = 10  # steps, in which they hardly change
 
-    Twice the largest number of contacts and rows seen in `nprobe` steps, since engines that let
-    bodies sink deeper, or are driven otherwise, touch more.
+
+def size_buffers(mjm: mujoco.MjModel, nprobe: int = 500) -> dict[str, int]:
+    """Choose nconmax, njmax and nccdmax (per world) from a short run of the model on MuJoCo C.
+
+    Twice the largest number of contacts, of rows, and of geoms that are close to each other, seen
+    in `nprobe` steps, since engines that let bodies sink deeper, or are driven otherwise, touch
+    more.
     """
     probe = copy.copy(mjm)
     probe.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     mjd = initial_data(probe)
-    ncon, nefc = 0, 0
+    pairs = ConvexPairs(probe)
+    ncon, nefc, nccd = 0, 0, 0
     with silent_mujoco_warnings():
-        for _ in range(nprobe):
+        for step in range(nprobe):
             mujoco.mj_step(probe, mjd)
-            ncon, nefc = max(ncon, mjd.ncon), max(nefc, mjd.nefc)
             if not np.isfinite(mjd.qvel).all():
                 break
-    return {"nconmax": 2 * ncon + 32, "njmax": 2 * nefc + 64}
+            ncon, nefc = max(ncon, mjd.ncon), max(nefc, mjd.nefc)
+            if pairs.countable and step % _PAIRS_EVERY == 0:
+                nccd = max(nccd, pairs.close(mjd))
+    nconmax = 2 * ncon + 32
+    nccdmax = min(nconmax, 2 * nccd + 32) if pairs.countable else nconmax
+    return {"nconmax": nconmax, "njmax": 2 * nefc + 64, "nccdmax": nccdmax}
 
 
 # --------------------------------------------------------------------------------- the factory
@@ -821,6 +831,7 @@ def make_simulation(
     nworld: int = 1,
     nconmax: int | None = None,
     njmax: int | None = None,
+    nccdmax: int | None = None,
     stiffness: npt.ArrayLike | None = None,
     damping: npt.ArrayLike | None = None,
     law: str | None = None,
@@ -838,6 +849,8 @@ def make_simulation(
       nworld: number of worlds, all starting from `initial_data`.
       nconmax: contacts per world to allocate; from the model when None. Not used by mjc.
       njmax: constraint rows per world to allocate, likewise.
+      nccdmax: convex collisions per world to allocate, up to nconmax; from the model when both are
+        None, else nconmax when None. A few worlds get as many as one of nconmax has.
       stiffness: k of the law paper, a scalar or one per world (mod len); comfree only.
       damping: d of the law paper, likewise.
       law: one of `LAWS`, paper when None; comfree only.
@@ -855,6 +868,7 @@ def make_simulation(
         ("nworld", nworld, 1),
         ("nconmax", nconmax, 0),
         ("njmax", njmax, 0),
+        ("nccdmax", nccdmax, 0),
     ):
         if size is not None and size < least:
             raise SettingError(setting, f"{size} is too small: at least {least}")
@@ -866,10 +880,15 @@ def make_simulation(
 
     if wp_device.is_cpu:
         begin_compiling()
-    sizes = {"nconmax": nconmax, "njmax": njmax}
+    if nccdmax is None:
+        nccdmax = nconmax
+    sizes = {"nconmax": nconmax, "njmax": njmax, "nccdmax": nccdmax}
     if None in sizes.values():
         found = size_buffers(mjm)
         sizes = {name: found[name] if size is None else size for name, size in sizes.items()}
+    # They are shared, and where there are few worlds there is memory for the worst of them.
+    least = -(-sizes["nconmax"] // nworld)
+    sizes["nccdmax"] = min(sizes["nconmax"], max(sizes["nccdmax"], least))
     parameters = {}
     if engine == "comfree":
         # The law last: a refusal of another parameter names the law that does not have it, too.

@@ -49,6 +49,7 @@ class Contender:
         nworld: int,
         nconmax: int | None = None,
         njmax: int | None = None,
+        nccdmax: int | None = None,
         noise: engines.ControlNoise = NO_NOISE,
         progress: engines.Progress | None = None,
     ) -> engines.Simulation:
@@ -60,6 +61,7 @@ class Contender:
             nworld,
             nconmax,
             njmax,
+            nccdmax,
             noise=noise,
             progress=progress,
             **self.options,
