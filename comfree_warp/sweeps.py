@@ -19,6 +19,14 @@ def nthread_for(d: Data, most: int) -> int:
     return min(most, 1) if d.qpos.device.is_cpu else most
 
 
+def block_dim_for(most: int) -> int:
+    """Threads of a block that strides over up to `most` items of a world; on a CPU it has one.
+
+    A power of two from a warp to 256, so that models of about a size share what is compiled.
+    """
+    return min(256, max(32, 1 << (most - 1).bit_length()))
+
+
 def tree_arrays(m: Model) -> list[wp.array]:
     """What a sweep over every tree reads of the model."""
     return [

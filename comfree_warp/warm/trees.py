@@ -8,7 +8,7 @@ from comfree_warp.contacts import accelerate as accelerate_dofs
 from comfree_warp.contacts import is_diagonal, sweep_up
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import nthread_for, tree_arrays
+from comfree_warp.sweeps import block_dim_for, nthread_for, tree_arrays
 from comfree_warp.types import Data, Model
 from comfree_warp.warm.law import ROUNDING, conjugate_factor, next_alpha
 from comfree_warp.warm.stacks import arrays_of
@@ -313,13 +313,14 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
     ):
         """The exact minimum along the step, -sum(r d) / (q.w + sum(R d^2)), and every alpha.
 
-        Where a tree's step is rounding, so is what alpha would learn from it.
+        Where a tree's step is rounding, so is what alpha would learn from it. A block of threads
+        looks after a world, and adds up in an order that is the same in every run.
         """
-        worldid = wp.tid()
+        worldid, first = wp.tid()
         sums, fixed = sums_in[worldid], sums_fixed_in[worldid]
         gained = float(0.0)
         curvature = float(0.0)
-        for treeid in range(ntree):
+        for treeid in range(first, ntree, wp.block_dim()):
             work = read_sum(treeid, WORK, wp.static(deterministic), sums, fixed)
             regular = read_sum(treeid, REGULAR, wp.static(deterministic), sums, fixed)
             moved = float(0.0)
@@ -331,9 +332,13 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
                 alpha_out[worldid, treeid, kind] = next_alpha(alpha, work, regular)
             gained += work
             curvature += regular
+        all_gained = wp.tile_sum(wp.tile(gained))[0]
+        all_curvature = wp.tile_sum(wp.tile(curvature))[0]
+        if first > 0:
+            return
         scale = float(0.0)
-        if curvature > 0.0:
-            scale = wp.clamp(gained / curvature, 0.0, 1.0)
+        if all_curvature > 0.0:
+            scale = wp.clamp(all_gained / all_curvature, 0.0, 1.0)
         scale_out[worldid] = scale
 
     return choose_scale
@@ -432,9 +437,10 @@ def _clear_fixed_sums(m: Model, d: Data) -> None:
 def choose_scale(m: Model, d: Data, kind: int) -> None:
     """How far every world goes along its step, and how far every tree may next time."""
     warm = d.warm
-    wp.launch(
+    wp.launch_tiled(
         _choose_scale(is_deterministic(m)),
         dim=d.nworld,
+        block_dim=block_dim_for(m.ntree),
         inputs=[
             *(m.ntree, m.tree_dofadr, m.tree_dofnum),
             *(warm.smooth, warm.qfrc_step, warm.qacc_step),
