@@ -21,6 +21,7 @@ import mujoco_warp
 import warp as wp
 from mujoco_warp import ConeType, DisableBit
 
+from comfree_warp import bodies
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
 from comfree_warp.rows import has_contact_rows
@@ -529,6 +530,9 @@ def predict_velocity(m: Model, d: Data) -> None:
 
     Rows of contacts that `make_constraint` may have made are dropped from `nefc`.
     """
+    if bodies.by_body(m, d):
+        bodies.predict_velocity(m, d, not has_contact_rows(m))
+        return
     nthread = nthread_for(d, m.ntree)
     wp.launch(
         _predict_velocity,
@@ -625,13 +629,17 @@ def accelerate(
       total: that of `qfrc_total` = `qfrc_smooth` + `qfrc` instead.
       consume: leave `cfrc_contact` empty for the next ones, instead of with the sums.
     """
-    nthread = nthread_for(d, m.ntree)
     diagonal = is_diagonal(d)
-    wp.launch(
-        _accumulate_forces(is_deterministic(m), total, consume, diagonal),
-        dim=(d.nworld, nthread),
-        inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, d.qfrc_smooth, d.qLDiagInv],
-        outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total, qacc],
-    )
+    switches = (is_deterministic(m), total, consume, diagonal)
+    if bodies.by_body(m, d):
+        bodies.accumulate_forces(m, d, qfrc, qacc, *switches)
+    else:
+        nthread = nthread_for(d, m.ntree)
+        wp.launch(
+            _accumulate_forces(*switches),
+            dim=(d.nworld, nthread),
+            inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, d.qfrc_smooth, d.qLDiagInv],
+            outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total, qacc],
+        )
     if not diagonal:
         mujoco_warp.solve_m(m, d, qacc, d.qfrc_total if total else qfrc)

@@ -6,8 +6,10 @@ import mujoco
 import numpy as np
 import pytest
 import scenes
+from engine_rows import relative_error
 
 import comfree_warp as cfwarp
+from comfree_warp import bodies
 from comfree_warp.sweeps import nthread_for
 
 pytestmark = pytest.mark.engine
@@ -60,6 +62,35 @@ def test_any_number_of_threads_gives_the_same(name, law, monkeypatch):
     assert results[0].any()
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
+
+
+@pytest.mark.parametrize("deterministic", [False, True], ids=["", "deterministic"])
+@pytest.mark.parametrize("law", ["paper", "warm"])
+@pytest.mark.parametrize("name", ["humanoid/humanoid.xml", "hand/env_hand_cube.xml"])
+def test_a_thread_for_every_body_gives_what_one_for_every_tree_does(
+    name, law, deterministic, monkeypatch
+):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS[f"own/{name}"]))
+    mjd = mujoco.MjData(mjm)
+    mujoco.mj_step(mjm, mjd, 400)
+    m = cfwarp.put_model(mjm, comfree_law=law, comfree_passes=2 if law == "warm" else 1)
+    m.opt.deterministic = deterministic
+    found = []
+    for by_body in (False, True):
+        monkeypatch.setattr(bodies, "by_body", lambda m, d, answer=by_body: answer)
+        d = cfwarp.put_data(mjm, mjd, nworld=2, nconmax=100, njmax=800)
+        d.qfrc_constraint.fill_(np.nan)  # which has to be cleared, as has what is accumulated
+        d.cfrc_contact.fill_(np.nan)
+        for _ in range(3):
+            cfwarp.step(m, d)
+        names = ["qacc", "qvel", "qfrc_constraint", "qfrc_total", "cfrc_contact"]
+        names += ["cvel_smooth_pred", "qvel_smooth_pred"] if law == "paper" else []
+        found.append({name: getattr(d, name).numpy() for name in names})
+        found[-1]["cfrc_contact"] = found[-1]["cfrc_contact"][:, m.body_treeid.numpy() >= 0]
+    by_tree, by_body = found
+    assert np.abs(by_tree["qfrc_constraint"]).max() > 0.1
+    for name, values in by_tree.items():
+        assert relative_error(by_body[name], values) < 1e-4, name
 
 
 def test_a_cpu_gets_one_thread_and_nothing_to_do_none():

@@ -4,6 +4,7 @@ import functools
 
 import warp as wp
 
+from comfree_warp import bodies
 from comfree_warp.contacts import accelerate as accelerate_dofs
 from comfree_warp.contacts import is_diagonal, sweep_up
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
@@ -419,13 +420,16 @@ def accelerate(m: Model, d: Data, *, renew: bool) -> None:
 def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
     """`cacc` from `qacc`, after the last pass's step where `apply`; clears the sums of a pass."""
     warm = d.warm
-    nthread = nthread_for(d, m.ntree)
-    wp.launch(
-        _accelerate_bodies(apply, renew),
-        dim=(d.nworld, nthread),
-        inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, warm.scale, warm.qacc_step],
-        outputs=[d.qacc, warm.cacc, warm.qfrc_step, d.qfrc_constraint, warm.sums],
-    )
+    if bodies.by_body(m, d):
+        bodies.accelerate_bodies(m, d, apply=apply, renew=renew)
+    else:
+        nthread = nthread_for(d, m.ntree)
+        wp.launch(
+            _accelerate_bodies(apply, renew),
+            dim=(d.nworld, nthread),
+            inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, warm.scale, warm.qacc_step],
+            outputs=[d.qacc, warm.cacc, warm.qfrc_step, d.qfrc_constraint, warm.sums],
+        )
     _clear_fixed_sums(m, d)
 
 
