@@ -538,6 +538,7 @@ _MAX_NCOLLISION = wp.constant(2)
 _OVERFLOW = wp.constant(3)
 _STEP = wp.constant(4)
 _NSTATUS = 5
+_LANES = 4096
 
 
 @wp.kernel(enable_backward=False)
@@ -624,7 +625,8 @@ class _WarpSimulation(Simulation):
             self._limits = _ctrl_limits(mjm)
             self._status = wp.zeros(_NSTATUS, dtype=int)
             self._diverged_step = wp.full(nworld, -1, dtype=int)
-            self._nlane = 1 if device.is_cpu else 32  # threads that look after a world
+            # Threads that look after a world; few worlds leave a GPU enough of them for large ones.
+            self._nlane = 1 if device.is_cpu else max(32, min(mjm.nv, _LANES // nworld))
             self._steps = wp.zeros((nworld, self._nlane), dtype=int)
             if remember:
                 self.rings = recent.choose_rings(mjm, nworld, remember, itemsize=4)
