@@ -1,5 +1,10 @@
-"""The suite's options, its closing tables, and what its JSON holds beside pytest-benchmark's."""
+"""The suite's options, its closing tables, and what its JSON holds beside pytest-benchmark's.
 
+pytest-benchmark writes its JSON when all is done. Until then each row is a line of a file beside
+it, `.rows.jsonl`, which stays if that fails or the run is killed.
+"""
+
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +32,7 @@ DESCRIBED = pytest.StashKey[Row]()
 SKIPPED = pytest.StashKey[list[Row]]()
 ROWS = pytest.StashKey[list[Row]]()
 ENDED = pytest.StashKey[str]()
+MEASURED = pytest.StashKey[Path]()  # the rows so far
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         name = file_stem(f"speed-{config.option.level}")
         config.option.benchmark_json = Path(RESULTS / f"{name}.json")
+    config.stash[MEASURED] = Path(config.option.benchmark_json).with_suffix(".rows.jsonl")
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: what was measured is written
 
 
@@ -54,6 +61,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def described(pytestconfig: pytest.Config) -> Row:
     """What goes into every row: date, commit, command and machine."""
     return pytestconfig.stash[DESCRIBED]
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    benchmark = item.funcargs.get("benchmark")
+    if benchmark and benchmark.extra_info:
+        with item.config.stash[MEASURED].open("a") as out:
+            out.write(json.dumps(benchmark.extra_info) + "\n")
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +84,9 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     endings = {pytest.ExitCode.OK: "complete", pytest.ExitCode.INTERRUPTED: "a signal"}
     session.config.stash[ENDED] = endings.get(exitstatus, "an error")
-    return (yield)
+    done = yield
+    session.config.stash[MEASURED].unlink(missing_ok=True)
+    return done
 
 
 def pytest_benchmark_update_json(

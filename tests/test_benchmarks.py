@@ -541,6 +541,21 @@ def test_a_suite_that_is_told_to_stop_keeps_what_was_measured(tmp_path):
     assert 1 <= len(written["benchmarks"]) < 6
     assert written["selected"] == "scenes 'pendula;humanoid;hand', contenders 'mjc'"
     assert written["ended"] == "a signal"
+    assert os.listdir(tmp_path) == ["run.json"]
+
+
+def test_rows_outlive_a_suite_that_is_killed(tmp_path):
+    command = suite(tmp_path / "run.json", "-v", "--scenes=pendula;humanoid", "--contenders=mjc")
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=alone(), stdout=subprocess.PIPE, text=True
+    ) as running:
+        passed = [next(line for line in running.stdout if "PASSED" in line) for _ in range(2)]
+        running.kill()
+    assert os.listdir(tmp_path) == ["run.rows.jsonl"]
+    rows = [json.loads(line) for line in (tmp_path / "run.rows.jsonl").read_text().splitlines()]
+    assert len(rows) >= len(passed) - 1
+    assert rows[0]["scene"] == "humanoid, fallen"
+    assert rows[0]["time_per_step"]["median"] > 0.0
 
 
 @pytest.mark.engine
