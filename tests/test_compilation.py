@@ -67,6 +67,20 @@ def test_a_rehearsal_sorts_nothing_by_segments_that_were_never_made(monkeypatch)
     compile_kernels(lambda: cfwarp.step(m, d), wp.get_device("cpu"))
 
 
+@wp.kernel(module="unique")
+def _asked_for(out: wp.array[int]):
+    out[wp.tid()] = 1
+
+
+def test_a_kernel_whose_block_size_is_asked_for_is_compiled_with_the_others():
+    """On a GPU, where Warp would compile it there and then."""
+    sizes = []
+    device = wp.get_device("cpu")
+    report = compile_kernels(lambda: sizes.append(wp.get_suggested_block_size(_asked_for)), device)
+    assert report.modules == 1
+    assert sizes == [(1, 1)]
+
+
 PARTS = """
 import sys
 import mujoco, mujoco_warp, warp as wp
