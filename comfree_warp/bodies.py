@@ -14,8 +14,8 @@ from comfree_warp.types import Data, Model
 
 
 def by_body(m: Model, d: Data) -> bool:
-    """Whether bodies get a thread each: on a GPU, where trees may have several."""
-    return not d.qpos.device.is_cpu and m.nbody - 1 > m.ntree
+    """Whether bodies get a thread each: on a GPU, where a tree has several."""
+    return m.has_linked_bodies and not d.qpos.device.is_cpu
 
 
 @functools.cache

@@ -152,6 +152,7 @@ def put_model(
         comfree_passes=comfree_passes,
         has_gravcomp=bool(mjm.body_gravcomp.any()),
         has_frictionloss=bool(mjm.dof_frictionloss.any() or mjm.tendon_frictionloss.any()),
+        has_linked_bodies=bool((np.bincount(mjm.body_treeid + 1)[1:] > 1).any()),
     )
 
 
