@@ -161,7 +161,13 @@ SCENES = (
     ),
     Scene("humanoid, standing", HUMANOID, noise=1.0, cuda=MANY),
     Scene(
-        "humanoid, fallen", HUMANOID, settle=2500, noise=1.0, worlds=(1, 4, 16, 64), quick=(1, 64)
+        "humanoid, fallen",
+        HUMANOID,
+        settle=2500,
+        noise=1.0,
+        worlds=(1, 4, 16, 64),
+        quick=(1, 64),
+        cuda=(4096,),
     ),
     Scene(
         "hand holding a cube",
