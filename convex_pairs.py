@@ -10,6 +10,11 @@ import numpy as np
 _MOST_GEOMS = 450  # with 100,000 pairs, which take about 10 ms to go through
 _PLANE = int(mujoco.mjtGeom.mjGEOM_PLANE)
 _IN_PIECES = [int(mujoco.mjtGeom.mjGEOM_HFIELD), int(mujoco.mjtGeom.mjGEOM_SDF)]
+_SENSORS = [
+    int(mujoco.mjtSensor.mjSENS_GEOMDIST),
+    int(mujoco.mjtSensor.mjSENS_GEOMNORMAL),
+    int(mujoco.mjtSensor.mjSENS_GEOMFROMTO),
+]
 
 
 class ConvexPairs:
@@ -17,14 +22,16 @@ class ConvexPairs:
 
     Attributes:
       countable: whether `close` tells all there can be. It does not with height fields, flexes and
-        SDFs, which meet others in pieces, explicit pairs, or too many geoms.
+        SDFs, which meet others in pieces, with explicit pairs and sensors of distances, which pass
+        by the broad phase, or with too many geoms.
     """
 
     def __init__(self, mjm: mujoco.MjModel):
         contype, conaffinity, kinds = mjm.geom_contype, mjm.geom_conaffinity, mjm.geom_type
         in_pieces = np.isin(kinds, _IN_PIECES) & ((contype | conaffinity) != 0)
-        special = in_pieces.any() or mjm.nflex or mjm.npair
-        self.countable = mjm.ngeom <= _MOST_GEOMS and not special
+        beside = mjm.npair or np.isin(mjm.sensor_type, _SENSORS).any()
+        special = in_pieces.any() or mjm.nflex or beside
+        self.countable = bool(mjm.ngeom <= _MOST_GEOMS and not special)
         first, second = np.triu_indices(mjm.ngeom if self.countable else 0, 1)
         meet = (contype[first] & conaffinity[second]) | (contype[second] & conaffinity[first])
         keep = (meet != 0) & (mjm.geom_bodyid[first] != mjm.geom_bodyid[second])

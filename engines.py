@@ -538,7 +538,7 @@ _MAX_NCOLLISION = wp.constant(2)
 _OVERFLOW = wp.constant(3)
 _STEP = wp.constant(4)
 _NSTATUS = 5
-_LANES = 4096
+_LANES = 4096  # that watch all worlds together, or 32 for each
 
 
 @wp.kernel(enable_backward=False)
@@ -819,7 +819,8 @@ def size_buffers(mjm: mujoco.MjModel, nprobe: int = 500) -> dict[str, int]:
             if pairs.countable and step % _PAIRS_EVERY == 0:
                 nccd = max(nccd, pairs.close(mjd))
     nconmax = 2 * ncon + 32
-    nccdmax = min(nconmax, 2 * nccd + 32) if pairs.countable else nconmax
+    # An eighth of the contacts at least: those on planes may turn into others later.
+    nccdmax = min(nconmax, max(2 * nccd + 32, nconmax // 8)) if pairs.countable else nconmax
     return {"nconmax": nconmax, "njmax": 2 * nefc + 64, "nccdmax": nccdmax}
 
 
@@ -888,7 +889,7 @@ def make_simulation(
     if None in sizes.values():
         found = size_buffers(mjm)
         sizes = {name: found[name] if size is None else size for name, size in sizes.items()}
-    # They are shared, and where there are few worlds there is memory for the worst of them.
+    # All worlds share them, and where there are few there is memory for the worst case of one.
     least = -(-sizes["nconmax"] // nworld)
     sizes["nccdmax"] = min(sizes["nconmax"], max(sizes["nccdmax"], least))
     parameters = {}

@@ -53,7 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         name = file_stem(f"speed-{config.option.level}")
         config.option.benchmark_json = Path(RESULTS / f"{name}.json")
-    config.stash[MEASURED] = Path(config.option.benchmark_json).with_suffix(".rows.jsonl")
+    path = Path(config.option.benchmark_json)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config.stash[MEASURED] = measured = path.with_suffix(".rows.jsonl")
+    if measured.exists():
+        raise pytest.UsageError(
+            f"--benchmark-json: {measured} has the rows of a run that was killed"
+        )
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: what was measured is written
 
 
@@ -85,7 +91,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     endings = {pytest.ExitCode.OK: "complete", pytest.ExitCode.INTERRUPTED: "a signal"}
     session.config.stash[ENDED] = endings.get(exitstatus, "an error")
     done = yield
-    session.config.stash[MEASURED].unlink(missing_ok=True)
+    if Path(session.config.option.benchmark_json).exists():
+        session.config.stash[MEASURED].unlink(missing_ok=True)
     return done
 
 

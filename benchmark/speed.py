@@ -86,7 +86,7 @@ class Start:
 
     Attributes:
       mjm: the model.
-      sizes: nconmax and njmax per world.
+      sizes: nconmax, njmax and nccdmax per world.
     """
 
     def __init__(self, scene: Scene, nworld: int):
@@ -350,7 +350,8 @@ def define(scene: Scene, start: Start, entry: Entry, nworld: int, nsteps: int) -
         },
         "sizes": {
             **{name: int(getattr(mjm, name)) for name in ("nq", "nv", "nu", "nbody", "ngeom")},
-            **start.sizes,
+            # Not nccdmax, which no time depends on.
+            **{name: start.sizes[name] for name in ("nconmax", "njmax")},
         },
         "versions": versions(),
     }

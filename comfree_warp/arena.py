@@ -4,6 +4,7 @@ Allocated in the capture it would be part of the graph: nodes that every launch 
 memory that belongs to no pool, which Warp does not count. So the call is captured twice. The first
 time says what it allocates and for how long; from that follows a place for everything in one block
 of memory, where what is needed at different times shares a place. The second time it gets those.
+What Warp's own sorts and scans allocate is not seen here, and stays in the graph.
 """
 
 import dataclasses
@@ -100,7 +101,6 @@ class _Allocator:
 
 def _captured(call: Callable[[], None], device: wp.Device, allocator: _Allocator) -> wp.Graph:
     with (
-        collector_paused(),
         wp.ScopedDevice(device),
         wp.ScopedAllocator(device, allocator),
         wp.ScopedCapture() as captured,
@@ -113,12 +113,16 @@ def capture_on_gpu(call: Callable[[], None], device: wp.Device) -> tuple[wp.Grap
     """Capture a call that finds the memory that it allocates already there.
 
     Returns:
-      The graph, and what keeps its memory. Where the call does not allocate the same twice, its
-      allocations are part of the graph.
+      The graph, of the last capture, and what keeps its memory: None where the call does not
+      allocate the same twice, so that its allocations are part of the graph.
     """
-    watching = _Allocator(device)
-    plain = _captured(call, device, watching)
-    serving = _Allocator(device, watching.lifetimes)
-    graph = _captured(call, device, serving)
-    as_planned = serving.lifetimes == watching.lifetimes
-    return (graph, serving) if as_planned else (plain, watching)
+    with collector_paused():
+        watching = _Allocator(device)
+        _captured(call, device, watching)
+        # What outlives the call may be freed later, which is none of the plan.
+        planned = [dataclasses.replace(it) for it in watching.lifetimes]
+        serving = _Allocator(device, planned)
+        graph = _captured(call, device, serving)
+        if serving.lifetimes == planned:
+            return graph, serving
+        return _captured(call, device, _Allocator(device)), None

@@ -7,15 +7,24 @@ another; on the CPU a sweep by tree has less to do.
 
 import functools
 
+import mujoco
+import numpy as np
 import warp as wp
 
 from comfree_warp.fixed_point import from_fixed
 from comfree_warp.types import Data, Model
 
+_MOST_BODIES = 128  # of a tree: a thread goes over up to all of them
+
+
+def has_small_trees(mjm: mujoco.MjModel) -> bool:
+    """Whether a tree has several bodies, and none very many."""
+    return 1 < max(np.bincount(mjm.body_treeid + 1)[1:], default=0) <= _MOST_BODIES
+
 
 def by_body(m: Model, d: Data) -> bool:
-    """Whether bodies get a thread each: on a GPU, where a tree has several."""
-    return m.has_linked_bodies and not d.qpos.device.is_cpu
+    """Whether bodies get a thread each."""
+    return m.by_body and not d.qpos.device.is_cpu
 
 
 @functools.cache

@@ -238,7 +238,7 @@ def _tell_overflow(
         )
     if _first_to_tell(_CCD, overflow, overflow_told_out):
         wp.printf(
-            "comfree_warp: more convex collisions than naccdmax holds (it follows nconmax): "
+            "comfree_warp: more convex collisions than naccdmax holds: "
             "contacts are lost; raise nccdmax or nconmax (put_data, make_data; --nconmax)\n"
         )
     if _first_to_tell(_HFIELD, overflow, overflow_told_out):

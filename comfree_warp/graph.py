@@ -268,7 +268,7 @@ def capture(call: Callable[[], None], device: wp.DeviceLike = None) -> Graph:
     Args:
       call: what to capture: launches, copies and fills, also in `wp.capture_if` and
         `wp.capture_while`. What it allocates lives as long as the graph. On a GPU it is captured
-        twice, see `arena`.
+        twice, see `arena`, and must launch on one stream.
       device: where it runs; the current one when None.
 
     Returns:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import warp as wp
 from mujoco_warp import BroadphaseType, EnableBit, IntegratorType, OverflowType
 
+from comfree_warp.bodies import has_small_trees
 from comfree_warp.rows import has_contact_rows, max_nonzeros
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import forget
@@ -152,7 +153,7 @@ def put_model(
         comfree_passes=comfree_passes,
         has_gravcomp=bool(mjm.body_gravcomp.any()),
         has_frictionloss=bool(mjm.dof_frictionloss.any() or mjm.tendon_frictionloss.any()),
-        has_linked_bodies=bool((np.bincount(mjm.body_treeid + 1)[1:] > 1).any()),
+        by_body=has_small_trees(mjm),
     )
 
 

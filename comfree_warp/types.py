@@ -26,7 +26,7 @@ class Model(mujoco_warp.Model):
       has_gravcomp: whether `body_gravcomp` was not all zero when `put_model` saw it; set it when
         you write to that array, before the first step or capture
       has_frictionloss: the same of `dof_frictionloss` and `tendon_frictionloss`
-      has_linked_bodies: whether a kinematic tree has more than one body
+      by_body: whether the sweeps of trees have a thread for every body on a GPU, see `bodies.py`
     """
 
     comfree_stiffness: wp.array[float]
@@ -35,7 +35,7 @@ class Model(mujoco_warp.Model):
     comfree_passes: int
     has_gravcomp: bool
     has_frictionloss: bool
-    has_linked_bodies: bool
+    by_body: bool
 
 
 @dataclasses.dataclass(kw_only=True)

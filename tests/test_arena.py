@@ -1,6 +1,7 @@
 """What a captured call allocates on a GPU has its place before."""
 
 import math
+from collections.abc import Callable
 
 import hypothesis
 import pytest
@@ -8,6 +9,7 @@ import warp as wp
 from hypothesis import strategies
 
 import comfree_warp as cfwarp
+from comfree_warp import arena
 from comfree_warp.arena import Lifetime, place
 
 
@@ -44,6 +46,60 @@ def test_what_is_needed_one_after_the_other_shares_its_place():
     assert times[3].end == math.inf
 
 
+def captures(monkeypatch: pytest.MonkeyPatch, call: Callable[[arena._Allocator], None]) -> list:
+    """What `capture_on_gpu` captures of a call, which is told what to allocate with, on the CPU.
+
+    A graph is the allocator that it was captured with.
+    """
+    made = []
+
+    def captured(call, device, allocator):
+        call(allocator)
+        made.append(allocator)
+        return allocator
+
+    monkeypatch.setattr(arena, "_captured", captured)
+    graph, memory = arena.capture_on_gpu(call, wp.get_device("cpu"))
+    assert graph is made[-1], "what the call left behind is of the last capture"
+    assert memory is (graph if len(made) == 2 else None)
+    return made
+
+
+def test_the_second_capture_gets_its_memory_from_one_block(monkeypatch):
+    pointers, kept = [], []
+
+    def call(allocator: arena._Allocator) -> None:
+        first, second = allocator.allocate(1000), allocator.allocate(3000)
+        allocator.deallocate(first, 1000)
+        third = allocator.allocate(500)
+        allocator.deallocate(third, 500)
+        kept.append((allocator, second))
+        if len(kept) > 1:  # what the first call left behind is replaced
+            kept[0][0].deallocate(kept[0][1], 3000)
+        pointers.append((first, second, third))
+
+    *_, serving = captures(monkeypatch, call)
+    assert len(pointers) == 2
+    first, second, third = pointers[1]
+    block = range(serving._memory.ptr, serving._memory.ptr + serving._memory.capacity)
+    assert {first, second, third} <= set(block)
+    assert first == third != second
+    assert serving._memory.capacity == 3072 + 1024
+
+
+def test_a_call_that_allocates_otherwise_the_second_time_is_captured_as_it_is(monkeypatch):
+    calls = []
+
+    def call(allocator: arena._Allocator) -> None:
+        calls.append(allocator)
+        size = 1000 if len(calls) == 1 else 2000
+        allocator.deallocate(allocator.allocate(size), size)
+
+    made = captures(monkeypatch, call)
+    assert len(made) == 3
+    assert made[-1]._memory.size == 0
+
+
 @wp.kernel
 def _add(values: wp.array[float], out: wp.array[float]):
     wp.atomic_add(out, 0, values[wp.tid()])
@@ -65,5 +121,7 @@ def test_a_graph_computes_the_same_whether_or_not_a_second_capture_allocates(mor
                 wp.launch(_add, size, inputs=[values], outputs=[total])
                 del values
 
-    cfwarp.capture(call, "cuda:0").launch(3)
+    graph = cfwarp.capture(call, "cuda:0")
+    graph.launch(3)
     assert total.numpy()[0] == 3 * 3 * (1000**2 + 2000**2)
+    assert (graph._memory is None) == bool(more)

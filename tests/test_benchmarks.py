@@ -557,6 +557,12 @@ def test_rows_outlive_a_suite_that_is_killed(tmp_path):
     assert rows[0]["scene"] == "humanoid, fallen"
     assert rows[0]["time_per_step"]["median"] > 0.0
 
+    again = subprocess.run(
+        command, cwd=REPOSITORY, env=alone(), capture_output=True, text=True, timeout=60
+    )
+    assert again.returncode == 4
+    assert "run.rows.jsonl has the rows of a run that was killed" in again.stderr
+
 
 @pytest.mark.engine
 @pytest.mark.skipif(wp.is_cuda_available(), reason="there is a CUDA device on this machine")

@@ -61,12 +61,48 @@ def test_buffers_hold_as_many_as_contacts_where_pairs_cannot_be_counted(countabl
     assert (sizes["nccdmax"] < sizes["nconmax"]) == countable
 
 
-def test_an_explicit_pair_or_many_geoms_cannot_be_counted():
+def test_what_passes_by_the_broad_phase_or_is_too_much_cannot_be_counted():
     spheres = "".join(f"<geom name='{i}' size='.1' pos='{i} 0 0'/>" for i in range(500))
     many = f"<mujoco><worldbody>{spheres}</worldbody></mujoco>"
     paired = (
         "<mujoco><worldbody><geom name='a' size='.1'/><geom name='b' size='.1'/></worldbody>"
         "<contact><pair geom1='a' geom2='b'/></contact></mujoco>"
     )
-    for mjcf in (many, paired):
+    measured = (
+        "<mujoco><worldbody><geom name='a' size='.1'/><geom name='b' size='.1'/></worldbody>"
+        "<sensor><distance geom1='a' geom2='b'/></sensor></mujoco>"
+    )
+    for mjcf in (many, paired, measured):
         assert not ConvexPairs(mujoco.MjModel.from_xml_string(mjcf)).countable
+
+
+BOXES = "".join(
+    f"<body pos='{i % 12} {i // 12} .1'><freejoint/><geom type='box' size='.1 .1 .1'/></body>"
+    for i in range(144)
+)
+APART = f"<mujoco><worldbody><geom type='plane' size='0 0 1'/>{BOXES}</worldbody></mujoco>"
+
+
+def test_what_is_apart_may_meet_later():
+    sizes = engines.size_buffers(mujoco.MjModel.from_xml_string(APART), 20)
+    assert sizes["nccdmax"] == sizes["nconmax"] // 8 == 148
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("given", "nworld", "naccdmax"),
+    [
+        ({"nconmax": 40, "nccdmax": 10}, 1, 40),  # of one world: as many as may be
+        ({"nconmax": 40, "nccdmax": 10}, 2, 40),
+        ({"nconmax": 40, "nccdmax": 10}, 5, 50),
+        ({"nconmax": 40, "nccdmax": 99}, 5, 200),
+        ({"nconmax": 40}, 5, 200),
+        ({"nconmax": 0}, 5, 0),
+    ],
+)
+def test_worlds_share_room_for_convex_collisions(given, nworld, naccdmax):
+    mjm = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><body><joint/><geom size='.1'/></body></worldbody></mujoco>"
+    )
+    simulation = engines.make_simulation(mjm, nworld=nworld, njmax=8, **given)
+    assert simulation._d.naccdmax == naccdmax

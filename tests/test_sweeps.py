@@ -67,6 +67,7 @@ def test_any_number_of_threads_gives_the_same(name, law, monkeypatch):
 @pytest.mark.parametrize("deterministic", [False, True], ids=["", "deterministic"])
 @pytest.mark.parametrize("law", ["paper", "warm"])
 @pytest.mark.parametrize("name", ["humanoid/humanoid.xml", "hand/env_hand_cube.xml"])
+@pytest.mark.usefixtures("device")
 def test_a_thread_for_every_body_gives_what_one_for_every_tree_does(
     name, law, deterministic, monkeypatch
 ):
@@ -98,3 +99,12 @@ def test_a_cpu_gets_one_thread_and_nothing_to_do_none():
     d = cfwarp.make_data(mjm)
     assert d.qpos.device.is_cpu == (nthread_for(d, 100) == 1)
     assert nthread_for(d, 0) == 0
+
+
+def test_a_tree_of_very_many_bodies_is_swept_by_one_thread():
+    def by_body(nbody: int) -> bool:
+        links = "<body pos='.1 0 0'><joint/><geom size='.1'/>" * nbody
+        mjcf = f"<mujoco><worldbody>{links}{'</body>' * nbody}</worldbody></mujoco>"
+        return cfwarp.put_model(mujoco.MjModel.from_xml_string(mjcf)).by_body
+
+    assert [by_body(nbody) for nbody in (0, 1, 2, 128, 129)] == [False, False, True, True, False]
