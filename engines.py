@@ -784,7 +784,7 @@ def _describe_overflow(status: np.ndarray, sizes: dict[str, int], nworld: int) -
         kinds.NARROWPHASE: f"contacts are lost: nconmax={nconmax}, needed at least "
         f"{per_world[_MAX_NACON]}; raise --nconmax",
         kinds.CCD: f"contacts are lost: more convex collisions than nccdmax={sizes['nccdmax']}; "
-        f"give --nconmax, which they follow then, or raise it",
+        "give --nconmax, which they follow then, or raise it",
         kinds.HFIELD: "contacts are lost: a geom spans more cells of a height field than MuJoCo "
         "Warp considers; use a coarser field or a smaller geom",
         kinds.EPA_HORIZON: "a convex collision was approximated: EPA's horizon buffer is full",
@@ -813,9 +813,9 @@ def size_buffers(mjm: mujoco.MjModel, nprobe: int = 500) -> dict[str, int]:
     with silent_mujoco_warnings():
         for step in range(nprobe):
             mujoco.mj_step(probe, mjd)
+            ncon, nefc = max(ncon, mjd.ncon), max(nefc, mjd.nefc)
             if not np.isfinite(mjd.qvel).all():
                 break
-            ncon, nefc = max(ncon, mjd.ncon), max(nefc, mjd.nefc)
             if pairs.countable and step % _PAIRS_EVERY == 0:
                 nccd = max(nccd, pairs.close(mjd))
     nconmax = 2 * ncon + 32

@@ -9,7 +9,7 @@ What Warp's own sorts and scans allocate is not seen here, and stays in the grap
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import warp as wp
 
@@ -33,7 +33,7 @@ class Lifetime:
     end: float = math.inf
 
 
-def place(lifetimes: list[Lifetime]) -> tuple[list[int], int]:
+def place(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
     """Offsets at which no two share a byte at the same time, and the bytes of all, greedily.
 
     The largest first, each at the lowest offset that is free all its life: within 0.2 % of the
@@ -62,20 +62,20 @@ class _Allocator:
 
     Args:
       device: where.
-      planned: what the call will allocate, which gets one block of memory; as the device does
-        otherwise when None.
+      planned: what the call will allocate, which gets one block of memory; all else is allocated
+        as the device does.
 
     Attributes:
       lifetimes: of everything, in the order in which it is allocated.
     """
 
-    def __init__(self, device: wp.Device, planned: list[Lifetime] | None = None):
+    def __init__(self, device: wp.Device, planned: Sequence[Lifetime] = ()):
         self.lifetimes: list[Lifetime] = []
         self._usual = device.get_allocator()
         self._now = 0
         self._alive: dict[int, Lifetime] = {}
-        self._sizes = [it.size for it in planned or []]
-        self._offsets, total = place(planned or [])
+        self._sizes = [it.size for it in planned]
+        self._offsets, total = place(planned)
         shape = (-(-total // _ALIGNMENT), _ALIGNMENT)  # since an extent has 32 bits
         self._memory = wp.empty(shape, dtype=wp.uint8, device=device)
 

@@ -12,6 +12,7 @@ import numpy as np
 import warp as wp
 
 from comfree_warp.fixed_point import from_fixed
+from comfree_warp.sweeps import push_dof
 from comfree_warp.types import Data, Model
 
 _MOST_BODIES = 128  # of a tree: a thread goes over up to all of them
@@ -80,17 +81,20 @@ def _accumulate_dofs(deterministic: bool, total: bool, consume: bool, diagonal: 
                 for j in range(6):
                     cfrc_fixed_out[worldid, i, j] = wp.int64(0)
         if i < nv:
-            force = qfrc_out[worldid, i]
-            force += wp.dot(cdof_in[worldid, i], below_in[worldid, dof_bodyid[i]])
-            if wp.static(deterministic):
-                force += from_fixed(qfrc_fixed_out[worldid, i])
-                qfrc_fixed_out[worldid, i] = wp.int64(0)
-            qfrc_out[worldid, i] = force
-            if wp.static(total):
-                force += qfrc_smooth_in[worldid, i]
-                qfrc_total_out[worldid, i] = force
-            if wp.static(diagonal):
-                qacc_out[worldid, i] = qLDiagInv_in[worldid, i] * force
+            push_dof(
+                i,
+                below_in[worldid, dof_bodyid[i]],
+                wp.static(deterministic),
+                wp.static(total),
+                wp.static(diagonal),
+                cdof_in[worldid],
+                qfrc_smooth_in[worldid],
+                qLDiagInv_in[worldid],
+                qfrc_fixed_out[worldid],
+                qfrc_out[worldid],
+                qfrc_total_out[worldid],
+                qacc_out[worldid],
+            )
 
     return accumulate_dofs
 

@@ -25,7 +25,7 @@ from comfree_warp import bodies
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import nthread_for, tree_arrays
+from comfree_warp.sweeps import nthread_for, push_dof, tree_arrays
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
 
 FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
@@ -431,8 +431,7 @@ def sweep_up(
 ):
     """A sweep up a tree of a world: qfrc += what the contact wrenches do along its dofs.
 
-    `total`: also qfrc_smooth + that. `consume`: the wrenches are zero afterwards.
-    `diagonal`: also M^-1 times either.
+    `total` and `diagonal` as of `push_dof`. `consume`: the wrenches are zero afterwards.
     """
     first = dof_bodyid[tree_dofadr[treeid]]
     last = first + tree_bodynum[treeid] - 1
@@ -451,16 +450,20 @@ def sweep_up(
             cfrc_contact[body_parentid[bodyid]] += cfrc
         dofadr = body_dofadr[bodyid]
         for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-            force = qfrc[dofid] + wp.dot(cdof[dofid], cfrc)
-            if deterministic:
-                force += from_fixed(qfrc_fixed[dofid])
-                qfrc_fixed[dofid] = wp.int64(0)
-            qfrc[dofid] = force
-            if total:
-                force += qfrc_smooth[dofid]
-                qfrc_total[dofid] = force
-            if diagonal:
-                qacc[dofid] = qLDiagInv[dofid] * force
+            push_dof(
+                dofid,
+                cfrc,
+                deterministic,
+                total,
+                diagonal,
+                cdof,
+                qfrc_smooth,
+                qLDiagInv,
+                qfrc_fixed,
+                qfrc,
+                qfrc_total,
+                qacc,
+            )
 
 
 @functools.cache

@@ -7,6 +7,7 @@ A kernel strides over what there is, which may be less than there is room for:
 
 import warp as wp
 
+from comfree_warp.fixed_point import from_fixed
 from comfree_warp.types import Data, Model
 
 
@@ -37,3 +38,34 @@ def tree_arrays(m: Model) -> list[wp.array]:
         m.tree_dofadr,
         m.tree_bodynum,
     ]
+
+
+@wp.func
+def push_dof(
+    dofid: int,
+    cfrc: wp.spatial_vector,
+    deterministic: bool,
+    total: bool,
+    diagonal: bool,
+    cdof: wp.array[wp.spatial_vector],
+    qfrc_smooth: wp.array[float],
+    qLDiagInv: wp.array[float],
+    qfrc_fixed: wp.array[wp.int64],
+    qfrc: wp.array[float],
+    qfrc_total: wp.array[float],
+    qacc: wp.array[float],
+):
+    """What a wrench on its body and all below it does along a dof; of a sweep up a tree.
+
+    `total`: also qfrc_smooth + that. `diagonal`: also M^-1 times either.
+    """
+    force = qfrc[dofid] + wp.dot(cdof[dofid], cfrc)
+    if deterministic:
+        force += from_fixed(qfrc_fixed[dofid])
+        qfrc_fixed[dofid] = wp.int64(0)
+    qfrc[dofid] = force
+    if total:
+        force += qfrc_smooth[dofid]
+        qfrc_total[dofid] = force
+    if diagonal:
+        qacc[dofid] = qLDiagInv[dofid] * force
