@@ -83,11 +83,10 @@ def _accumulate_dofs(deterministic: bool, total: bool, consume: bool, diagonal: 
         if i < nv:
             push_dof(
                 i,
-                below_in[worldid, dof_bodyid[i]],
+                wp.dot(cdof_in[worldid, i], below_in[worldid, dof_bodyid[i]]),
                 wp.static(deterministic),
                 wp.static(total),
                 wp.static(diagonal),
-                cdof_in[worldid],
                 qfrc_smooth_in[worldid],
                 qLDiagInv_in[worldid],
                 qfrc_fixed_out[worldid],

@@ -25,7 +25,7 @@ from comfree_warp import bodies
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import nthread_for, push_dof, tree_arrays
+from comfree_warp.sweeps import index, nthread_for, push_dof, tree_arrays
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
 
 FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
@@ -45,6 +45,7 @@ def _predict_velocity(
     dof_bodyid: wp.array[int],
     tree_dofadr: wp.array[int],
     tree_bodynum: wp.array[int],
+    body_shiftnum: wp.array[int],
     qvel_in: wp.array2d[float],
     qacc_smooth_in: wp.array2d[float],
     cdof_in: wp.array2d[wp.spatial_vector],
@@ -62,17 +63,27 @@ def _predict_velocity(
 ):
     """v_s of every dof and body of a tree; also clears the sums and rows that come next."""
     worldid, first_tree = wp.tid()
-    for treeid in range(first_tree, ntree, nthread):
+    for item in range(first_tree, ntree, nthread):
+        treeid = index(item)
         if drop_contact_rows and treeid == 0:
             nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
         h = opt_timestep[worldid % opt_timestep.shape[0]]
-        first = dof_bodyid[tree_dofadr[treeid]]
-        for bodyid in range(first, first + tree_bodynum[treeid]):
+        first = index(dof_bodyid[index(tree_dofadr[treeid])])
+        for item in range(first, first + tree_bodynum[treeid]):
+            bodyid = index(item)
             cvel = wp.spatial_vector()
             if bodyid > first:
-                cvel = cvel_smooth_pred_out[worldid, body_parentid[bodyid]]
-            dofadr = body_dofadr[bodyid]
-            for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+                cvel = cvel_smooth_pred_out[worldid, index(body_parentid[bodyid])]
+            dofadr = index(body_dofadr[bodyid])
+            nshift = body_shiftnum[bodyid]
+            if nshift == 3:
+                for i in range(3):
+                    qvel = qvel_in[worldid, dofadr + i] + h * qacc_smooth_in[worldid, dofadr + i]
+                    qvel_smooth_pred_out[worldid, dofadr + i] = qvel
+                    qfrc_constraint_out[worldid, dofadr + i] = 0.0
+                    cvel[3 + i] += qvel
+            for item in range(dofadr + nshift, dofadr + body_dofnum[bodyid]):
+                dofid = index(item)
                 qvel = qvel_in[worldid, dofid] + h * qacc_smooth_in[worldid, dofid]
                 qvel_smooth_pred_out[worldid, dofid] = qvel
                 qfrc_constraint_out[worldid, dofid] = 0.0
@@ -161,7 +172,7 @@ def elliptic_force(
 
 
 @wp.func
-def _add_wrench(
+def add_wrench(
     force: wp.vec3,
     torque: wp.vec3,
     offset: wp.vec3,
@@ -203,9 +214,9 @@ def push_bodies(
     if turns:
         turn = toward * wp.vec3(force[3], force[4], force[5])
     if treeid1 >= 0:
-        _add_wrench(-pull, -turn, offset1, body[0], deterministic, cfrc, fixed)
+        add_wrench(-pull, -turn, offset1, body[0], deterministic, cfrc, fixed)
     if treeid2 >= 0:
-        _add_wrench(pull, turn, offset2, body[1], deterministic, cfrc, fixed)
+        add_wrench(pull, turn, offset2, body[1], deterministic, cfrc, fixed)
 
 
 def max_rows_of_contact(elliptic: bool, maxcondim: int) -> int:
@@ -298,7 +309,8 @@ def _contact_force(
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             if not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
                 continue
             margin = contact_includemargin_in[conid]
@@ -309,13 +321,13 @@ def _contact_force(
             if not active:
                 continue
 
-            worldid = contact_worldid_in[conid]
+            worldid = index(contact_worldid_in[conid])
             condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
             frame = contact_frame_in[conid]
             geom = contact_geom_in[conid]
-            body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body1]]
-            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body2]]
+            body1, body2 = index(geom_bodyid[index(geom[0])]), index(geom_bodyid[index(geom[1])])
+            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body1])]
+            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body2])]
 
             # Bodies that cannot move have no velocity in that array.
             cvel1, cvel2 = cvel_smooth_pred_in[worldid, body1], cvel_smooth_pred_in[worldid, body2]
@@ -419,6 +431,7 @@ def sweep_up(
     dof_bodyid: wp.array[int],
     tree_dofadr: wp.array[int],
     tree_bodynum: wp.array[int],
+    body_shiftnum: wp.array[int],
     cdof: wp.array[wp.spatial_vector],
     qfrc_smooth: wp.array[float],
     qLDiagInv: wp.array[float],
@@ -433,10 +446,10 @@ def sweep_up(
 
     `total` and `diagonal` as of `push_dof`. `consume`: the wrenches are zero afterwards.
     """
-    first = dof_bodyid[tree_dofadr[treeid]]
+    first = index(dof_bodyid[index(tree_dofadr[treeid])])
     last = first + tree_bodynum[treeid] - 1
     for below in range(last - first + 1):
-        bodyid = last - below
+        bodyid = index(last - below)
         cfrc = cfrc_contact[bodyid]
         if deterministic:
             for i in range(6):
@@ -447,16 +460,32 @@ def sweep_up(
         elif deterministic:
             cfrc_contact[bodyid] = cfrc
         if bodyid > first:
-            cfrc_contact[body_parentid[bodyid]] += cfrc
-        dofadr = body_dofadr[bodyid]
-        for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
+            cfrc_contact[index(body_parentid[bodyid])] += cfrc
+        dofadr = index(body_dofadr[bodyid])
+        nshift = body_shiftnum[bodyid]
+        if nshift == 3:
+            for i in range(3):
+                push_dof(
+                    dofadr + i,
+                    cfrc[3 + i],
+                    deterministic,
+                    total,
+                    diagonal,
+                    qfrc_smooth,
+                    qLDiagInv,
+                    qfrc_fixed,
+                    qfrc,
+                    qfrc_total,
+                    qacc,
+                )
+        for item in range(dofadr + nshift, dofadr + body_dofnum[bodyid]):
+            dofid = index(item)
             push_dof(
                 dofid,
-                cfrc,
+                wp.dot(cdof[dofid], cfrc),
                 deterministic,
                 total,
                 diagonal,
-                cdof,
                 qfrc_smooth,
                 qLDiagInv,
                 qfrc_fixed,
@@ -478,6 +507,7 @@ def _accumulate_forces(
         dof_bodyid: wp.array[int],
         tree_dofadr: wp.array[int],
         tree_bodynum: wp.array[int],
+        body_shiftnum: wp.array[int],
         ntree: int,
         nthread: int,
         cdof_in: wp.array2d[wp.spatial_vector],
@@ -491,7 +521,8 @@ def _accumulate_forces(
         qacc_out: wp.array2d[float],
     ):
         worldid, first = wp.tid()
-        for treeid in range(first, ntree, nthread):
+        for item in range(first, ntree, nthread):
+            treeid = index(item)
             sweep_up(
                 treeid,
                 wp.static(deterministic),
@@ -504,6 +535,7 @@ def _accumulate_forces(
                 dof_bodyid,
                 tree_dofadr,
                 tree_bodynum,
+                body_shiftnum,
                 cdof_in[worldid],
                 qfrc_smooth_in[worldid],
                 qLDiagInv_in[worldid],
@@ -543,6 +575,7 @@ def predict_velocity(m: Model, d: Data) -> None:
         inputs=[
             m.opt.timestep,
             *tree_arrays(m),
+            m.body_shiftnum,
             d.qvel,
             d.qacc_smooth,
             d.cdof,
@@ -641,7 +674,15 @@ def accelerate(
         wp.launch(
             _accumulate_forces(*switches),
             dim=(d.nworld, nthread),
-            inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, d.qfrc_smooth, d.qLDiagInv],
+            inputs=[
+                *tree_arrays(m),
+                m.body_shiftnum,
+                m.ntree,
+                nthread,
+                d.cdof,
+                d.qfrc_smooth,
+                d.qLDiagInv,
+            ],
             outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total, qacc],
         )
     if not diagonal:

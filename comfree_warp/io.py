@@ -153,8 +153,16 @@ def put_model(
         comfree_passes=comfree_passes,
         has_gravcomp=bool(mjm.body_gravcomp.any()),
         has_frictionloss=bool(mjm.dof_frictionloss.any() or mjm.tendon_frictionloss.any()),
+        body_shiftnum=wp.array(_shiftnum(mjm), dtype=int),
         by_body=has_small_trees(mjm),
     )
+
+
+def _shiftnum(mjm: mujoco.MjModel) -> np.ndarray:
+    """`Model.body_shiftnum`."""
+    num = np.zeros(mjm.nbody, dtype=np.int32)
+    num[mjm.jnt_bodyid[mjm.jnt_type == mujoco.mjtJoint.mjJNT_FREE]] = 3
+    return num
 
 
 def _shallow(instance: Any) -> dict[str, Any]:

@@ -41,13 +41,21 @@ def tree_arrays(m: Model) -> list[wp.array]:
 
 
 @wp.func
+def index(i: int) -> int:
+    """What is no index from the end, as the compiler cannot know of a number that it reads.
+
+    Warp's arrays allow for negative ones: three instructions of the seven of an access.
+    """
+    return wp.max(i, 0)
+
+
+@wp.func
 def push_dof(
     dofid: int,
-    cfrc: wp.spatial_vector,
+    along: float,
     deterministic: bool,
     total: bool,
     diagonal: bool,
-    cdof: wp.array[wp.spatial_vector],
     qfrc_smooth: wp.array[float],
     qLDiagInv: wp.array[float],
     qfrc_fixed: wp.array[wp.int64],
@@ -55,11 +63,11 @@ def push_dof(
     qfrc_total: wp.array[float],
     qacc: wp.array[float],
 ):
-    """What a wrench on its body and all below it does along a dof; of a sweep up a tree.
+    """What a wrench on its body and all below it does `along` a dof; of a sweep up a tree.
 
     `total`: also qfrc_smooth + that. `diagonal`: also M^-1 times either.
     """
-    force = qfrc[dofid] + wp.dot(cdof[dofid], cfrc)
+    force = qfrc[dofid] + along
     if deterministic:
         force += from_fixed(qfrc_fixed[dofid])
         qfrc_fixed[dofid] = wp.int64(0)

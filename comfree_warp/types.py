@@ -26,6 +26,8 @@ class Model(mujoco_warp.Model):
       has_gravcomp: whether `body_gravcomp` was not all zero when `put_model` saw it; set it when
         you write to that array, before the first step or capture
       has_frictionloss: the same of `dof_frictionloss` and `tendon_frictionloss`
+      body_shiftnum: how many of a body's dofs, the first, move it along an axis of the world each
+        and do nothing else: 3 of a free joint, else 0              (nbody,) int32
       by_body: whether the sweeps of trees have a thread for every body on a GPU, see `bodies.py`
     """
 
@@ -35,6 +37,7 @@ class Model(mujoco_warp.Model):
     comfree_passes: int
     has_gravcomp: bool
     has_frictionloss: bool
+    body_shiftnum: wp.array[int]
     by_body: bool
 
 
@@ -52,7 +55,7 @@ class Stacks:
       head, next: chains of the contacts with its parent and with what cannot move, likewise
                                                       (nworld, ntree) and (naconmax,) int32
       crossed: whether a tree has contacts with others, too              (nworld, ntree) int32
-      found: not 0 where a tree stands on another                      (nworld,) int32
+      found: not 0 where a tree stands on another, in any world        (1,) int32
       coupling: S, what a tree and all on it resist a motion of its parent
                                                                    (nworld, ntree, 6, 6) float64
       kept: E, the part of such a motion that it does not follow   (nworld, ntree, 6, 6) float64
@@ -106,7 +109,7 @@ class Warm:
       sums_fixed: likewise, in fixed point, where `Option.deterministic` asks for it
                                                                      (nworld, ntree, 4, 2) int64
       smooth: q^T M^-1 q of a tree's smooth forces                        (nworld, ntree) float32
-      M_diaginv: 1 / M_dd                                                 (nworld, nv) float32
+      M_diaginv: 1 / M_dd; `qLDiagInv` where M is diagonal                (nworld, nv) float32
       scale: s, the part of its step that a world takes                   (nworld,) float32
       cacc: acceleration of bodies along their tree, spatial              (nworld, nbody) spatial
       qfrc_step, qacc_step: J^T d and M^-1 J^T d                          (nworld, nv) float32

@@ -11,7 +11,6 @@ solvers make for their own sake. Where the model asks for one, `efc` has its row
 
 import functools
 
-import mujoco
 import warp as wp
 from mujoco_warp import ConeType
 
@@ -20,6 +19,7 @@ from comfree_warp.contacts import (
     FRICTIONLESS,
     MINVAL,
     PYRAMIDAL,
+    add_wrench,
     describe_row,
     impedance,
     max_rows_of_contact,
@@ -29,7 +29,7 @@ from comfree_warp.contacts import (
 )
 from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.law import CONE, QUADRATIC, SATISFIED
-from comfree_warp.sweeps import nthread_for
+from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
 from comfree_warp.warm.memory import inherit
@@ -37,12 +37,10 @@ from comfree_warp.warm.stacks import arrays_of, may_stack, note_parent
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
-_FREE = wp.constant(int(mujoco.mjtJoint.mjJNT_FREE))
-
 
 @wp.func
 def _bodies(geom: wp.vec2i, geom_bodyid: wp.array[int]) -> wp.vec2i:
-    return wp.vec2i(geom_bodyid[geom[0]], geom_bodyid[geom[1]])
+    return wp.vec2i(index(geom_bodyid[index(geom[0])]), index(geom_bodyid[index(geom[1])]))
 
 
 @wp.func
@@ -54,33 +52,33 @@ def _inverse_mass(
     frame: wp.mat33,
     condim: int,
     body_parentid: wp.array[int],
-    body_jntadr: wp.array[int],
     body_dofadr: wp.array[int],
     body_dofnum: wp.array[int],
-    jnt_type: wp.array[int],
+    body_shiftnum: wp.array[int],
     cdof_in: wp.array2d[wp.spatial_vector],
     M_diaginv_in: wp.array2d[float],
 ) -> vec6:
     """P = sum over the dofs above either body of J^2 / M_dd."""
     P = vec6()
-    body1, body2 = wp.int32(body[0]), wp.int32(body[1])
+    body1, body2 = wp.int32(index(body[0])), wp.int32(index(body[1]))
     while body1 != body2:  # what moves both moves them alike: J = 0
-        bodyid = wp.max(body1, body2)
+        bodyid = index(wp.max(body1, body2))
         offset = offset2
         if body1 == bodyid:
             offset = offset1
-            body1 = body_parentid[bodyid]
+            body1 = index(body_parentid[bodyid])
         else:
-            body2 = body_parentid[bodyid]
-        first = wp.int32(body_dofadr[bodyid])
+            body2 = index(body_parentid[bodyid])
+        first = index(body_dofadr[bodyid])
         last = first + body_dofnum[bodyid]
-        if last > first and jnt_type[body_jntadr[bodyid]] == _FREE:
+        nshift = body_shiftnum[bodyid]
+        if nshift == 3:
             for k in range(3):
                 inverse = M_diaginv_in[worldid, first + k]
                 for i in range(3):
                     P[i] += inverse * frame[i, k] * frame[i, k]
-            first += 3
-        for dofid in range(first, last):
+        for item in range(first + nshift, last):
+            dofid = index(item)
             cdof = cdof_in[worldid, dofid]
             turn, move = wp.spatial_top(cdof), wp.spatial_bottom(cdof)
             inverse = M_diaginv_in[worldid, dofid]
@@ -148,11 +146,10 @@ def _prepare(
         body_parentid: wp.array[int],
         body_rootid: wp.array[int],
         body_treeid: wp.array[int],
-        body_jntadr: wp.array[int],
         body_dofadr: wp.array[int],
         body_dofnum: wp.array[int],
+        body_shiftnum: wp.array[int],
         body_invweight0: wp.array2d[wp.vec2],
-        jnt_type: wp.array[int],
         geom_bodyid: wp.array[int],
         njmax: int,
         naconmax: int,
@@ -203,12 +200,13 @@ def _prepare(
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             if ntree_out[conid] == 0:  # index_contacts has found out
                 continue
             margin = contact_includemargin_in[conid]
             phi = contact_dist_in[conid] - margin
-            worldid = contact_worldid_in[conid]
+            worldid = index(contact_worldid_in[conid])
             condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
             frame, pos = contact_frame_in[conid], contact_pos_in[conid]
             geom = contact_geom_in[conid]
@@ -230,8 +228,8 @@ def _prepare(
                     contact_efc_address_out[conid, row] = -1
                 continue
 
-            com1 = subtree_com_in[worldid, body_rootid[body[0]]]
-            com2 = subtree_com_in[worldid, body_rootid[body[1]]]
+            com1 = subtree_com_in[worldid, index(body_rootid[body[0]])]
+            com2 = subtree_com_in[worldid, index(body_rootid[body[1]])]
             if wp.static(stacking) and ntree == 2:
                 note_parent(
                     tree1,
@@ -340,10 +338,9 @@ def _prepare(
                 frame,
                 condim,
                 body_parentid,
-                body_jntadr,
                 body_dofadr,
                 body_dofnum,
-                jnt_type,
+                body_shiftnum,
                 cdof_in,
                 M_diaginv_in,
             )
@@ -398,15 +395,16 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             if ntree_in[conid] == 0:
                 continue
-            worldid = contact_worldid_in[conid]
+            worldid = index(contact_worldid_in[conid])
             body = _bodies(contact_geom_in[conid], geom_bodyid)
             tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
             sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
-            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
-            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
+            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[0]])]
+            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[1]])]
             normal = contact_frame_in[conid][0]
             R, metric = R_in[conid][0], metric_in[conid][0]
 
@@ -456,8 +454,7 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
                         beta = wp.min(beta, kept)
                 step = wp.max(force0 + step + beta * step_out[conid][0], 0.0) - force0
             step *= _lightest(alpha_in[worldid], tree1, tree2, NORMAL)
-            along = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
-            step_out[conid] = along
+            step_out[conid] = vec6(step, 0.0, 0.0, 0.0, 0.0, 0.0)
             if step == 0.0:
                 continue
             _add_sums(
@@ -470,19 +467,27 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
                 sums,
                 sums_fixed,
             )
-            push_bodies(
-                along,
-                contact_frame_in[conid],
-                body,
-                tree1,
-                tree2,
-                offset1,
-                offset2,
-                False,
-                wp.static(deterministic),
-                cfrc_contact_out[worldid],
-                cfrc_fixed_out[worldid],
-            )
+            pull = step * normal
+            if tree1 >= 0:
+                add_wrench(
+                    -pull,
+                    wp.vec3(),
+                    offset1,
+                    body[0],
+                    wp.static(deterministic),
+                    cfrc_contact_out[worldid],
+                    cfrc_fixed_out[worldid],
+                )
+            if tree2 >= 0:
+                add_wrench(
+                    pull,
+                    wp.vec3(),
+                    offset2,
+                    body[1],
+                    wp.static(deterministic),
+                    cfrc_contact_out[worldid],
+                    cfrc_fixed_out[worldid],
+                )
 
     return step_normals
 
@@ -512,10 +517,11 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             if ntree_in[conid] == 0:
                 continue
-            worldid = contact_worldid_in[conid]
+            worldid = index(contact_worldid_in[conid])
             condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
             force = force_out[conid]
             force[0] += scale_in[worldid] * step_in[conid][0]
@@ -524,8 +530,8 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
             if force[0] == 0.0:
                 continue
             body = _bodies(contact_geom_in[conid], geom_bodyid)
-            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
-            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
+            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[0]])]
+            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[1]])]
             push_bodies(
                 force,
                 contact_frame_in[conid],
@@ -574,7 +580,8 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             if ntree_in[conid] == 0:
                 continue
             condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
@@ -582,11 +589,11 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
             if condim == 1 or force[0] == 0.0:
                 step_out[conid] = vec6()
                 continue
-            worldid = contact_worldid_in[conid]
+            worldid = index(contact_worldid_in[conid])
             body = _bodies(contact_geom_in[conid], geom_bodyid)
             tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
-            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[0]]]
-            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, body_rootid[body[1]]]
+            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[0]])]
+            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[1]])]
             frame = contact_frame_in[conid]
             apart = relative_velocity(
                 frame, cacc_in[worldid, body[0]], offset1, cacc_in[worldid, body[1]], offset2
@@ -656,18 +663,21 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
         efc_force_out: wp.array2d[float],
         efc_state_out: wp.array2d[int],
     ):
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             if ntree_in[conid] == 0:
                 continue
-            worldid = contact_worldid_in[conid]
+            worldid = index(contact_worldid_in[conid])
             condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
-            force = force_out[conid]
+            force, step, friction = force_out[conid], step_in[conid], contact_friction_in[conid]
+            scale = scale_in[worldid]
+            scaled = vec6()  # force over mu
             tangent_sq = float(0.0)
             for i in range(1, wp.static(maxcondim)):
                 if i < condim:
-                    force[i] += scale_in[worldid] * step_in[conid][i]
-                    scaled = force[i] / contact_friction_in[conid][i - 1]
-                    tangent_sq += scaled * scaled
+                    force[i] += scale * step[i]
+                    scaled[i] = force[i] / friction[i - 1]
+                    tangent_sq += scaled[i] * scaled[i]
             force_out[conid] = force
             if contact_efc_address_in[conid, 0] < 0:
                 continue
@@ -685,7 +695,7 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
                 share = force[0] / float(2 * (condim - 1))
                 for i in range(1, wp.static(maxcondim)):
                     if i < condim:
-                        facet = 0.5 * force[i] / contact_friction_in[conid][i - 1]
+                        facet = 0.5 * scaled[i]
                         for side in range(2):
                             efcid = contact_efc_address_in[conid, 2 * (i - 1) + side]
                             of_side = wp.where(side == 0, facet, -facet)
@@ -715,8 +725,8 @@ def prepare(m: Model, d: Data) -> None:
         inputs=[
             *(m.opt.timestep, m.opt.gravity, m.opt.impratio_invsqrt, m.opt.disableflags),
             *(m.body_parentid, m.body_rootid, m.body_treeid),
-            *(m.body_jntadr, m.body_dofadr, m.body_dofnum),
-            *(m.body_invweight0, m.jnt_type, m.geom_bodyid),
+            *(m.body_dofadr, m.body_dofnum, m.body_shiftnum),
+            *(m.body_invweight0, m.geom_bodyid),
             *(d.njmax, d.naconmax, nthread, d.subtree_com, d.cdof, d.cvel, warm.M_diaginv),
             *(d.nacon, contact.dist, contact.pos, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),

@@ -120,9 +120,15 @@ def nearest_friction(wanted: vec6, metric: vec6, condim: int, friction: vec5) ->
     """
     normal = wanted[0]
     nearest = vec6()
-    nearest[0] = normal
     if normal <= 0.0:
-        nearest[0] = 0.0
+        return nearest
+    nearest = wanted
+    wanted_sq = float(0.0)
+    for i in range(1, 6):
+        if i < condim:
+            g = wanted[i] / friction[i - 1]
+            wanted_sq += g * g
+    if wanted_sq <= normal * normal:  # it holds
         return nearest
     lam = float(0.0)
     length = float(0.0)

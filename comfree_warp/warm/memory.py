@@ -20,10 +20,10 @@ import mujoco
 import numpy as np
 import warp as wp
 
-from comfree_warp.contacts import has_contacts
+from comfree_warp.contacts import has_contacts, is_diagonal
 from comfree_warp.fixed_point import from_fixed, precedes, to_fixed
 from comfree_warp.rows import max_rows
-from comfree_warp.sweeps import nthread_for
+from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
 from comfree_warp.warm.stacks import allocate_stacks
@@ -83,7 +83,7 @@ def allocate_memory(m: Model, d: Data) -> None:
             sums=wp.zeros((nworld, m.ntree, 4), dtype=float),
             sums_fixed=wp.zeros((nworld, m.ntree, 4, 2), dtype=wp.int64),
             smooth=wp.zeros((nworld, m.ntree), dtype=float),
-            M_diaginv=wp.zeros_like(d.qvel),
+            M_diaginv=d.qLDiagInv if is_diagonal(d) else wp.zeros_like(d.qvel),
             scale=wp.zeros(nworld, dtype=float),
             cacc=wp.zeros_like(d.cvel),
             qfrc_step=wp.zeros_like(d.qvel),
@@ -122,7 +122,7 @@ def _tree_qpos(m: Model) -> tuple[np.ndarray, np.ndarray]:
 def _hash(worldid: int, pair: wp.vec2i, nhead: int) -> int:
     mixed = (worldid * 73856093) ^ (pair[0] * 19349663) ^ (pair[1] * 83492791)
     mixed = mixed ^ (mixed >> 15)
-    return mixed & (nhead - 1)
+    return index(mixed & (nhead - 1))
 
 
 @wp.func
@@ -141,11 +141,18 @@ def _side(geom: int, flex: int, elem: int, vert: int) -> int:
 
 
 @wp.func
-def _is_nearer(distance: float, pos: wp.vec3, least: float, nearest_pos: wp.vec3) -> bool:
-    """Whether a contact is nearer than the nearest so far, in whatever order they are compared."""
+def _is_nearer(
+    distance: float, pos: wp.vec3, conid: int, least: float, nearest_pos: wp.vec3, nearest: int
+) -> bool:
+    """Whether a contact is nearer than the nearest so far, in whatever order they are compared.
+
+    A point that is told twice counts once: one of the two gets all.
+    """
     if distance != least:
         return distance < least
-    return precedes(pos, nearest_pos)
+    if precedes(pos, nearest_pos):
+        return True
+    return conid > nearest and not precedes(nearest_pos, pos)
 
 
 @functools.cache
@@ -172,7 +179,8 @@ def _index_contacts(adhesion: bool, flex: bool) -> wp.Kernel:
         head_out: wp.array[int],
     ):
         """Which contacts push; all of them into the chains, and nothing inherited yet."""
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             active = contact_dist_in[conid] < contact_includemargin_in[conid]
             if wp.static(adhesion):
                 active = active or contact_adhesion_in[conid] != 0.0
@@ -198,14 +206,24 @@ def _index_contacts(adhesion: bool, flex: bool) -> wp.Kernel:
     return index_contacts
 
 
+@wp.func
+def _beyond(least: float) -> float:
+    """The square of a distance that is surely more steps than `least`: told without a root."""
+    reach = (least + 1.0) * _SAME_PLACE
+    return 1.00001 * reach * reach
+
+
 @wp.kernel(enable_backward=False)
 def _find_heirs(
+    naconmax: int,
+    nthread: int,
+    nacon_in: wp.array[int],
     contact_pos_in: wp.array[wp.vec3],
-    pair_in: wp.array[wp.vec2i],
     contact_worldid_in: wp.array[int],
+    active_in: wp.array[int],
+    pair_in: wp.array[wp.vec2i],
     next_in: wp.array[int],
     head_in: wp.array[int],
-    nthread: int,
     mem_count: wp.array[int],
     mem_worldid: wp.array[int],
     mem_pair: wp.array[wp.vec2i],
@@ -214,22 +232,40 @@ def _find_heirs(
     inherited_out: wp.array[int],
 ):
     """Give every contact of the last step to the one of this step that gets its force."""
-    for conid in range(wp.tid(), mem_count[0], nthread):
+    ncon = wp.min(nacon_in[0], naconmax)
+    for item in range(wp.tid(), mem_count[0], nthread):
+        conid = index(item)
         worldid, pair, pos = mem_worldid[conid], mem_pair[conid], mem_pos[conid]
+        if worldid < 0:
+            continue
         heir = wp.int32(-1)
         least = float(0.0)
+        beyond = float(wp.inf)
         nearest_pos = wp.vec3()
-        if worldid >= 0:
-            entry = head_in[_hash(worldid, pair, head_in.shape[0])]
-            while entry > 0:
-                other = entry - 1
-                entry = next_in[other]
-                if _is_same(contact_worldid_in[other], pair_in[other], worldid, pair):
-                    distance = wp.floor(wp.length(contact_pos_in[other] - pos) / _SAME_PLACE)
-                    if heir < 0 or _is_nearer(distance, contact_pos_in[other], least, nearest_pos):
-                        heir = other
-                        least = distance
-                        nearest_pos = contact_pos_in[other]
+        # What rests has kept its place in the list; then a glance at the others is enough.
+        stays = conid < ncon and active_in[conid] != 0
+        if stays and _is_same(contact_worldid_in[conid], pair_in[conid], worldid, pair):
+            heir = conid
+            nearest_pos = contact_pos_in[conid]
+            least = wp.floor(wp.length(nearest_pos - pos) / _SAME_PLACE)
+            beyond = _beyond(least)
+        entry = head_in[_hash(worldid, pair, head_in.shape[0])]
+        while entry > 0:
+            other = index(entry - 1)
+            entry = next_in[other]
+            if other == heir:
+                continue
+            other_pos = contact_pos_in[other]
+            square = wp.length_sq(other_pos - pos)
+            if square > beyond:
+                continue
+            if _is_same(contact_worldid_in[other], pair_in[other], worldid, pair):
+                distance = wp.floor(wp.sqrt(square) / _SAME_PLACE)
+                if heir < 0 or _is_nearer(distance, other_pos, other, least, nearest_pos, heir):
+                    heir = other
+                    least = distance
+                    beyond = _beyond(least)
+                    nearest_pos = other_pos
         if heir >= 0:
             mem_next_out[conid] = wp.atomic_exch(inherited_out, heir, conid + 1)
 
@@ -256,7 +292,7 @@ def inherit(
     fixed = _fixed8()
     entry = wp.int32(inherited)
     while entry > 0:
-        other = entry - 1
+        other = index(entry - 1)
         entry = mem_next[other]
         if deterministic:
             for i in range(2):
@@ -305,7 +341,8 @@ def index_contacts(m: Model, d: Data) -> None:
         _find_heirs,
         dim=nthread,
         inputs=[
-            *(contact.pos, warm.pair, contact.worldid, warm.next, warm.head, nthread),
+            *(d.naconmax, nthread, d.nacon, contact.pos, contact.worldid, warm.ntree),
+            *(warm.pair, warm.next, warm.head),
             *(warm.mem_count, warm.mem_worldid, warm.mem_pair, warm.mem_pos),
         ],
         outputs=[warm.mem_next, warm.inherited],
@@ -336,7 +373,8 @@ def _remember_contacts(
     first, ncon = wp.tid(), wp.min(nacon_in[0], naconmax)
     if first == 0:
         mem_count[0] = ncon
-    for conid in range(first, ncon, nthread):
+    for item in range(first, ncon, nthread):
+        conid = index(item)
         if ntree_in[conid] == 0:
             mem_worldid[conid] = -1
             continue
@@ -372,30 +410,6 @@ def _remember_rows(
         mem_row[worldid, slot, 1] = mean + MEAN_GAIN * (force - mean)
 
 
-@wp.kernel(enable_backward=False)
-def _remember_state(
-    tree_qposadr: wp.array[int],
-    tree_qposnum: wp.array[int],
-    ntree: int,
-    nthread: int,
-    time_in: wp.array[float],
-    qpos_in: wp.array2d[float],
-    alpha_in: wp.array3d[float],
-    mem_time: wp.array[float],
-    mem_qpos: wp.array2d[float],
-    mem_alpha: wp.array3d[float],
-):
-    worldid, first = wp.tid()
-    if first == 0:
-        mem_time[worldid] = time_in[worldid]
-    for treeid in range(first, ntree, nthread):
-        adr = tree_qposadr[treeid]
-        for i in range(adr, adr + tree_qposnum[treeid]):
-            mem_qpos[worldid, i] = qpos_in[worldid, i]
-        for i in range(2):
-            mem_alpha[worldid, treeid, i] = alpha_in[worldid, treeid, i]
-
-
 def remember(m: Model, d: Data) -> None:
     """Store the forces of this step, and the state that it led to."""
     warm, contact = d.warm, d.contact
@@ -421,16 +435,9 @@ def remember(m: Model, d: Data) -> None:
             inputs=[d.njmax, nthread, d.ne, d.nf, d.nl, d.efc.force, warm.row_slot, warm.row_mean],
             outputs=[warm.mem_row],
         )
-    nthread = nthread_for(d, m.ntree)
-    wp.launch(
-        _remember_state,
-        dim=(d.nworld, nthread),
-        inputs=[
-            *(warm.tree_qposadr, warm.tree_qposnum, m.ntree, nthread),
-            *(d.time, d.qpos, warm.alpha),
-        ],
-        outputs=[warm.mem_time, warm.mem_qpos, warm.mem_alpha],
-    )
+    wp.copy(warm.mem_time, d.time)
+    wp.copy(warm.mem_qpos, d.qpos)
+    wp.copy(warm.mem_alpha, warm.alpha)
 
 
 def forget(d: Data, reset: wp.array) -> None:

@@ -24,6 +24,8 @@ motions are about the centre of mass of each body, angular part first. All of it
 is large where a contact is stiff, and multiplies what r is rounded by.
 """
 
+import functools
+
 import mujoco
 import numpy as np
 import warp as wp
@@ -32,7 +34,7 @@ from mujoco_warp import DisableBit
 from comfree_warp.contacts import has_contacts
 from comfree_warp.fixed_point import is_deterministic, precedes
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import nthread_for
+from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import Data, Model, Stacks, vec5, vec6, vec6d, vec10
 from comfree_warp.warm.law import into_cone
 from comfree_warp.warm.stages import FRICTION, NORMAL
@@ -56,7 +58,7 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
         below=wp.zeros(shape, dtype=int),
         head=wp.zeros(shape, dtype=int),
         crossed=wp.zeros(shape, dtype=int),
-        found=wp.zeros(d.nworld, dtype=int),
+        found=wp.zeros(1, dtype=int),
         next=wp.zeros(d.naconmax, dtype=int),
         coupling=wp.zeros(shape, dtype=wp.spatial_matrixd),
         kept=wp.zeros(shape, dtype=wp.spatial_matrixd),
@@ -94,7 +96,8 @@ def _trees(
     geom: wp.vec2i, geom_bodyid: wp.array[int], body_treeid: wp.array[int]
 ) -> tuple[int, int]:
     """The trees of both sides of a contact."""
-    return body_treeid[geom_bodyid[geom[0]]], body_treeid[geom_bodyid[geom[1]]]
+    body1, body2 = index(geom_bodyid[index(geom[0])]), index(geom_bodyid[index(geom[1])])
+    return body_treeid[body1], body_treeid[body2]
 
 
 @wp.func
@@ -118,10 +121,10 @@ def note_parent(
     level = _LEVEL * wp.length(gravity)
     if higher > 0.0 and slope > level:
         wp.atomic_min(parent_out, worldid, tree2, tree1)
-        found_out[worldid] = 1
+        found_out[0] = 1
     elif higher < 0.0 and -slope > level:
         wp.atomic_min(parent_out, worldid, tree1, tree2)
-        found_out[worldid] = 1
+        found_out[0] = 1
 
 
 @wp.kernel(enable_backward=False)
@@ -133,9 +136,9 @@ def _link_children(
     child_out: wp.array2d[int],
     sibling_out: wp.array2d[int],
 ):
-    worldid, first = wp.tid()
-    if found_in[worldid] == 0:
+    if found_in[0] == 0:
         return
+    worldid, first = wp.tid()
     for treeid in range(first, ntree, nthread):
         parent = parent_in[worldid, treeid]
         if parent < ntree:
@@ -165,12 +168,13 @@ def _collect_contacts(
 
     Trees that touch others, too, are marked.
     """
-    for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+    if found_in[0] == 0:
+        return
+    for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        conid = index(item)
         if ntree_in[conid] == 0:
             continue
-        worldid = contact_worldid_in[conid]
-        if found_in[worldid] == 0:
-            continue
+        worldid = index(contact_worldid_in[conid])
         tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
         owner = wp.int32(-1)
         if tree1 < 0 or tree2 < 0:
@@ -412,7 +416,7 @@ def _weigh(
     for i in range(6):
         if i >= part[0] and i < part[1]:
             row = _row(i, frame, offset)
-            weighted = row / wp.float64(R[i])
+            weighted = (wp.float64(1.0) / wp.float64(R[i])) * row  # one division, not six
             stiff += wp.outer(row, weighted)
             asked += residual[i] * weighted
     return stiff, asked
@@ -489,6 +493,7 @@ def _eliminate(
     tree: int,
     root: int,
     kind: int,
+    maxcondim: int,
     body_rootid: wp.array[int],
     body_treeid: wp.array[int],
     dof_bodyid: wp.array[int],
@@ -518,37 +523,37 @@ def _eliminate(
     force_of: wp.array[vec6],
 ):
     """Eliminate a tree, after those that stand on it: E, S, x, and what it asks of its parent."""
-    bodyid = dof_bodyid[tree_dofadr[tree]]
+    bodyid = index(dof_bodyid[index(tree_dofadr[tree])])
     com = wp.vec3d(subtree_com[bodyid])
     free = _inertia(crb[bodyid])  # H - G
     asked = wp.spatial_vectord()
     entry = child_of[tree]
     while entry > 0:
-        child = entry - 1
+        child = index(entry - 1)
         entry = sibling[child]
-        r = wp.vec3d(subtree_com[dof_bodyid[tree_dofadr[child]]]) - com
+        r = wp.vec3d(subtree_com[index(dof_bodyid[index(tree_dofadr[child])])]) - com
         free += _move_matrix(coupling[child], r)
         asked += _move_wrench(wrench_of[child], r)
     stiff = wp.spatial_matrixd()
     asked_of_parent = wp.spatial_vectord()
     entry = head[tree]
     while entry > 0:
-        conid = entry - 1
+        conid = index(entry - 1)
         entry = next[conid]
         geom = contact_geom[conid]
-        body1, body2 = geom_bodyid[geom[0]], geom_bodyid[geom[1]]
-        tree1, tree2 = _trees(geom, geom_bodyid, body_treeid)
+        body1, body2 = index(geom_bodyid[index(geom[0])]), index(geom_bodyid[index(geom[1])])
+        tree1, tree2 = body_treeid[body1], body_treeid[body2]
         pos = wp.vec3d(contact_pos[conid])
         frame = contact_frame[conid]
-        condim = contact_dim[conid]
+        condim = wp.min(contact_dim[conid], maxcondim)
         R = R_of[conid]
         force = force_of[conid]
         apart = _move_motion(
             wp.spatial_vectord(cacc[body2]),
-            pos - wp.vec3d(subtree_com[body_rootid[body2]]),
+            pos - wp.vec3d(subtree_com[index(body_rootid[body2])]),
         ) - _move_motion(
             wp.spatial_vectord(cacc[body1]),
-            pos - wp.vec3d(subtree_com[body_rootid[body1]]),
+            pos - wp.vec3d(subtree_com[index(body_rootid[body1])]),
         )
         residual = _residual(condim, frame, apart, bias[conid], R, force)
         residual_of[conid] = residual
@@ -580,6 +585,7 @@ def _eliminate(
 def _substitute(
     tree: int,
     ntree: int,
+    maxcondim: int,
     body_treeid: wp.array[int],
     dof_bodyid: wp.array[int],
     geom_bodyid: wp.array[int],
@@ -605,13 +611,13 @@ def _substitute(
     """Motion w of a tree, after its parent; d of its contacts and J^T d. -r d and R d^2."""
     gained = wp.float64(0.0)
     curvature = wp.float64(0.0)
-    com = wp.vec3d(subtree_com[dof_bodyid[tree_dofadr[tree]]])
-    parent = parent_of[tree]
+    com = wp.vec3d(subtree_com[index(dof_bodyid[index(tree_dofadr[tree])])])
+    parent = index(parent_of[tree])
     motion = motion_of[tree]
     relative = motion
     r = wp.vec3d()
     if parent < ntree:
-        r = com - wp.vec3d(subtree_com[dof_bodyid[tree_dofadr[parent]]])
+        r = com - wp.vec3d(subtree_com[index(dof_bodyid[index(tree_dofadr[parent])])])
         parent_motion = _move_motion(motion_of[parent], r)
         relative -= kept_of[tree] * parent_motion
         motion = relative + parent_motion
@@ -619,14 +625,15 @@ def _substitute(
     wrench, between = wp.spatial_vectord(), wp.spatial_vectord()
     entry = head[tree]
     while entry > 0:
-        conid = entry - 1
+        conid = index(entry - 1)
         entry = next[conid]
         step_of[conid] = vec6()
         part = part_of[conid]
         if part[0] == part[1]:
             continue
+        part[1] = wp.min(part[1], maxcondim)  # as the compiler cannot know
         tree1, tree2 = _trees(contact_geom[conid], geom_bodyid, body_treeid)
-        condim = contact_dim[conid]
+        condim = wp.min(contact_dim[conid], maxcondim)
         R = R_of[conid]
         force = force_of[conid]
         residual = residual_of[conid]
@@ -664,176 +671,186 @@ def _substitute(
     return gained, curvature
 
 
-@wp.kernel(enable_backward=False)
-def _solve_stacks(
-    body_rootid: wp.array[int],
-    body_treeid: wp.array[int],
-    dof_bodyid: wp.array[int],
-    geom_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    tree_bodynum: wp.array[int],
-    ntree: int,
-    nthread: int,
-    kind: int,
-    subtree_com_in: wp.array2d[wp.vec3],
-    cdof_in: wp.array2d[wp.spatial_vector],
-    crb_in: wp.array2d[vec10],
-    contact_pos_in: wp.array[wp.vec3],
-    contact_frame_in: wp.array[wp.mat33],
-    contact_friction_in: wp.array[vec5],
-    contact_dim_in: wp.array[int],
-    contact_geom_in: wp.array[wp.vec2i],
-    parent_in: wp.array2d[int],
-    child_in: wp.array2d[int],
-    sibling_in: wp.array2d[int],
-    head_in: wp.array2d[int],
-    next_in: wp.array[int],
-    crossed_in: wp.array2d[int],
-    bias_in: wp.array[vec6],
-    R_in: wp.array[vec6],
-    metric_in: wp.array[vec6],
-    above_out: wp.array2d[int],
-    below_out: wp.array2d[int],
-    coupling_out: wp.array2d[wp.spatial_matrixd],
-    kept_out: wp.array2d[wp.spatial_matrixd],
-    motion_out: wp.array2d[wp.spatial_vectord],
-    wrench_out: wp.array2d[wp.spatial_vectord],
-    residual_out: wp.array[vec6d],
-    part_out: wp.array[wp.vec2i],
-    step_out: wp.array[vec6],
-    force_out: wp.array[vec6],
-    cacc_out: wp.array2d[wp.spatial_vector],
-    qacc_out: wp.array2d[float],
-    qfrc_constraint_out: wp.array2d[float],
-    qfrc_total_out: wp.array2d[float],
-):
-    """Solve every stack, from where its root is: on a GPU a thread for each."""
-    worldid, first = wp.tid()
-    for root in range(first, ntree, nthread):
-        if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
-            continue
-        last = _order(
-            root,
-            kind,
-            parent_in[worldid],
-            child_in[worldid],
-            sibling_in[worldid],
-            crossed_in[worldid],
-            above_out[worldid],
-            below_out[worldid],
-        )
-        if last < 0:
-            continue
-
-        # Elimination, from above.
-        tree = wp.int32(last)
-        while tree >= 0:
-            _eliminate(
-                tree,
+@functools.cache
+def _solve_stacks(maxcondim: int) -> wp.Kernel:
+    @wp.kernel(module="unique", enable_backward=False)
+    def solve_stacks_of(
+        body_rootid: wp.array[int],
+        body_treeid: wp.array[int],
+        dof_bodyid: wp.array[int],
+        geom_bodyid: wp.array[int],
+        tree_dofadr: wp.array[int],
+        tree_bodynum: wp.array[int],
+        ntree: int,
+        nthread: int,
+        kind: int,
+        subtree_com_in: wp.array2d[wp.vec3],
+        cdof_in: wp.array2d[wp.spatial_vector],
+        crb_in: wp.array2d[vec10],
+        contact_pos_in: wp.array[wp.vec3],
+        contact_frame_in: wp.array[wp.mat33],
+        contact_friction_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_geom_in: wp.array[wp.vec2i],
+        parent_in: wp.array2d[int],
+        child_in: wp.array2d[int],
+        sibling_in: wp.array2d[int],
+        head_in: wp.array2d[int],
+        next_in: wp.array[int],
+        crossed_in: wp.array2d[int],
+        found_in: wp.array[int],
+        bias_in: wp.array[vec6],
+        R_in: wp.array[vec6],
+        metric_in: wp.array[vec6],
+        above_out: wp.array2d[int],
+        below_out: wp.array2d[int],
+        coupling_out: wp.array2d[wp.spatial_matrixd],
+        kept_out: wp.array2d[wp.spatial_matrixd],
+        motion_out: wp.array2d[wp.spatial_vectord],
+        wrench_out: wp.array2d[wp.spatial_vectord],
+        residual_out: wp.array[vec6d],
+        part_out: wp.array[wp.vec2i],
+        step_out: wp.array[vec6],
+        force_out: wp.array[vec6],
+        cacc_out: wp.array2d[wp.spatial_vector],
+        qacc_out: wp.array2d[float],
+        qfrc_constraint_out: wp.array2d[float],
+        qfrc_total_out: wp.array2d[float],
+    ):
+        """Solve every stack, from where its root is: on a GPU a thread for each."""
+        if found_in[0] == 0:
+            return
+        worldid, first = wp.tid()
+        for root in range(first, ntree, nthread):
+            if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
+                continue
+            last = _order(
                 root,
                 kind,
-                body_rootid,
-                body_treeid,
-                dof_bodyid,
-                geom_bodyid,
-                tree_dofadr,
-                subtree_com_in[worldid],
-                crb_in[worldid],
-                contact_pos_in,
-                contact_frame_in,
-                contact_friction_in,
-                contact_dim_in,
-                contact_geom_in,
+                parent_in[worldid],
                 child_in[worldid],
                 sibling_in[worldid],
-                head_in[worldid],
-                next_in,
-                bias_in,
-                R_in,
-                metric_in,
-                cacc_out[worldid],
-                coupling_out[worldid],
-                kept_out[worldid],
-                motion_out[worldid],
-                wrench_out[worldid],
-                residual_out,
-                part_out,
-                force_out,
+                crossed_in[worldid],
+                above_out[worldid],
+                below_out[worldid],
             )
-            tree = below_out[worldid, tree]
+            if last < 0:
+                continue
 
-        # Substitution, from the root; d, and what it does to every tree.
-        gained = wp.float64(0.0)
-        curvature = wp.float64(0.0)
-        tree = wp.int32(root)
-        while tree >= 0:
-            tree_gained, tree_curvature = _substitute(
-                tree,
-                ntree,
-                body_treeid,
-                dof_bodyid,
-                geom_bodyid,
-                tree_dofadr,
-                subtree_com_in[worldid],
-                contact_pos_in,
-                contact_frame_in,
-                contact_friction_in,
-                contact_dim_in,
-                contact_geom_in,
-                parent_in[worldid],
-                head_in[worldid],
-                next_in,
-                R_in,
-                kept_out[worldid],
-                motion_out[worldid],
-                wrench_out[worldid],
-                residual_out,
-                part_out,
-                force_out,
-                step_out,
-            )
-            gained += tree_gained
-            curvature += tree_curvature
-            tree = above_out[worldid, tree]
+            # Elimination, from above.
+            tree = wp.int32(last)
+            while tree >= 0:
+                _eliminate(
+                    tree,
+                    root,
+                    kind,
+                    wp.static(maxcondim),
+                    body_rootid,
+                    body_treeid,
+                    dof_bodyid,
+                    geom_bodyid,
+                    tree_dofadr,
+                    subtree_com_in[worldid],
+                    crb_in[worldid],
+                    contact_pos_in,
+                    contact_frame_in,
+                    contact_friction_in,
+                    contact_dim_in,
+                    contact_geom_in,
+                    child_in[worldid],
+                    sibling_in[worldid],
+                    head_in[worldid],
+                    next_in,
+                    bias_in,
+                    R_in,
+                    metric_in,
+                    cacc_out[worldid],
+                    coupling_out[worldid],
+                    kept_out[worldid],
+                    motion_out[worldid],
+                    wrench_out[worldid],
+                    residual_out,
+                    part_out,
+                    force_out,
+                )
+                tree = below_out[worldid, tree]
 
-        # M^-1 J^T d, and how far to go.
-        tree = wp.int32(root)
-        while tree >= 0:
-            wrench = wrench_out[worldid, tree]
-            motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
-            motion_out[worldid, tree] = motion
-            curvature += wp.dot(wrench, motion)
-            tree = above_out[worldid, tree]
-        scale = wp.float64(0.0)
-        if curvature > wp.float64(0.0):
-            scale = wp.clamp(gained / curvature, wp.float64(0.0), wp.float64(1.0))
+            # Substitution, from the root; d, and what it does to every tree.
+            gained = wp.float64(0.0)
+            curvature = wp.float64(0.0)
+            tree = wp.int32(root)
+            while tree >= 0:
+                tree_gained, tree_curvature = _substitute(
+                    tree,
+                    ntree,
+                    wp.static(maxcondim),
+                    body_treeid,
+                    dof_bodyid,
+                    geom_bodyid,
+                    tree_dofadr,
+                    subtree_com_in[worldid],
+                    contact_pos_in,
+                    contact_frame_in,
+                    contact_friction_in,
+                    contact_dim_in,
+                    contact_geom_in,
+                    parent_in[worldid],
+                    head_in[worldid],
+                    next_in,
+                    R_in,
+                    kept_out[worldid],
+                    motion_out[worldid],
+                    wrench_out[worldid],
+                    residual_out,
+                    part_out,
+                    force_out,
+                    step_out,
+                )
+                gained += tree_gained
+                curvature += tree_curvature
+                tree = above_out[worldid, tree]
 
-        tree = wp.int32(root)
-        while tree >= 0:
-            entry = head_in[worldid, tree]
-            while entry > 0:
-                force_out[entry - 1] = force_out[entry - 1] + float(scale) * step_out[entry - 1]
-                entry = next_in[entry - 1]
-            moved = _to_single(scale * motion_out[worldid, tree])
-            dofadr = tree_dofadr[tree]
-            bodyid = dof_bodyid[dofadr]
-            for i in range(bodyid, bodyid + tree_bodynum[tree]):
-                cacc_out[worldid, i] += moved
-            linear = wp.spatial_bottom(moved)
-            for i in range(3):
-                cdof = cdof_in[worldid, dofadr + 3 + i]
-                turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(moved))
-                qacc_out[worldid, dofadr + 3 + i] += turn
-                linear -= turn * wp.spatial_bottom(cdof)
-            for i in range(3):
-                qacc_out[worldid, dofadr + i] += linear[i]
-            if kind == FRICTION:  # that of normals is made anew
-                pull = _to_single(scale * wrench_out[worldid, tree])
-                for i in range(dofadr, dofadr + 6):
-                    qfrc = wp.dot(cdof_in[worldid, i], pull)
-                    qfrc_constraint_out[worldid, i] += qfrc
-                    qfrc_total_out[worldid, i] += qfrc
-            tree = above_out[worldid, tree]
+            # M^-1 J^T d, and how far to go.
+            tree = wp.int32(root)
+            while tree >= 0:
+                wrench = wrench_out[worldid, tree]
+                motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
+                motion_out[worldid, tree] = motion
+                curvature += wp.dot(wrench, motion)
+                tree = above_out[worldid, tree]
+            scale = wp.float64(0.0)
+            if curvature > wp.float64(0.0):
+                scale = wp.clamp(gained / curvature, wp.float64(0.0), wp.float64(1.0))
+
+            tree = wp.int32(root)
+            while tree >= 0:
+                entry = head_in[worldid, tree]
+                while entry > 0:
+                    conid = index(entry - 1)
+                    entry = next_in[conid]
+                    force_out[conid] = force_out[conid] + float(scale) * step_out[conid]
+                moved = _to_single(scale * motion_out[worldid, tree])
+                dofadr = tree_dofadr[tree]
+                bodyid = dof_bodyid[dofadr]
+                for i in range(bodyid, bodyid + tree_bodynum[tree]):
+                    cacc_out[worldid, i] += moved
+                linear = wp.spatial_bottom(moved)
+                for i in range(3):
+                    cdof = cdof_in[worldid, dofadr + 3 + i]
+                    turn = wp.dot(wp.spatial_top(cdof), wp.spatial_top(moved))
+                    qacc_out[worldid, dofadr + 3 + i] += turn
+                    linear -= turn * wp.spatial_bottom(cdof)
+                for i in range(3):
+                    qacc_out[worldid, dofadr + i] += linear[i]
+                if kind == FRICTION:  # that of normals is made anew
+                    pull = _to_single(scale * wrench_out[worldid, tree])
+                    for i in range(dofadr, dofadr + 6):
+                        qfrc = wp.dot(cdof_in[worldid, i], pull)
+                        qfrc_constraint_out[worldid, i] += qfrc
+                        qfrc_total_out[worldid, i] += qfrc
+                tree = above_out[worldid, tree]
+
+    return solve_stacks_of
 
 
 def find_stacks(m: Model, d: Data) -> None:
@@ -879,14 +896,14 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
         return
     nthread = nthread_for(d, m.ntree)
     wp.launch(
-        _solve_stacks,
+        _solve_stacks(int(m.nmaxcondim)),
         dim=(d.nworld, nthread),
         inputs=[
             *(m.body_rootid, m.body_treeid, m.dof_bodyid, m.geom_bodyid, m.tree_dofadr),
             *(m.tree_bodynum, m.ntree, nthread, kind, d.subtree_com, d.cdof, d.crb),
             *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
             *(stacks.parent, stacks.child, stacks.sibling, stacks.head, stacks.next),
-            *(stacks.crossed, warm.bias, warm.R, warm.metric),
+            *(stacks.crossed, stacks.found, warm.bias, warm.R, warm.metric),
         ],
         outputs=[
             *(stacks.above, stacks.below, stacks.coupling, stacks.kept, stacks.motion),

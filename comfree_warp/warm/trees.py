@@ -9,7 +9,7 @@ from comfree_warp.contacts import accelerate as accelerate_dofs
 from comfree_warp.contacts import is_diagonal, sweep_up
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import block_dim_for, nthread_for, tree_arrays
+from comfree_warp.sweeps import block_dim_for, index, nthread_for, tree_arrays
 from comfree_warp.types import Data, Model
 from comfree_warp.warm.law import ROUNDING, conjugate_factor, next_alpha
 from comfree_warp.warm.stacks import arrays_of
@@ -61,7 +61,7 @@ def tree_beta(
 
 
 @functools.cache
-def _begin(stacking: bool) -> wp.Kernel:
+def _begin(stacking: bool, diagonal: bool) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def begin_trees(
         dof_bodyid: wp.array[int],
@@ -102,8 +102,9 @@ def _begin(stacking: bool) -> wp.Kernel:
         """Whether a tree is where the last step left it; its M_dd; empty sums and stacks."""
         worldid, first_tree = wp.tid()
         if wp.static(stacking) and first_tree == 0:
-            stack_found_out[worldid] = 0
-        for treeid in range(first_tree, ntree, nthread):
+            stack_found_out[0] = 0
+        for item in range(first_tree, ntree, nthread):
+            treeid = index(item)
             if wp.static(stacking):
                 stack_parent_out[worldid, treeid] = ntree
                 stack_child_out[worldid, treeid] = 0
@@ -112,24 +113,50 @@ def _begin(stacking: bool) -> wp.Kernel:
             if drop_contact_rows and treeid == 0:
                 nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
             valid = time_in[worldid] == mem_time[worldid]
-            adr = tree_qposadr[treeid]
+            adr = index(tree_qposadr[treeid])
             for i in range(adr, adr + tree_qposnum[treeid]):
                 valid = valid and qpos_in[worldid, i] == mem_qpos[worldid, i]
             valid_out[worldid, treeid] = wp.where(valid, 1, 0)
             for i in range(2):
                 alpha_out[worldid, treeid, i] = wp.where(valid, mem_alpha[worldid, treeid, i], 1.0)
-            first = dof_bodyid[tree_dofadr[treeid]]
-            for bodyid in range(first, first + tree_bodynum[treeid]):
+            dofadr = index(tree_dofadr[treeid])
+            first = index(dof_bodyid[dofadr])
+            for item in range(first, first + tree_bodynum[treeid]):
+                bodyid = index(item)
                 cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
             smooth = float(0.0)
-            for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
+            for item in range(dofadr, dofadr + tree_dofnum[treeid]):
+                dofid = index(item)
                 qfrc_constraint_out[worldid, dofid] = 0.0
-                diagonal = M_in[worldid, M_rowadr[dofid] + M_rownnz[dofid] - 1]
-                M_diaginv_out[worldid, dofid] = 1.0 / diagonal
+                if wp.static(not diagonal):
+                    last = index(M_rowadr[dofid] + M_rownnz[dofid] - 1)
+                    M_diaginv_out[worldid, dofid] = 1.0 / M_in[worldid, last]
                 smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
             smooth_out[worldid, treeid] = smooth
 
     return begin_trees
+
+
+@wp.func
+def _take_dof(
+    dofid: int,
+    apply: bool,
+    renew: bool,
+    scale: float,
+    qacc_step: wp.array[float],
+    qacc: wp.array[float],
+    qfrc_step: wp.array[float],
+    qfrc_constraint: wp.array[float],
+) -> float:
+    """The acceleration of a dof, in a sweep down a tree; clears what the next pass adds up."""
+    acc = float(qacc[dofid])
+    if apply:
+        acc += scale * qacc_step[dofid]
+        qacc[dofid] = acc
+    if renew:
+        qfrc_constraint[dofid] = 0.0
+    qfrc_step[dofid] = 0.0
+    return acc
 
 
 @wp.func
@@ -143,6 +170,7 @@ def _sweep_down(
     dof_bodyid: wp.array[int],
     tree_dofadr: wp.array[int],
     tree_bodynum: wp.array[int],
+    body_shiftnum: wp.array[int],
     cdof: wp.array[wp.spatial_vector],
     scale: float,
     qacc_step: wp.array[float],
@@ -158,21 +186,24 @@ def _sweep_down(
     """
     for i in range(4):
         sums[treeid, i] = 0.0
-    first = dof_bodyid[tree_dofadr[treeid]]
-    for bodyid in range(first, first + tree_bodynum[treeid]):
+    first = index(dof_bodyid[index(tree_dofadr[treeid])])
+    for item in range(first, first + tree_bodynum[treeid]):
+        bodyid = index(item)
         motion = wp.spatial_vector()
         if bodyid > first:
-            motion = cacc[body_parentid[bodyid]]
-        dofadr = body_dofadr[bodyid]
-        for dofid in range(dofadr, dofadr + body_dofnum[bodyid]):
-            acc = float(qacc[dofid])
-            if apply:
-                acc += scale * qacc_step[dofid]
-                qacc[dofid] = acc
-            if renew:
-                qfrc_constraint[dofid] = 0.0
-            qfrc_step[dofid] = 0.0
-            motion += cdof[dofid] * acc
+            motion = cacc[index(body_parentid[bodyid])]
+        dofadr = index(body_dofadr[bodyid])
+        nshift = body_shiftnum[bodyid]
+        if nshift == 3:
+            for i in range(3):
+                motion[3 + i] += _take_dof(
+                    dofadr + i, apply, renew, scale, qacc_step, qacc, qfrc_step, qfrc_constraint
+                )
+        for item in range(dofadr + nshift, dofadr + body_dofnum[bodyid]):
+            dofid = index(item)
+            motion += cdof[dofid] * _take_dof(
+                dofid, apply, renew, scale, qacc_step, qacc, qfrc_step, qfrc_constraint
+            )
         cacc[bodyid] = motion
 
 
@@ -186,6 +217,7 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
         dof_bodyid: wp.array[int],
         tree_dofadr: wp.array[int],
         tree_bodynum: wp.array[int],
+        body_shiftnum: wp.array[int],
         ntree: int,
         nthread: int,
         cdof_in: wp.array2d[wp.spatial_vector],
@@ -198,7 +230,8 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
         sums_out: wp.array3d[float],
     ):
         worldid, first = wp.tid()
-        for treeid in range(first, ntree, nthread):
+        for item in range(first, ntree, nthread):
+            treeid = index(item)
             _sweep_down(
                 treeid,
                 wp.static(apply),
@@ -209,6 +242,7 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
                 dof_bodyid,
                 tree_dofadr,
                 tree_bodynum,
+                body_shiftnum,
                 cdof_in[worldid],
                 scale_in[worldid],
                 qacc_step_in[worldid],
@@ -232,6 +266,7 @@ def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
         dof_bodyid: wp.array[int],
         tree_dofadr: wp.array[int],
         tree_bodynum: wp.array[int],
+        body_shiftnum: wp.array[int],
         ntree: int,
         nthread: int,
         cdof_in: wp.array2d[wp.spatial_vector],
@@ -250,7 +285,8 @@ def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
     ):
         """Up every tree and down again: a diagonal M lets no tree wait for another kernel."""
         worldid, first = wp.tid()
-        for treeid in range(first, ntree, nthread):
+        for item in range(first, ntree, nthread):
+            treeid = index(item)
             sweep_up(
                 treeid,
                 wp.static(deterministic),
@@ -263,6 +299,7 @@ def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
                 dof_bodyid,
                 tree_dofadr,
                 tree_bodynum,
+                body_shiftnum,
                 cdof_in[worldid],
                 qfrc_smooth_in[worldid],
                 qLDiagInv_in[worldid],
@@ -283,6 +320,7 @@ def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
                 dof_bodyid,
                 tree_dofadr,
                 tree_bodynum,
+                body_shiftnum,
                 cdof_in[worldid],
                 0.0,
                 qacc_step_in[worldid],
@@ -321,11 +359,14 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
         sums, fixed = sums_in[worldid], sums_fixed_in[worldid]
         gained = float(0.0)
         curvature = float(0.0)
-        for treeid in range(first, ntree, wp.block_dim()):
+        for item in range(first, ntree, wp.block_dim()):
+            treeid = index(item)
             work = read_sum(treeid, WORK, wp.static(deterministic), sums, fixed)
             regular = read_sum(treeid, REGULAR, wp.static(deterministic), sums, fixed)
             moved = float(0.0)
-            for dofid in range(tree_dofadr[treeid], tree_dofadr[treeid] + tree_dofnum[treeid]):
+            dofadr = index(tree_dofadr[treeid])
+            for item in range(dofadr, dofadr + tree_dofnum[treeid]):
+                dofid = index(item)
                 moved += qfrc_step_in[worldid, dofid] * qacc_step_in[worldid, dofid]
             regular += moved
             if moved > ROUNDING * smooth_in[worldid, treeid]:
@@ -357,11 +398,13 @@ def _take_step(
     qfrc_total_out: wp.array2d[float],
 ):
     worldid, first = wp.tid()
-    for dofid in range(first, nv, nthread):
-        qfrc = scale_in[worldid] * qfrc_step_in[worldid, dofid]
+    scale = scale_in[worldid]
+    for item in range(first, nv, nthread):
+        dofid = index(item)
+        qfrc = scale * qfrc_step_in[worldid, dofid]
         qfrc_constraint_out[worldid, dofid] += qfrc
         qfrc_total_out[worldid, dofid] += qfrc
-        qacc_out[worldid, dofid] += scale_in[worldid] * qacc_step_in[worldid, dofid]
+        qacc_out[worldid, dofid] += scale * qacc_step_in[worldid, dofid]
 
 
 def begin(m: Model, d: Data) -> None:
@@ -370,7 +413,7 @@ def begin(m: Model, d: Data) -> None:
     stacks = warm.stacks
     nthread = nthread_for(d, m.ntree)
     wp.launch(
-        _begin(stacks is not None),
+        _begin(stacks is not None, is_diagonal(d)),
         dim=(d.nworld, nthread),
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, m.tree_dofnum, m.tree_bodynum),
@@ -406,7 +449,15 @@ def accelerate(m: Model, d: Data, *, renew: bool) -> None:
         _accelerate_diagonal(is_deterministic(m), renew),
         dim=(d.nworld, nthread),
         inputs=[
-            *(*tree_arrays(m), m.ntree, nthread, d.cdof, d.qfrc_smooth, d.qLDiagInv),
+            *(
+                *tree_arrays(m),
+                m.body_shiftnum,
+                m.ntree,
+                nthread,
+                d.cdof,
+                d.qfrc_smooth,
+                d.qLDiagInv,
+            ),
             warm.qacc_step,
         ],
         outputs=[
@@ -427,7 +478,15 @@ def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
         wp.launch(
             _accelerate_bodies(apply, renew),
             dim=(d.nworld, nthread),
-            inputs=[*tree_arrays(m), m.ntree, nthread, d.cdof, warm.scale, warm.qacc_step],
+            inputs=[
+                *tree_arrays(m),
+                m.body_shiftnum,
+                m.ntree,
+                nthread,
+                d.cdof,
+                warm.scale,
+                warm.qacc_step,
+            ],
             outputs=[d.qacc, warm.cacc, warm.qfrc_step, d.qfrc_constraint, warm.sums],
         )
     _clear_fixed_sums(m, d)
