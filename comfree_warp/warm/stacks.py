@@ -408,18 +408,34 @@ def _part(
 
 
 @wp.func
+def _wrench(
+    part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, force: vec6d
+) -> wp.spatial_vectord:
+    """J^T f of the rows of a contact that take part."""
+    pull, torque = wp.vec3d(), wp.vec3d()
+    for i in range(6):
+        if i >= part[0] and i < part[1]:
+            along = force[i] * wp.vec3d(frame[i % 3])
+            if i < 3:
+                pull += along
+            else:
+                torque += along
+    return _spatial(torque + wp.cross(offset, pull), pull)
+
+
+@wp.func
 def _weigh(
     part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, R: vec6, residual: vec6d
 ) -> tuple[wp.spatial_matrixd, wp.spatial_vectord]:
     """J^T D J and J^T D r of a contact."""
-    stiff, asked = wp.spatial_matrixd(), wp.spatial_vectord()
+    stiff, asked = wp.spatial_matrixd(), vec6d()
     for i in range(6):
         if i >= part[0] and i < part[1]:
             row = _row(i, frame, offset)
-            weighted = (wp.float64(1.0) / wp.float64(R[i])) * row  # one division, not six
-            stiff += wp.outer(row, weighted)
-            asked += residual[i] * weighted
-    return stiff, asked
+            D = wp.float64(1.0) / wp.float64(R[i])
+            stiff += wp.outer(row, D * row)
+            asked[i] = D * residual[i]
+    return stiff, _wrench(part, frame, offset, asked)
 
 
 @wp.func
@@ -435,19 +451,21 @@ def _step(
     residual: vec6d,
 ) -> tuple[vec6, wp.spatial_vectord]:
     """The step d of a contact, from w, and J^T d."""
+    turn = wp.spatial_top(motion)
+    move = wp.spatial_bottom(motion) + wp.cross(turn, offset)
     wanted = vec6()
     wanted[0] = force[0]
     for i in range(6):
         if i >= part[0] and i < part[1]:
-            lacking = residual[i] - wp.dot(_row(i, frame, offset), motion)
-            wanted[i] = force[i] - float(lacking / wp.float64(R[i]))
+            seen = wp.dot(wp.vec3d(frame[i % 3]), wp.where(i < 3, move, turn))
+            wanted[i] = force[i] - float((residual[i] - seen) / wp.float64(R[i]))
     wanted = into_cone(wanted, condim, friction)
-    step, wrench = vec6(), wp.spatial_vectord()
+    step, pushed = vec6(), vec6d()
     for i in range(6):
         if i >= part[0] and i < part[1]:
             step[i] = wanted[i] - force[i]
-            wrench += wp.float64(step[i]) * _row(i, frame, offset)
-    return step, wrench
+            pushed[i] = wp.float64(step[i])
+    return step, _wrench(part, frame, offset, pushed)
 
 
 @wp.func
