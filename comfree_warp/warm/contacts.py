@@ -39,14 +39,22 @@ from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 
 @wp.func
-def _bodies(geom: wp.vec2i, geom_bodyid: wp.array[int]) -> wp.vec2i:
-    return wp.vec2i(index(geom_bodyid[index(geom[0])]), index(geom_bodyid[index(geom[1])]))
+def _unpack_sides(sides: wp.vec4i) -> tuple[wp.vec2i, int, int]:
+    """Both bodies of a contact, and their trees."""
+    return wp.vec2i(index(sides[0]), index(sides[1])), sides[2], sides[3]
+
+
+@wp.func
+def _unpack_offsets(offset: vec6) -> tuple[wp.vec3, wp.vec3]:
+    """What leads to a contact from where the spatial vectors of both bodies are taken."""
+    return wp.vec3(offset[0], offset[1], offset[2]), wp.vec3(offset[3], offset[4], offset[5])
 
 
 @wp.func
 def _inverse_mass(
     worldid: int,
-    body: wp.vec2i,
+    bodyid1: int,
+    bodyid2: int,
     offset1: wp.vec3,
     offset2: wp.vec3,
     frame: wp.mat33,
@@ -60,7 +68,7 @@ def _inverse_mass(
 ) -> vec6:
     """P = sum over the dofs above either body of J^2 / M_dd."""
     P = vec6()
-    body1, body2 = wp.int32(index(body[0])), wp.int32(index(body[1]))
+    body1, body2 = wp.int32(bodyid1), wp.int32(bodyid2)
     while body1 != body2:  # what moves both moves them alike: J = 0
         bodyid = index(wp.max(body1, body2))
         offset = offset2
@@ -190,6 +198,8 @@ def _prepare(
         efc_D_out: wp.array2d[float],
         efc_frictionloss_out: wp.array2d[float],
         ntree_out: wp.array[int],
+        sides_out: wp.array[wp.vec4i],
+        offset_out: wp.array[vec6],
         bias_out: wp.array[vec6],
         R_out: wp.array[vec6],
         metric_out: wp.array[vec6],
@@ -211,8 +221,9 @@ def _prepare(
             frame, pos = contact_frame_in[conid], contact_pos_in[conid]
             geom = contact_geom_in[conid]
             friction, solimp = contact_friction_in[conid], contact_solimp_in[conid]
-            body = _bodies(geom, geom_bodyid)
-            tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
+            body1 = index(geom_bodyid[index(geom[0])])
+            body2 = index(geom_bodyid[index(geom[1])])
+            tree1, tree2 = body_treeid[body1], body_treeid[body2]
             ntree = wp.int32(0)
             valid = bool(True)
             if tree1 >= 0:
@@ -228,8 +239,8 @@ def _prepare(
                     contact_efc_address_out[conid, row] = -1
                 continue
 
-            com1 = subtree_com_in[worldid, index(body_rootid[body[0]])]
-            com2 = subtree_com_in[worldid, index(body_rootid[body[1]])]
+            com1 = subtree_com_in[worldid, index(body_rootid[body1])]
+            com2 = subtree_com_in[worldid, index(body_rootid[body2])]
             if wp.static(stacking) and ntree == 2:
                 note_parent(
                     tree1,
@@ -244,8 +255,12 @@ def _prepare(
                     stack_found_out,
                 )
             offset1, offset2 = pos - com1, pos - com2
+            sides_out[conid] = wp.vec4i(body1, body2, tree1, tree2)
+            offset_out[conid] = vec6(
+                offset1[0], offset1[1], offset1[2], offset2[0], offset2[1], offset2[2]
+            )
             u = relative_velocity(
-                frame, cvel_in[worldid, body[0]], offset1, cvel_in[worldid, body[1]], offset2
+                frame, cvel_in[worldid, body1], offset1, cvel_in[worldid, body2], offset2
             )
             if wp.static(surfacevel):
                 for i in range(1, wp.min(condim, 4)):
@@ -254,7 +269,7 @@ def _prepare(
             h = opt_timestep[worldid % opt_timestep.shape[0]]
             imp = impedance(solimp, phi)
             invweights = body_invweight0[worldid % body_invweight0.shape[0]]
-            invweight = invweights[body[0]][0] + invweights[body[1]][0]
+            invweight = invweights[body1][0] + invweights[body2][0]
             normal_R = wp.max(invweight * (1.0 - imp) / imp, MINVAL)
             mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
             adhesion_force = float(0.0)
@@ -332,7 +347,8 @@ def _prepare(
             R_out[conid] = R
             metric_out[conid] = R + _inverse_mass(
                 worldid,
-                body,
+                body1,
+                body2,
                 offset1,
                 offset2,
                 frame,
@@ -349,7 +365,7 @@ def _prepare(
             push_bodies(
                 force,
                 frame,
-                body,
+                wp.vec2i(body1, body2),
                 tree1,
                 tree2,
                 offset1,
@@ -368,21 +384,17 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
 
     @wp.kernel(module="unique", enable_backward=False)
     def step_normals(
-        body_rootid: wp.array[int],
-        body_treeid: wp.array[int],
-        geom_bodyid: wp.array[int],
         naconmax: int,
         nthread: int,
-        subtree_com_in: wp.array2d[wp.vec3],
         nacon_in: wp.array[int],
-        contact_pos_in: wp.array[wp.vec3],
         contact_frame_in: wp.array[wp.mat33],
-        contact_geom_in: wp.array[wp.vec2i],
         contact_worldid_in: wp.array[int],
         cacc_in: wp.array2d[wp.spatial_vector],
         alpha_in: wp.array3d[float],
         scale_in: wp.array[float],
         ntree_in: wp.array[int],
+        sides_in: wp.array[wp.vec4i],
+        offset_in: wp.array[vec6],
         bias_in: wp.array[vec6],
         R_in: wp.array[vec6],
         metric_in: wp.array[vec6],
@@ -400,11 +412,9 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
             if ntree_in[conid] == 0:
                 continue
             worldid = index(contact_worldid_in[conid])
-            body = _bodies(contact_geom_in[conid], geom_bodyid)
-            tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
+            body, tree1, tree2 = _unpack_sides(sides_in[conid])
             sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
-            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[0]])]
-            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[1]])]
+            offset1, offset2 = _unpack_offsets(offset_in[conid])
             normal = contact_frame_in[conid][0]
             R, metric = R_in[conid][0], metric_in[conid][0]
 
@@ -497,21 +507,17 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
 
     @wp.kernel(module="unique", enable_backward=False)
     def reclip(
-        body_rootid: wp.array[int],
-        body_treeid: wp.array[int],
-        geom_bodyid: wp.array[int],
         naconmax: int,
         nthread: int,
-        subtree_com_in: wp.array2d[wp.vec3],
         nacon_in: wp.array[int],
-        contact_pos_in: wp.array[wp.vec3],
         contact_frame_in: wp.array[wp.mat33],
         contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
-        contact_geom_in: wp.array[wp.vec2i],
         contact_worldid_in: wp.array[int],
         scale_in: wp.array[float],
         ntree_in: wp.array[int],
+        sides_in: wp.array[wp.vec4i],
+        offset_in: wp.array[vec6],
         step_in: wp.array[vec6],
         force_out: wp.array[vec6],
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
@@ -529,15 +535,14 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
             force_out[conid] = force
             if force[0] == 0.0:
                 continue
-            body = _bodies(contact_geom_in[conid], geom_bodyid)
-            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[0]])]
-            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[1]])]
+            body, tree1, tree2 = _unpack_sides(sides_in[conid])
+            offset1, offset2 = _unpack_offsets(offset_in[conid])
             push_bodies(
                 force,
                 contact_frame_in[conid],
                 body,
-                body_treeid[body[0]],
-                body_treeid[body[1]],
+                tree1,
+                tree2,
                 offset1,
                 offset2,
                 wp.static(maxcondim > 3),
@@ -554,22 +559,18 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
 
     @wp.kernel(module="unique", enable_backward=False)
     def step_friction(
-        body_rootid: wp.array[int],
-        body_treeid: wp.array[int],
-        geom_bodyid: wp.array[int],
         naconmax: int,
         nthread: int,
-        subtree_com_in: wp.array2d[wp.vec3],
         nacon_in: wp.array[int],
-        contact_pos_in: wp.array[wp.vec3],
         contact_frame_in: wp.array[wp.mat33],
         contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
-        contact_geom_in: wp.array[wp.vec2i],
         contact_worldid_in: wp.array[int],
         cacc_in: wp.array2d[wp.spatial_vector],
         alpha_in: wp.array3d[float],
         ntree_in: wp.array[int],
+        sides_in: wp.array[wp.vec4i],
+        offset_in: wp.array[vec6],
         bias_in: wp.array[vec6],
         R_in: wp.array[vec6],
         metric_in: wp.array[vec6],
@@ -590,10 +591,8 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
                 step_out[conid] = vec6()
                 continue
             worldid = index(contact_worldid_in[conid])
-            body = _bodies(contact_geom_in[conid], geom_bodyid)
-            tree1, tree2 = body_treeid[body[0]], body_treeid[body[1]]
-            offset1 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[0]])]
-            offset2 = contact_pos_in[conid] - subtree_com_in[worldid, index(body_rootid[body[1]])]
+            body, tree1, tree2 = _unpack_sides(sides_in[conid])
+            offset1, offset2 = _unpack_offsets(offset_in[conid])
             frame = contact_frame_in[conid]
             apart = relative_velocity(
                 frame, cacc_in[worldid, body[0]], offset1, cacc_in[worldid, body[1]], offset2
@@ -738,8 +737,8 @@ def prepare(m: Model, d: Data) -> None:
         ],
         outputs=[
             *(d.nefc, contact.efc_address, efc.type, efc.id, efc.J_rownnz, efc.pos, efc.margin),
-            *(efc.D, efc.frictionloss, warm.ntree, warm.bias, warm.R, warm.metric, warm.mean),
-            *(warm.force, *arrays_of(warm.stacks, "parent", "found")),
+            *(efc.D, efc.frictionloss, warm.ntree, warm.sides, warm.offset, warm.bias, warm.R),
+            *(warm.metric, warm.mean, warm.force, *arrays_of(warm.stacks, "parent", "found")),
             *(d.cfrc_contact, d.cfrc_fixed),
         ],
     )
@@ -760,10 +759,9 @@ def _launch_normals(m: Model, d: Data, stage: int) -> None:
         _step_normals(stage, is_deterministic(m)),
         dim=nthread,
         inputs=[
-            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, nthread),
-            *(d.subtree_com, d.nacon),
-            *(contact.pos, contact.frame, contact.geom, contact.worldid),
-            *(warm.cacc, warm.alpha, warm.scale, warm.ntree, warm.bias, warm.R, warm.metric),
+            *(d.naconmax, nthread),
+            *(d.nacon, contact.frame, contact.worldid, warm.cacc, warm.alpha, warm.scale),
+            *(warm.ntree, warm.sides, warm.offset, warm.bias, warm.R, warm.metric),
         ],
         outputs=[
             *(warm.force, warm.step, warm.residual, warm.proposed, warm.sums, warm.sums_fixed),
@@ -780,10 +778,9 @@ def reclip(m: Model, d: Data) -> None:
         _reclip(int(m.nmaxcondim), is_deterministic(m)),
         dim=nthread,
         inputs=[
-            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, nthread),
-            *(d.subtree_com, d.nacon),
-            *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
-            *(contact.worldid, warm.scale, warm.ntree, warm.step),
+            *(d.naconmax, nthread),
+            *(d.nacon, contact.frame, contact.friction, contact.dim, contact.worldid),
+            *(warm.scale, warm.ntree, warm.sides, warm.offset, warm.step),
         ],
         outputs=[warm.force, d.cfrc_contact, d.cfrc_fixed],
     )
@@ -796,11 +793,10 @@ def _launch_friction(m: Model, d: Data) -> None:
         _step_friction(int(m.nmaxcondim), is_deterministic(m)),
         dim=nthread,
         inputs=[
-            *(m.body_rootid, m.body_treeid, m.geom_bodyid, d.naconmax, nthread),
-            *(d.subtree_com, d.nacon),
-            *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
-            *(contact.worldid, warm.cacc, warm.alpha, warm.ntree, warm.bias, warm.R),
-            *(warm.metric, warm.force),
+            *(d.naconmax, nthread),
+            *(d.nacon, contact.frame, contact.friction, contact.dim, contact.worldid),
+            *(warm.cacc, warm.alpha, warm.ntree, warm.sides, warm.offset),
+            *(warm.bias, warm.R, warm.metric, warm.force),
         ],
         outputs=[warm.step, warm.sums, warm.sums_fixed, d.cfrc_contact, d.cfrc_fixed],
     )

@@ -89,6 +89,8 @@ def allocate_memory(m: Model, d: Data) -> None:
             qfrc_step=wp.zeros_like(d.qvel),
             qacc_step=wp.zeros_like(d.qvel),
             ntree=wp.zeros(ncon, dtype=int),
+            sides=wp.zeros(ncon, dtype=wp.vec4i),
+            offset=wp.zeros(ncon, dtype=vec6),
             pair=wp.zeros(ncon, dtype=wp.vec2i),
             sign=wp.zeros(ncon, dtype=float),
             inherited=wp.zeros(ncon, dtype=int),

@@ -408,9 +408,7 @@ def _part(
 
 
 @wp.func
-def _wrench(
-    part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, force: vec6d
-) -> wp.spatial_vectord:
+def _wrench(part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, force: vec6d) -> wp.spatial_vectord:
     """J^T f of the rows of a contact that take part."""
     pull, torque = wp.vec3d(), wp.vec3d()
     for i in range(6):
