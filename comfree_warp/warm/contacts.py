@@ -33,21 +33,10 @@ from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
 from comfree_warp.warm.memory import inherit
+from comfree_warp.warm.sides import pack_offsets, unpack_offsets, unpack_sides
 from comfree_warp.warm.stacks import arrays_of, may_stack, note_parent
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
-
-
-@wp.func
-def _unpack_sides(sides: wp.vec4i) -> tuple[wp.vec2i, int, int]:
-    """Both bodies of a contact, and their trees."""
-    return wp.vec2i(index(sides[0]), index(sides[1])), sides[2], sides[3]
-
-
-@wp.func
-def _unpack_offsets(offset: vec6) -> tuple[wp.vec3, wp.vec3]:
-    """What leads to a contact from where the spatial vectors of both bodies are taken."""
-    return wp.vec3(offset[0], offset[1], offset[2]), wp.vec3(offset[3], offset[4], offset[5])
 
 
 @wp.func
@@ -256,9 +245,7 @@ def _prepare(
                 )
             offset1, offset2 = pos - com1, pos - com2
             sides_out[conid] = wp.vec4i(body1, body2, tree1, tree2)
-            offset_out[conid] = vec6(
-                offset1[0], offset1[1], offset1[2], offset2[0], offset2[1], offset2[2]
-            )
+            offset_out[conid] = pack_offsets(offset1, offset2)
             u = relative_velocity(
                 frame, cvel_in[worldid, body1], offset1, cvel_in[worldid, body2], offset2
             )
@@ -412,9 +399,9 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
             if ntree_in[conid] == 0:
                 continue
             worldid = index(contact_worldid_in[conid])
-            body, tree1, tree2 = _unpack_sides(sides_in[conid])
+            body, tree1, tree2 = unpack_sides(sides_in[conid])
             sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
-            offset1, offset2 = _unpack_offsets(offset_in[conid])
+            offset1, offset2 = unpack_offsets(offset_in[conid])
             normal = contact_frame_in[conid][0]
             R, metric = R_in[conid][0], metric_in[conid][0]
 
@@ -535,8 +522,8 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
             force_out[conid] = force
             if force[0] == 0.0:
                 continue
-            body, tree1, tree2 = _unpack_sides(sides_in[conid])
-            offset1, offset2 = _unpack_offsets(offset_in[conid])
+            body, tree1, tree2 = unpack_sides(sides_in[conid])
+            offset1, offset2 = unpack_offsets(offset_in[conid])
             push_bodies(
                 force,
                 contact_frame_in[conid],
@@ -591,8 +578,8 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
                 step_out[conid] = vec6()
                 continue
             worldid = index(contact_worldid_in[conid])
-            body, tree1, tree2 = _unpack_sides(sides_in[conid])
-            offset1, offset2 = _unpack_offsets(offset_in[conid])
+            body, tree1, tree2 = unpack_sides(sides_in[conid])
+            offset1, offset2 = unpack_offsets(offset_in[conid])
             frame = contact_frame_in[conid]
             apart = relative_velocity(
                 frame, cacc_in[worldid, body[0]], offset1, cacc_in[worldid, body[1]], offset2

@@ -37,6 +37,7 @@ from comfree_warp.rows import has_contact_rows
 from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import Data, Model, Stacks, vec5, vec6, vec6d, vec10
 from comfree_warp.warm.law import into_cone
+from comfree_warp.warm.sides import unpack_offsets, unpack_sides
 from comfree_warp.warm.stages import FRICTION, NORMAL
 
 # A body stands on another if the normal between them rises by more than this, as a sine.
@@ -92,15 +93,6 @@ def _loose_trees(m: Model) -> np.ndarray:
 
 
 @wp.func
-def _trees(
-    geom: wp.vec2i, geom_bodyid: wp.array[int], body_treeid: wp.array[int]
-) -> tuple[int, int]:
-    """The trees of both sides of a contact."""
-    body1, body2 = index(geom_bodyid[index(geom[0])]), index(geom_bodyid[index(geom[1])])
-    return body_treeid[body1], body_treeid[body2]
-
-
-@wp.func
 def note_parent(
     tree1: int,
     tree2: int,
@@ -147,16 +139,14 @@ def _link_children(
 
 @wp.kernel(enable_backward=False)
 def _collect_contacts(
-    body_treeid: wp.array[int],
-    geom_bodyid: wp.array[int],
     ntree: int,
     naconmax: int,
     nthread: int,
     loose: wp.array[int],
     nacon_in: wp.array[int],
-    contact_geom_in: wp.array[wp.vec2i],
     contact_worldid_in: wp.array[int],
     ntree_in: wp.array[int],
+    sides_in: wp.array[wp.vec4i],
     parent_in: wp.array2d[int],
     child_in: wp.array2d[int],
     found_in: wp.array[int],
@@ -175,7 +165,7 @@ def _collect_contacts(
         if ntree_in[conid] == 0:
             continue
         worldid = index(contact_worldid_in[conid])
-        tree1, tree2 = _trees(contact_geom_in[conid], geom_bodyid, body_treeid)
+        _body, tree1, tree2 = unpack_sides(sides_in[conid])
         owner = wp.int32(-1)
         if tree1 < 0 or tree2 < 0:
             owner = wp.max(tree1, tree2)
@@ -325,6 +315,12 @@ def _move_motion(motion: wp.spatial_vectord, r: wp.vec3d) -> wp.spatial_vectord:
     """The same motion at a point that is r further on."""
     turn = wp.spatial_top(motion)
     return _spatial(turn, wp.spatial_bottom(motion) + wp.cross(turn, r))
+
+
+@wp.func
+def _unpack_offsets(offset: vec6) -> tuple[wp.vec3d, wp.vec3d]:
+    offset1, offset2 = unpack_offsets(offset)
+    return wp.vec3d(offset1), wp.vec3d(offset2)
 
 
 @wp.func
@@ -510,22 +506,19 @@ def _eliminate(
     root: int,
     kind: int,
     maxcondim: int,
-    body_rootid: wp.array[int],
-    body_treeid: wp.array[int],
     dof_bodyid: wp.array[int],
-    geom_bodyid: wp.array[int],
     tree_dofadr: wp.array[int],
     subtree_com: wp.array[wp.vec3],
     crb: wp.array[vec10],
-    contact_pos: wp.array[wp.vec3],
     contact_frame: wp.array[wp.mat33],
     contact_friction: wp.array[vec5],
     contact_dim: wp.array[int],
-    contact_geom: wp.array[wp.vec2i],
     child_of: wp.array[int],
     sibling: wp.array[int],
     head: wp.array[int],
     next: wp.array[int],
+    sides_of: wp.array[wp.vec4i],
+    offset_of: wp.array[vec6],
     bias: wp.array[vec6],
     R_of: wp.array[vec6],
     metric: wp.array[vec6],
@@ -556,21 +549,14 @@ def _eliminate(
     while entry > 0:
         conid = index(entry - 1)
         entry = next[conid]
-        geom = contact_geom[conid]
-        body1, body2 = index(geom_bodyid[index(geom[0])]), index(geom_bodyid[index(geom[1])])
-        tree1, tree2 = body_treeid[body1], body_treeid[body2]
-        pos = wp.vec3d(contact_pos[conid])
+        body, tree1, tree2 = unpack_sides(sides_of[conid])
+        offset1, offset2 = _unpack_offsets(offset_of[conid])
         frame = contact_frame[conid]
         condim = wp.min(contact_dim[conid], maxcondim)
         R = R_of[conid]
         force = force_of[conid]
-        apart = _move_motion(
-            wp.spatial_vectord(cacc[body2]),
-            pos - wp.vec3d(subtree_com[index(body_rootid[body2])]),
-        ) - _move_motion(
-            wp.spatial_vectord(cacc[body1]),
-            pos - wp.vec3d(subtree_com[index(body_rootid[body1])]),
-        )
+        apart = _move_motion(wp.spatial_vectord(cacc[body[1]]), offset2)
+        apart -= _move_motion(wp.spatial_vectord(cacc[body[0]]), offset1)
         residual = _residual(condim, frame, apart, bias[conid], R, force)
         residual_of[conid] = residual
         friction = contact_friction[conid]
@@ -578,7 +564,9 @@ def _eliminate(
         part_of[conid] = part
         if part[0] == part[1]:
             continue
-        contact_stiff, contact_asks = _weigh(part, frame, pos - com, R, residual)
+        contact_stiff, contact_asks = _weigh(
+            part, frame, wp.where(tree2 == tree, offset2, offset1), R, residual
+        )
         if tree2 != tree:
             contact_asks = -contact_asks
         if tree1 < 0 or tree2 < 0:
@@ -602,19 +590,17 @@ def _substitute(
     tree: int,
     ntree: int,
     maxcondim: int,
-    body_treeid: wp.array[int],
     dof_bodyid: wp.array[int],
-    geom_bodyid: wp.array[int],
     tree_dofadr: wp.array[int],
     subtree_com: wp.array[wp.vec3],
-    contact_pos: wp.array[wp.vec3],
     contact_frame: wp.array[wp.mat33],
     contact_friction: wp.array[vec5],
     contact_dim: wp.array[int],
-    contact_geom: wp.array[wp.vec2i],
     parent_of: wp.array[int],
     head: wp.array[int],
     next: wp.array[int],
+    sides_of: wp.array[wp.vec4i],
+    offset_of: wp.array[vec6],
     R_of: wp.array[vec6],
     kept_of: wp.array[wp.spatial_matrixd],
     motion_of: wp.array[wp.spatial_vectord],
@@ -648,7 +634,8 @@ def _substitute(
         if part[0] == part[1]:
             continue
         part[1] = wp.min(part[1], maxcondim)  # as the compiler cannot know
-        tree1, tree2 = _trees(contact_geom[conid], geom_bodyid, body_treeid)
+        _body, tree1, tree2 = unpack_sides(sides_of[conid])
+        offset1, offset2 = _unpack_offsets(offset_of[conid])
         condim = wp.min(contact_dim[conid], maxcondim)
         R = R_of[conid]
         force = force_of[conid]
@@ -660,12 +647,11 @@ def _substitute(
             seen = relative
         if tree2 != tree:
             seen = -seen
-        offset = wp.vec3d(contact_pos[conid]) - com
         step, push = _step(
             part,
             condim,
             contact_frame[conid],
-            offset,
+            wp.where(tree2 == tree, offset2, offset1),
             seen,
             R,
             friction,
@@ -691,10 +677,7 @@ def _substitute(
 def _solve_stacks(maxcondim: int) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def solve_stacks_of(
-        body_rootid: wp.array[int],
-        body_treeid: wp.array[int],
         dof_bodyid: wp.array[int],
-        geom_bodyid: wp.array[int],
         tree_dofadr: wp.array[int],
         tree_bodynum: wp.array[int],
         ntree: int,
@@ -703,11 +686,9 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
         subtree_com_in: wp.array2d[wp.vec3],
         cdof_in: wp.array2d[wp.spatial_vector],
         crb_in: wp.array2d[vec10],
-        contact_pos_in: wp.array[wp.vec3],
         contact_frame_in: wp.array[wp.mat33],
         contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
-        contact_geom_in: wp.array[wp.vec2i],
         parent_in: wp.array2d[int],
         child_in: wp.array2d[int],
         sibling_in: wp.array2d[int],
@@ -715,6 +696,8 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
         next_in: wp.array[int],
         crossed_in: wp.array2d[int],
         found_in: wp.array[int],
+        sides_in: wp.array[wp.vec4i],
+        offset_in: wp.array[vec6],
         bias_in: wp.array[vec6],
         R_in: wp.array[vec6],
         metric_in: wp.array[vec6],
@@ -761,22 +744,19 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
                     root,
                     kind,
                     wp.static(maxcondim),
-                    body_rootid,
-                    body_treeid,
                     dof_bodyid,
-                    geom_bodyid,
                     tree_dofadr,
                     subtree_com_in[worldid],
                     crb_in[worldid],
-                    contact_pos_in,
                     contact_frame_in,
                     contact_friction_in,
                     contact_dim_in,
-                    contact_geom_in,
                     child_in[worldid],
                     sibling_in[worldid],
                     head_in[worldid],
                     next_in,
+                    sides_in,
+                    offset_in,
                     bias_in,
                     R_in,
                     metric_in,
@@ -800,19 +780,17 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
                     tree,
                     ntree,
                     wp.static(maxcondim),
-                    body_treeid,
                     dof_bodyid,
-                    geom_bodyid,
                     tree_dofadr,
                     subtree_com_in[worldid],
-                    contact_pos_in,
                     contact_frame_in,
                     contact_friction_in,
                     contact_dim_in,
-                    contact_geom_in,
                     parent_in[worldid],
                     head_in[worldid],
                     next_in,
+                    sides_in,
+                    offset_in,
                     R_in,
                     kept_out[worldid],
                     motion_out[worldid],
@@ -890,8 +868,8 @@ def find_stacks(m: Model, d: Data) -> None:
         _collect_contacts,
         dim=nthread,
         inputs=[
-            *(m.body_treeid, m.geom_bodyid, m.ntree, d.naconmax, nthread, stacks.loose, d.nacon),
-            *(contact.geom, contact.worldid, warm.ntree, stacks.parent, stacks.child, stacks.found),
+            *(m.ntree, d.naconmax, nthread, stacks.loose, d.nacon, contact.worldid),
+            *(warm.ntree, warm.sides, stacks.parent, stacks.child, stacks.found),
         ],
         outputs=[stacks.next, stacks.head, stacks.crossed],
     )
@@ -915,11 +893,11 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
         _solve_stacks(int(m.nmaxcondim)),
         dim=(d.nworld, nthread),
         inputs=[
-            *(m.body_rootid, m.body_treeid, m.dof_bodyid, m.geom_bodyid, m.tree_dofadr),
-            *(m.tree_bodynum, m.ntree, nthread, kind, d.subtree_com, d.cdof, d.crb),
-            *(contact.pos, contact.frame, contact.friction, contact.dim, contact.geom),
+            *(m.dof_bodyid, m.tree_dofadr, m.tree_bodynum, m.ntree, nthread, kind),
+            *(d.subtree_com, d.cdof, d.crb, contact.frame, contact.friction, contact.dim),
             *(stacks.parent, stacks.child, stacks.sibling, stacks.head, stacks.next),
-            *(stacks.crossed, stacks.found, warm.bias, warm.R, warm.metric),
+            *(stacks.crossed, stacks.found, warm.sides, warm.offset),
+            *(warm.bias, warm.R, warm.metric),
         ],
         outputs=[
             *(stacks.above, stacks.below, stacks.coupling, stacks.kept, stacks.motion),
