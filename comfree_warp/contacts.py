@@ -172,7 +172,7 @@ def elliptic_force(
 
 
 @wp.func
-def add_wrench(
+def _add_wrench(
     force: wp.vec3,
     torque: wp.vec3,
     offset: wp.vec3,
@@ -191,6 +191,29 @@ def add_wrench(
 
 
 @wp.func
+def push_apart(
+    pull: wp.vec3,
+    turn: wp.vec3,
+    body: wp.vec2i,
+    treeid1: int,
+    treeid2: int,
+    offset1: wp.vec3,
+    offset2: wp.vec3,
+    deterministic: bool,
+    cfrc: wp.array[wp.spatial_vector],
+    fixed: wp.array2d[wp.int64],
+):
+    """Apply a force and a torque to body 2 and their opposites to body 1.
+
+    Bodies of no tree cannot move, and are left out.
+    """
+    if treeid1 >= 0:
+        _add_wrench(-pull, -turn, offset1, body[0], deterministic, cfrc, fixed)
+    if treeid2 >= 0:
+        _add_wrench(pull, turn, offset2, body[1], deterministic, cfrc, fixed)
+
+
+@wp.func
 def push_bodies(
     force: vec6,
     frame: wp.mat33,
@@ -206,17 +229,14 @@ def push_bodies(
 ):
     """Apply a contact's force, in its frame, to body 2 and its opposite to body 1.
 
-    Bodies of no tree cannot move, and are left out. Without `turns` there is no torque.
+    Without `turns` there is no torque.
     """
     toward = wp.transpose(frame)
     pull = toward * wp.vec3(force[0], force[1], force[2])
     turn = wp.vec3()
     if turns:
         turn = toward * wp.vec3(force[3], force[4], force[5])
-    if treeid1 >= 0:
-        add_wrench(-pull, -turn, offset1, body[0], deterministic, cfrc, fixed)
-    if treeid2 >= 0:
-        add_wrench(pull, turn, offset2, body[1], deterministic, cfrc, fixed)
+    push_apart(pull, turn, body, treeid1, treeid2, offset1, offset2, deterministic, cfrc, fixed)
 
 
 def max_rows_of_contact(elliptic: bool, maxcondim: int) -> int:
@@ -675,13 +695,8 @@ def accelerate(
             _accumulate_forces(*switches),
             dim=(d.nworld, nthread),
             inputs=[
-                *tree_arrays(m),
-                m.body_shiftnum,
-                m.ntree,
-                nthread,
-                d.cdof,
-                d.qfrc_smooth,
-                d.qLDiagInv,
+                *(*tree_arrays(m), m.body_shiftnum, m.ntree, nthread),
+                *(d.cdof, d.qfrc_smooth, d.qLDiagInv),
             ],
             outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total, qacc],
         )

@@ -9,7 +9,7 @@ from comfree_warp.changes import changed
 from comfree_warp.cholesky import euler, fwd_acceleration
 from comfree_warp.constraint import constraint_forces
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import nthread_for
+from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import remember
 
@@ -58,7 +58,8 @@ def _actuator_velocity(
     actuator_velocity_out: wp.array2d[float],
 ):
     worldid, first = wp.tid()
-    for actid in range(first, nactuator, nthread):
+    for item in range(first, nactuator, nthread):
+        actid = index(item)
         velocity = float(0.0)
         rowadr = moment_rowadr_in[worldid, actid]
         for i in range(rowadr, rowadr + moment_rownnz_in[worldid, actid]):

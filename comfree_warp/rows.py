@@ -13,7 +13,7 @@ from mujoco_warp import ConeType
 
 from comfree_warp.fixed_point import add_to, is_deterministic, to_fixed
 from comfree_warp.law import cone_scale, project_row, row_acceleration
-from comfree_warp.sweeps import nthread_for
+from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
 
@@ -44,7 +44,8 @@ def _row_force(is_sparse: bool) -> wp.Kernel:
     ):
         """f_i of every row (of an elliptic contact: before its projection onto the cone)."""
         worldid, first = wp.tid()
-        for efcid in range(first, wp.min(nefc_in[worldid], njmax), nthread):
+        for item in range(first, wp.min(nefc_in[worldid], njmax), nthread):
+            efcid = index(item)
             qacc_smooth = qacc_smooth_in[worldid]
             J_qacc = float(0.0)
             if wp.static(is_sparse):
@@ -92,7 +93,8 @@ def project_cone(
     efc_state_out: wp.array2d[int],
 ):
     """Replace the row forces of every elliptic contact by their projection onto its cone."""
-    for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+    for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        conid = index(item)
         dim = contact_dim_in[conid]
         if dim == 1 or not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
             continue
@@ -140,7 +142,8 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
         worldid, first = wp.tid()
-        for efcid in range(first, wp.min(nefc_in[worldid], njmax), nthread):
+        for item in range(first, wp.min(nefc_in[worldid], njmax), nthread):
+            efcid = index(item)
             force = efc_force_in[worldid, efcid]
             if force == 0.0:
                 continue
@@ -163,7 +166,8 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
     ):
         worldid, first = wp.tid()
         J, force = efc_J_in[worldid], efc_force_in[worldid]
-        for dofid in range(first, nv, nthread):
+        for item in range(first, nv, nthread):
+            dofid = index(item)
             qfrc, fixed = float(0.0), wp.int64(0)
             for efcid in range(wp.min(nefc_in[worldid], njmax)):
                 if wp.static(deterministic):

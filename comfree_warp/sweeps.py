@@ -2,7 +2,8 @@
 
 A kernel strides over what there is, which may be less than there is room for:
 
-    for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+    for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        conid = index(item)
 """
 
 import warp as wp
@@ -42,9 +43,10 @@ def tree_arrays(m: Model) -> list[wp.array]:
 
 @wp.func
 def index(i: int) -> int:
-    """What is no index from the end, as the compiler cannot know of a number that it reads.
+    """A number that the compiler then knows not to be negative.
 
-    Warp's arrays allow for negative ones: three instructions of the seven of an access.
+    Warp's arrays count negative indices from the end, which takes three of the seven instructions
+    of an access. On a CPU that was a fifth of what a contact costs.
     """
     return wp.max(i, 0)
 

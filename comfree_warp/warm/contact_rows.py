@@ -12,7 +12,7 @@ from mujoco_warp import ConeType
 
 from comfree_warp.contacts import impedance
 from comfree_warp.fixed_point import add_to, is_deterministic
-from comfree_warp.sweeps import nthread_for
+from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.contacts import finish as finish
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
@@ -120,7 +120,8 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             if ntree_out[conid] == 0:  # index_contacts has found out
                 continue
             ntree_out[conid] = 0
@@ -257,7 +258,8 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
         qfrc_step_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             if ntree_in[conid] == 0:
                 continue
             worldid = contact_worldid_in[conid]
@@ -365,7 +367,8 @@ def _reclip(deterministic: bool) -> wp.Kernel:
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        for conid in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+            conid = index(item)
             if ntree_in[conid] == 0:
                 continue
             worldid = contact_worldid_in[conid]

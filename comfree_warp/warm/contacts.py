@@ -19,10 +19,10 @@ from comfree_warp.contacts import (
     FRICTIONLESS,
     MINVAL,
     PYRAMIDAL,
-    add_wrench,
     describe_row,
     impedance,
     max_rows_of_contact,
+    push_apart,
     push_bodies,
     relative_velocity,
     reserve_rows,
@@ -464,27 +464,18 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
                 sums,
                 sums_fixed,
             )
-            pull = step * normal
-            if tree1 >= 0:
-                add_wrench(
-                    -pull,
-                    wp.vec3(),
-                    offset1,
-                    body[0],
-                    wp.static(deterministic),
-                    cfrc_contact_out[worldid],
-                    cfrc_fixed_out[worldid],
-                )
-            if tree2 >= 0:
-                add_wrench(
-                    pull,
-                    wp.vec3(),
-                    offset2,
-                    body[1],
-                    wp.static(deterministic),
-                    cfrc_contact_out[worldid],
-                    cfrc_fixed_out[worldid],
-                )
+            push_apart(
+                step * normal,
+                wp.vec3(),
+                body,
+                tree1,
+                tree2,
+                offset1,
+                offset2,
+                wp.static(deterministic),
+                cfrc_contact_out[worldid],
+                cfrc_fixed_out[worldid],
+            )
 
     return step_normals
 

@@ -403,7 +403,8 @@ def _remember_rows(
 ):
     worldid, first = wp.tid()
     nrow = wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax)
-    for efcid in range(first, nrow, nthread):
+    for item in range(first, nrow, nthread):
+        efcid = index(item)
         if row_slot_in[worldid, efcid] < 0:
             continue
         slot, force = row_slot_in[worldid, efcid], efc_force_in[worldid, efcid]

@@ -12,7 +12,7 @@ from comfree_warp.contacts import impedance
 from comfree_warp.fixed_point import add_to, is_deterministic
 from comfree_warp.law import project_row
 from comfree_warp.rows import max_rows
-from comfree_warp.sweeps import nthread_for
+from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import Data, Model, vec5
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
 from comfree_warp.warm.law import kept_part, solref_gains
@@ -134,7 +134,8 @@ def _prepare(deterministic: bool) -> wp.Kernel:
     ):
         worldid, first = wp.tid()
         nrow = wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax)
-        for efcid in range(first, nrow, nthread):
+        for item in range(first, nrow, nthread):
+            efcid = index(item)
             row_type, id = efc_type_in[worldid, efcid], efc_id_in[worldid, efcid]
 
             # K I and B of rows that have a spring; what the memory calls the row.
@@ -256,7 +257,8 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
     ):
         worldid, first = wp.tid()
         nrow = wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax)
-        for efcid in range(first, nrow, nthread):
+        for item in range(first, nrow, nthread):
+            efcid = index(item)
             row_type = efc_type_in[worldid, efcid]
             if _kind(row_type) != wp.static(kind):
                 continue
@@ -361,7 +363,8 @@ def _take_step(kind: int, total: bool, deterministic: bool) -> wp.Kernel:
         """Take a step; then J^T f of all rows where `total`, else the states."""
         worldid, first = wp.tid()
         nrow = wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax)
-        for efcid in range(first, nrow, nthread):
+        for item in range(first, nrow, nthread):
+            efcid = index(item)
             row_type = efc_type_in[worldid, efcid]
             force = float(efc_force_out[worldid, efcid])
             if _kind(row_type) == wp.static(kind):

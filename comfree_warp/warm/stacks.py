@@ -131,7 +131,8 @@ def _link_children(
     if found_in[0] == 0:
         return
     worldid, first = wp.tid()
-    for treeid in range(first, ntree, nthread):
+    for item in range(first, ntree, nthread):
+        treeid = index(item)
         parent = parent_in[worldid, treeid]
         if parent < ntree:
             sibling_out[worldid, treeid] = wp.atomic_exch(child_out, worldid, parent, treeid + 1)
@@ -720,7 +721,8 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
         if found_in[0] == 0:
             return
         worldid, first = wp.tid()
-        for root in range(first, ntree, nthread):
+        for item in range(first, ntree, nthread):
+            root = index(item)
             if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
                 continue
             last = _order(

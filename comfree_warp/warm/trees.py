@@ -449,16 +449,8 @@ def accelerate(m: Model, d: Data, *, renew: bool) -> None:
         _accelerate_diagonal(is_deterministic(m), renew),
         dim=(d.nworld, nthread),
         inputs=[
-            *(
-                *tree_arrays(m),
-                m.body_shiftnum,
-                m.ntree,
-                nthread,
-                d.cdof,
-                d.qfrc_smooth,
-                d.qLDiagInv,
-            ),
-            warm.qacc_step,
+            *(*tree_arrays(m), m.body_shiftnum, m.ntree, nthread),
+            *(d.cdof, d.qfrc_smooth, d.qLDiagInv, warm.qacc_step),
         ],
         outputs=[
             *(d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, d.qfrc_total, d.qacc, warm.cacc),
@@ -479,13 +471,8 @@ def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
             _accelerate_bodies(apply, renew),
             dim=(d.nworld, nthread),
             inputs=[
-                *tree_arrays(m),
-                m.body_shiftnum,
-                m.ntree,
-                nthread,
-                d.cdof,
-                warm.scale,
-                warm.qacc_step,
+                *(*tree_arrays(m), m.body_shiftnum, m.ntree, nthread),
+                *(d.cdof, warm.scale, warm.qacc_step),
             ],
             outputs=[d.qacc, warm.cacc, warm.qfrc_step, d.qfrc_constraint, warm.sums],
         )
