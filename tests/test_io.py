@@ -82,6 +82,18 @@ def test_parameters_are_kept_on_the_device():
     np.testing.assert_allclose(m.comfree_damping.numpy(), [0.002])
 
 
+def test_of_a_free_joint_the_first_three_dofs_only_shift_the_body():
+    m = cfwarp.put_model(
+        mujoco.MjModel.from_xml_string(
+            "<mujoco><worldbody>"
+            '<body><joint type="slide"/><geom size=".1"/><body><geom size=".1"/></body></body>'
+            '<body><freejoint/><geom size=".1"/><body><joint/><geom size=".1"/></body></body>'
+            "</worldbody></mujoco>"
+        )
+    )
+    np.testing.assert_array_equal(m.body_shiftnum.numpy(), [0, 0, 0, 3, 0])
+
+
 def test_world_w_uses_parameter_w_modulo_their_number(device):
     mjm = model()
     mjd = mujoco.MjData(mjm)
