@@ -116,7 +116,8 @@ class Warm:
       force, step, bias, R, metric: f, d, a, R and P + R of a contact     (naconmax, 6) float32
       mean, residual, proposed: its fbar; r and z of its normal           (naconmax,) float32
       ntree: number of trees that a contact touches; 0: nothing to do     (naconmax,) int32
-      sides: its bodies and their trees, -1 for none                      (naconmax, 4) int32
+      sides: its bodies and their trees, a tree -1 for none; empty, as is `offset`, where contacts
+        have a Jacobian                                                   (naconmax, 4) int32
       offset: what leads to it from the centres of mass of their roots    (naconmax, 6) float32
       pair, sign: what a contact is between, in a fixed order; -1 where collision detection tells
         it in the other one                                               (naconmax,)

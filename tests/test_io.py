@@ -82,16 +82,21 @@ def test_parameters_are_kept_on_the_device():
     np.testing.assert_allclose(m.comfree_damping.numpy(), [0.002])
 
 
-def test_of_a_free_joint_the_first_three_dofs_only_shift_the_body():
-    m = cfwarp.put_model(
-        mujoco.MjModel.from_xml_string(
-            "<mujoco><worldbody>"
-            '<body><joint type="slide"/><geom size=".1"/><body><geom size=".1"/></body></body>'
-            '<body><freejoint/><geom size=".1"/><body><joint/><geom size=".1"/></body></body>'
-            "</worldbody></mujoco>"
-        )
+def test_of_a_free_joint_the_first_three_dofs_only_shift_the_body(device):
+    mjm = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody>"
+        '<body><joint type="slide"/><geom size=".1"/><body><geom size=".1"/></body></body>'
+        '<body pos="1 2 3" euler="10 20 30"><freejoint/><geom size=".1" pos=".1 0 0"/>'
+        '<body pos=".3 0 0"><joint/><geom size=".1"/></body></body>'
+        "</worldbody></mujoco>"
     )
+    m = cfwarp.put_model(mjm)
     np.testing.assert_array_equal(m.body_shiftnum.numpy(), [0, 0, 0, 3, 0])
+    d = cfwarp.make_data(mjm)
+    cfwarp.forward(m, d)
+    first = mjm.body_dofadr[3]
+    shifts = np.hstack([np.zeros((3, 3)), np.eye(3)])
+    np.testing.assert_array_equal(d.cdof.numpy()[0, first : first + 3], shifts)
 
 
 def test_world_w_uses_parameter_w_modulo_their_number(device):

@@ -11,7 +11,8 @@ element) which is nearest now, so that what two bodies exert on each other is ke
 detection chooses other points: of two boxes it tells at most four, and which ones changes from step
 to step. Contacts are found in chains by a hash of world and pair, in parallel, whichever geom
 collision detection tells first. But for rounding nothing depends on the order in which they are
-stored; with `Option.deterministic` nothing does.
+stored; with `Option.deterministic` nothing does, but for which of two contacts at one point is told
+first.
 """
 
 import functools
@@ -22,7 +23,7 @@ import warp as wp
 
 from comfree_warp.contacts import has_contacts, is_diagonal
 from comfree_warp.fixed_point import from_fixed, precedes, to_fixed
-from comfree_warp.rows import max_rows
+from comfree_warp.rows import has_contact_rows, max_rows
 from comfree_warp.sweeps import index, nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
@@ -51,6 +52,7 @@ def allocate_memory(m: Model, d: Data) -> None:
     nhead = 1 << max(2 * ncon - 1, 1).bit_length()
     eq_slotnum = _equality_rows(m)
     nslot = int(eq_slotnum.sum()) + m.nv + 2 * m.njnt + 2 * m.ntendon
+    nside = 0 if has_contact_rows(m) else ncon
     adr, num = _tree_qpos(m)
     with wp.ScopedDevice(d.qpos.device):
         contact = {
@@ -89,8 +91,8 @@ def allocate_memory(m: Model, d: Data) -> None:
             qfrc_step=wp.zeros_like(d.qvel),
             qacc_step=wp.zeros_like(d.qvel),
             ntree=wp.zeros(ncon, dtype=int),
-            sides=wp.zeros(ncon, dtype=wp.vec4i),
-            offset=wp.zeros(ncon, dtype=vec6),
+            sides=wp.zeros(nside, dtype=wp.vec4i),
+            offset=wp.zeros(nside, dtype=vec6),
             pair=wp.zeros(ncon, dtype=wp.vec2i),
             sign=wp.zeros(ncon, dtype=float),
             inherited=wp.zeros(ncon, dtype=int),
@@ -209,6 +211,12 @@ def _index_contacts(adhesion: bool, flex: bool) -> wp.Kernel:
 
 
 @wp.func
+def _distance(square: float) -> float:
+    """In steps of what counts as the same place, from its square."""
+    return wp.floor(wp.sqrt(square) / _SAME_PLACE)
+
+
+@wp.func
 def _beyond(least: float) -> float:
     """The square of a distance that is surely more steps than `least`: told without a root."""
     reach = (least + 1.0) * _SAME_PLACE
@@ -249,7 +257,7 @@ def _find_heirs(
         if stays and _is_same(contact_worldid_in[conid], pair_in[conid], worldid, pair):
             heir = conid
             nearest_pos = contact_pos_in[conid]
-            least = wp.floor(wp.length(nearest_pos - pos) / _SAME_PLACE)
+            least = _distance(wp.length_sq(nearest_pos - pos))
             beyond = _beyond(least)
         entry = head_in[_hash(worldid, pair, head_in.shape[0])]
         while entry > 0:
@@ -262,7 +270,7 @@ def _find_heirs(
             if square > beyond:
                 continue
             if _is_same(contact_worldid_in[other], pair_in[other], worldid, pair):
-                distance = wp.floor(wp.sqrt(square) / _SAME_PLACE)
+                distance = _distance(square)
                 if heir < 0 or _is_nearer(distance, other_pos, other, least, nearest_pos, heir):
                     heir = other
                     least = distance

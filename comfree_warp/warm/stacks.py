@@ -20,8 +20,9 @@ these: a body on two others is held by both.
 
 Source: block elimination (Golub and Van Loan, "Matrix Computations", 4.5), along a tree as in
 Featherstone's articulated bodies ("Rigid Body Dynamics Algorithms", chapter 7). Wrenches and
-motions are about the centre of mass of each body, angular part first. All of it is in float64: D
-is large where a contact is stiff, and multiplies what r is rounded by.
+motions are about the centre of mass of each body, angular part first. All of it is in float64, but
+for offsets that `prepare` has rounded: D is large where a contact is stiff, and multiplies what r
+is rounded by.
 """
 
 import functools

@@ -99,7 +99,7 @@ def _begin(stacking: bool, diagonal: bool) -> wp.Kernel:
         stack_crossed_out: wp.array2d[int],
         stack_found_out: wp.array[int],
     ):
-        """Whether a tree is where the last step left it; its M_dd; empty sums and stacks."""
+        """Whether a tree is where the last step left it; 1 / M_dd; empty sums and stacks."""
         worldid, first_tree = wp.tid()
         if wp.static(stacking) and first_tree == 0:
             stack_found_out[0] = 0
