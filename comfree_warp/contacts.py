@@ -25,7 +25,7 @@ from comfree_warp import bodies
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import index, nthread_for, push_dof, tree_arrays
+from comfree_warp.sweeps import first_body, index, nthread_for, push_dof, tree_arrays
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
 
 FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
@@ -34,6 +34,22 @@ ELLIPTIC = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC))
 MINVAL = wp.constant(mujoco.mjMINVAL)
 MINIMP = wp.constant(mujoco.mjMINIMP)
 MAXIMP = wp.constant(mujoco.mjMAXIMP)
+
+
+@wp.func
+def _predict_dof(
+    dofid: int,
+    h: float,
+    qvel: wp.array[float],
+    qacc_smooth: wp.array[float],
+    qvel_smooth_pred: wp.array[float],
+    qfrc_constraint: wp.array[float],
+) -> float:
+    """v_s of a dof, in a sweep down a tree; clears what the law adds up."""
+    predicted = qvel[dofid] + h * qacc_smooth[dofid]
+    qvel_smooth_pred[dofid] = predicted
+    qfrc_constraint[dofid] = 0.0
+    return predicted
 
 
 @wp.kernel(enable_backward=False)
@@ -68,7 +84,7 @@ def _predict_velocity(
         if drop_contact_rows and treeid == 0:
             nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
         h = opt_timestep[worldid % opt_timestep.shape[0]]
-        first = index(dof_bodyid[index(tree_dofadr[treeid])])
+        first = first_body(treeid, tree_dofadr, dof_bodyid)
         for item in range(first, first + tree_bodynum[treeid]):
             bodyid = index(item)
             cvel = wp.spatial_vector()
@@ -78,16 +94,24 @@ def _predict_velocity(
             nshift = body_shiftnum[bodyid]
             if nshift == 3:
                 for i in range(3):
-                    qvel = qvel_in[worldid, dofadr + i] + h * qacc_smooth_in[worldid, dofadr + i]
-                    qvel_smooth_pred_out[worldid, dofadr + i] = qvel
-                    qfrc_constraint_out[worldid, dofadr + i] = 0.0
-                    cvel[3 + i] += qvel
+                    cvel[3 + i] += _predict_dof(
+                        dofadr + i,
+                        h,
+                        qvel_in[worldid],
+                        qacc_smooth_in[worldid],
+                        qvel_smooth_pred_out[worldid],
+                        qfrc_constraint_out[worldid],
+                    )
             for item in range(dofadr + nshift, dofadr + body_dofnum[bodyid]):
                 dofid = index(item)
-                qvel = qvel_in[worldid, dofid] + h * qacc_smooth_in[worldid, dofid]
-                qvel_smooth_pred_out[worldid, dofid] = qvel
-                qfrc_constraint_out[worldid, dofid] = 0.0
-                cvel += cdof_in[worldid, dofid] * qvel
+                cvel += cdof_in[worldid, dofid] * _predict_dof(
+                    dofid,
+                    h,
+                    qvel_in[worldid],
+                    qacc_smooth_in[worldid],
+                    qvel_smooth_pred_out[worldid],
+                    qfrc_constraint_out[worldid],
+                )
             cvel_smooth_pred_out[worldid, bodyid] = cvel
             cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
 
@@ -466,7 +490,7 @@ def sweep_up(
 
     `total` and `diagonal` as of `push_dof`. `consume`: the wrenches are zero afterwards.
     """
-    first = index(dof_bodyid[index(tree_dofadr[treeid])])
+    first = first_body(treeid, tree_dofadr, dof_bodyid)
     last = first + tree_bodynum[treeid] - 1
     for below in range(last - first + 1):
         bodyid = index(last - below)

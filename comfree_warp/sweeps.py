@@ -52,6 +52,12 @@ def index(i: int) -> int:
 
 
 @wp.func
+def first_body(treeid: int, tree_dofadr: wp.array[int], dof_bodyid: wp.array[int]) -> int:
+    """The body that a tree begins with."""
+    return index(dof_bodyid[index(tree_dofadr[treeid])])
+
+
+@wp.func
 def push_dof(
     dofid: int,
     along: float,

@@ -93,15 +93,22 @@ def contact_demand(
 
 
 @wp.func
+def friction_sq(force: vec6, condim: int, friction: vec5) -> float:
+    """Sum of (f_i / mu_i)^2: Coulomb's cone holds what is no more than f_n^2."""
+    total = float(0.0)
+    for i in range(1, 6):
+        if i < condim:
+            scaled = force[i] / friction[i - 1]
+            total += scaled * scaled
+    return total
+
+
+@wp.func
 def into_cone(force: vec6, condim: int, friction: vec5) -> vec6:
     """Clamp the normal force at zero and scale friction into the cone that it opens."""
     clipped = force
     clipped[0] = wp.max(force[0], 0.0)
-    tangent_sq = float(0.0)
-    for i in range(1, 6):
-        if i < condim:
-            scaled = force[i] / friction[i - 1]
-            tangent_sq += scaled * scaled
+    tangent_sq = friction_sq(force, condim, friction)
     if tangent_sq > clipped[0] * clipped[0]:
         factor = clipped[0] / wp.sqrt(tangent_sq)
         for i in range(1, 6):
@@ -119,17 +126,11 @@ def nearest_friction(wanted: vec6, metric: vec6, condim: int, friction: vec5) ->
     1 / |g|, which is exact at once where all w_i are the same.
     """
     normal = wanted[0]
-    nearest = vec6()
     if normal <= 0.0:
-        return nearest
-    nearest = wanted
-    wanted_sq = float(0.0)
-    for i in range(1, 6):
-        if i < condim:
-            g = wanted[i] / friction[i - 1]
-            wanted_sq += g * g
-    if wanted_sq <= normal * normal:  # it holds
-        return nearest
+        return vec6()
+    if friction_sq(wanted, condim, friction) <= normal * normal:  # it holds
+        return wanted
+    nearest = vec6(wanted)
     lam = float(0.0)
     length = float(0.0)
     for iteration in range(wp.static(_SECULAR_ITERATIONS + 1)):

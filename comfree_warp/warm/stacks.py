@@ -35,9 +35,9 @@ from mujoco_warp import DisableBit
 from comfree_warp.contacts import has_contacts
 from comfree_warp.fixed_point import is_deterministic, precedes
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import index, nthread_for
+from comfree_warp.sweeps import first_body, index, nthread_for
 from comfree_warp.types import Data, Model, Stacks, vec5, vec6, vec6d, vec10
-from comfree_warp.warm.law import into_cone
+from comfree_warp.warm.law import friction_sq, into_cone
 from comfree_warp.warm.sides import unpack_offsets, unpack_sides
 from comfree_warp.warm.stages import FRICTION, NORMAL
 
@@ -380,12 +380,11 @@ def _holds(force: vec6, residual: vec6d, metric: vec6, condim: int, friction: ve
     """Whether the friction that a contact's own step would ask for is in its cone."""
     if force[0] <= 0.0:
         return False
-    wanted_sq = float(0.0)
+    wanted = vec6()
     for i in range(1, 6):
         if i < condim:
-            wanted = (force[i] - float(residual[i]) / metric[i]) / friction[i - 1]
-            wanted_sq += wanted * wanted
-    return wanted_sq < force[0] * force[0]
+            wanted[i] = force[i] - float(residual[i]) / metric[i]
+    return friction_sq(wanted, condim, friction) < force[0] * force[0]
 
 
 @wp.func
@@ -534,7 +533,7 @@ def _eliminate(
     force_of: wp.array[vec6],
 ):
     """Eliminate a tree, after those that stand on it: E, S, x, and what it asks of its parent."""
-    bodyid = index(dof_bodyid[index(tree_dofadr[tree])])
+    bodyid = first_body(tree, tree_dofadr, dof_bodyid)
     com = wp.vec3d(subtree_com[bodyid])
     free = _inertia(crb[bodyid])  # H - G
     asked = wp.spatial_vectord()
@@ -542,7 +541,7 @@ def _eliminate(
     while entry > 0:
         child = index(entry - 1)
         entry = sibling[child]
-        r = wp.vec3d(subtree_com[index(dof_bodyid[index(tree_dofadr[child])])]) - com
+        r = wp.vec3d(subtree_com[first_body(child, tree_dofadr, dof_bodyid)]) - com
         free += _move_matrix(coupling[child], r)
         asked += _move_wrench(wrench_of[child], r)
     stiff = wp.spatial_matrixd()
@@ -615,13 +614,13 @@ def _substitute(
     """Motion w of a tree, after its parent; d of its contacts and J^T d. -r d and R d^2."""
     gained = wp.float64(0.0)
     curvature = wp.float64(0.0)
-    com = wp.vec3d(subtree_com[index(dof_bodyid[index(tree_dofadr[tree])])])
+    com = wp.vec3d(subtree_com[first_body(tree, tree_dofadr, dof_bodyid)])
     parent = index(parent_of[tree])
     motion = motion_of[tree]
     relative = motion
     r = wp.vec3d()
     if parent < ntree:
-        r = com - wp.vec3d(subtree_com[index(dof_bodyid[index(tree_dofadr[parent])])])
+        r = com - wp.vec3d(subtree_com[first_body(parent, tree_dofadr, dof_bodyid)])
         parent_motion = _move_motion(motion_of[parent], r)
         relative -= kept_of[tree] * parent_motion
         motion = relative + parent_motion
@@ -811,7 +810,9 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
             tree = wp.int32(root)
             while tree >= 0:
                 wrench = wrench_out[worldid, tree]
-                motion = _free_motion(crb_in[worldid, dof_bodyid[tree_dofadr[tree]]], wrench)
+                motion = _free_motion(
+                    crb_in[worldid, first_body(tree, tree_dofadr, dof_bodyid)], wrench
+                )
                 motion_out[worldid, tree] = motion
                 curvature += wp.dot(wrench, motion)
                 tree = above_out[worldid, tree]
@@ -828,7 +829,7 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
                     force_out[conid] = force_out[conid] + float(scale) * step_out[conid]
                 moved = _to_single(scale * motion_out[worldid, tree])
                 dofadr = tree_dofadr[tree]
-                bodyid = dof_bodyid[dofadr]
+                bodyid = first_body(tree, tree_dofadr, dof_bodyid)
                 for i in range(bodyid, bodyid + tree_bodynum[tree]):
                     cacc_out[worldid, i] += moved
                 linear = wp.spatial_bottom(moved)

@@ -9,7 +9,7 @@ from comfree_warp.contacts import accelerate as accelerate_dofs
 from comfree_warp.contacts import is_diagonal, sweep_up
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import block_dim_for, index, nthread_for, tree_arrays
+from comfree_warp.sweeps import block_dim_for, first_body, index, nthread_for, tree_arrays
 from comfree_warp.types import Data, Model
 from comfree_warp.warm.law import ROUNDING, conjugate_factor, next_alpha
 from comfree_warp.warm.stacks import arrays_of
@@ -120,7 +120,7 @@ def _begin(stacking: bool, diagonal: bool) -> wp.Kernel:
             for i in range(2):
                 alpha_out[worldid, treeid, i] = wp.where(valid, mem_alpha[worldid, treeid, i], 1.0)
             dofadr = index(tree_dofadr[treeid])
-            first = index(dof_bodyid[dofadr])
+            first = first_body(treeid, tree_dofadr, dof_bodyid)
             for item in range(first, first + tree_bodynum[treeid]):
                 bodyid = index(item)
                 cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
@@ -186,7 +186,7 @@ def _sweep_down(
     """
     for i in range(4):
         sums[treeid, i] = 0.0
-    first = index(dof_bodyid[index(tree_dofadr[treeid])])
+    first = first_body(treeid, tree_dofadr, dof_bodyid)
     for item in range(first, first + tree_bodynum[treeid]):
         bodyid = index(item)
         motion = wp.spatial_vector()
