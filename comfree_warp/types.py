@@ -50,16 +50,21 @@ class Stacks:
       parent: the tree that a tree stands on, or ntree                   (nworld, ntree) int32
       child, sibling: chains of the trees on it; 0 for the end, else one more than the tree
                                                                          (nworld, ntree) int32
-      above, below: the trees after and before it in an order in which parents come first, or -1
-                                                                         (nworld, ntree) int32
+      root: the lowest tree of its stack, -1 where it is in none         (nworld, ntree) int32
+      above, below: the trees after and before it in an order of its stack in which parents come
+        first; after the last -1, before the first the last             (nworld, ntree) int32
       head, next: chains of the contacts with its parent and with what cannot move, likewise
                                                       (nworld, ntree) and (naconmax,) int32
-      crossed: whether a tree has contacts with others, too              (nworld, ntree) int32
+      crossed: whether a tree has contacts with others, too; of a root, whether any of its stack has
+                                                                         (nworld, ntree) int32
       found: not 0 where a tree stands on another, in any world        (1,) int32
       coupling: S, what a tree and all on it resist a motion of its parent
                                                                    (nworld, ntree, 6, 6) float64
       kept: E, the part of such a motion that it does not follow   (nworld, ntree, 6, 6) float64
       motion, wrench: x, w, M^-1 q; what it asks of the parent, q     (nworld, ntree, 6) float64
+      between: of q, what comes from the contacts with its parent     (nworld, ntree, 6) float64
+      work: -r d and d (A + R) d of its contacts                      (nworld, ntree, 2) float64
+      scale: of a root, how far its stack goes                           (nworld, ntree) float64
       residual: r of a contact                                            (naconmax, 6) float64
       part: which rows of a contact take part: the first, and the one after the last
                                                                           (naconmax, 2) int32
@@ -71,6 +76,7 @@ class Stacks:
     sibling: wp.array2d[int]
     above: wp.array2d[int]
     below: wp.array2d[int]
+    root: wp.array2d[int]
     head: wp.array2d[int]
     next: wp.array[int]
     crossed: wp.array2d[int]
@@ -79,6 +85,9 @@ class Stacks:
     kept: wp.array2d[wp.spatial_matrixd]
     motion: wp.array2d[wp.spatial_vectord]
     wrench: wp.array2d[wp.spatial_vectord]
+    between: wp.array2d[wp.spatial_vectord]
+    work: wp.array2d[wp.vec2d]
+    scale: wp.array2d[wp.float64]
     residual: wp.array[vec6d]
     part: wp.array[wp.vec2i]
 

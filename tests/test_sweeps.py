@@ -11,6 +11,7 @@ from engine_rows import relative_error
 import comfree_warp as cfwarp
 from comfree_warp import bodies
 from comfree_warp.sweeps import nthread_for
+from comfree_warp.warm import stack_solve
 
 pytestmark = pytest.mark.engine
 
@@ -92,6 +93,31 @@ def test_a_thread_for_every_body_gives_what_one_for_every_tree_does(
     assert np.abs(by_tree["qfrc_constraint"]).max() > 0.1
     for name, values in by_tree.items():
         assert relative_error(by_body[name], values) < 1e-4, name
+
+
+@pytest.mark.usefixtures("device")
+def test_a_thread_for_every_body_of_a_stack_gives_what_one_for_all_of_it_does(monkeypatch):
+    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
+    mjd = mujoco.MjData(mjm)
+    mujoco.mj_step(mjm, mjd, 700)
+    m = cfwarp.put_model(mjm, comfree_law="warm")
+    m.opt.deterministic = True
+    found = []
+    for by_body in (False, True):
+        monkeypatch.setattr(stack_solve, "by_body", lambda d, answer=by_body: answer)
+        d = cfwarp.put_data(mjm, mjd, nworld=2, nconmax=800, njmax=3200)
+        cfwarp.allocate_memory(m, d)
+        stacks = d.warm.stacks
+        for left in (stacks.coupling, stacks.kept, stacks.motion, stacks.wrench, stacks.between):
+            left.fill_(np.nan)  # by the step before, and not to be read
+        for _ in range(3):
+            cfwarp.step(m, d)
+        roots = np.flatnonzero(stacks.root.numpy()[0] == np.arange(m.ntree))
+        assert set(stacks.crossed.numpy()[0, roots]) == {0, 1}  # one is solved once, one twice
+        found.append([array.numpy() for array in (d.qacc, d.qfrc_constraint, d.warm.force)])
+    assert np.abs(found[0][1]).max() > 1
+    for by_stack, by_body in zip(*found, strict=True):
+        assert relative_error(by_body, by_stack) < 1e-4
 
 
 def test_a_cpu_gets_one_thread_and_nothing_to_do_none():

@@ -14,7 +14,7 @@ from types import ModuleType
 from comfree_warp.contacts import accelerate, has_contacts
 from comfree_warp.rows import has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
-from comfree_warp.warm import contact_rows, contacts, memory, rows, stacks, trees
+from comfree_warp.warm import contact_rows, contacts, memory, rows, stack_solve, stacks, trees
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PLAIN_STEP, PROPOSAL
 
 allocate_memory = memory.allocate_memory
@@ -45,7 +45,7 @@ def warm_forces(m: Model, d: Data) -> None:
     stacks.find_stacks(m, d)
 
     trees.accelerate(m, d, renew=True)
-    stacks.solve_stacks(m, d, NORMAL)
+    stack_solve.solve_stacks(m, d, NORMAL)
     for index in range(m.comfree_passes):
         if index > 0:
             trees.accelerate_bodies(m, d, apply=True, renew=True)
@@ -58,7 +58,7 @@ def warm_forces(m: Model, d: Data) -> None:
         part.reclip(m, d)
 
     trees.accelerate(m, d, renew=False)
-    stacks.solve_stacks(m, d, FRICTION)
+    stack_solve.solve_stacks(m, d, FRICTION)
     for part in parts:
         part.step(m, d, FRICTION, PLAIN_STEP)
     _choose_scale(m, d, FRICTION)

@@ -1,0 +1,435 @@
+"""What is done to a body of a stack, in float64, and to the contacts that are its own.
+
+`stack_solve.py` has the equations, and puts these together.
+"""
+
+import warp as wp
+
+from comfree_warp.sweeps import first_body, index
+from comfree_warp.types import vec5, vec6, vec6d, vec10
+from comfree_warp.warm.law import friction_sq, into_cone
+from comfree_warp.warm.sides import unpack_offsets, unpack_sides
+from comfree_warp.warm.spatial import (
+    free_motion,
+    inertia,
+    invert,
+    move_matrix,
+    move_motion,
+    move_wrench,
+    spatial,
+    to_single,
+)
+from comfree_warp.warm.stages import FRICTION, NORMAL
+
+
+@wp.func
+def _unpack_offsets(offset: vec6) -> tuple[wp.vec3d, wp.vec3d]:
+    offset1, offset2 = unpack_offsets(offset)
+    return wp.vec3d(offset1), wp.vec3d(offset2)
+
+
+@wp.func
+def _row(i: int, frame: wp.mat33, offset: wp.vec3d) -> wp.spatial_vectord:
+    """What row i of a contact sees of a motion: along and about the axes of its frame."""
+    axis = wp.vec3d(frame[i % 3])
+    if i < 3:
+        return spatial(wp.cross(offset, axis), axis)
+    return spatial(axis, wp.vec3d())
+
+
+@wp.func
+def _residual(
+    condim: int,
+    frame: wp.mat33,
+    apart: wp.spatial_vectord,
+    bias: vec6,
+    R: vec6,
+    force: vec6,
+) -> vec6d:
+    """What a contact lacks, r, from the acceleration of its second body minus its first."""
+    residual = vec6d()
+    for i in range(6):
+        if i < condim:
+            along = wp.where(i < 3, wp.spatial_bottom(apart), wp.spatial_top(apart))
+            residual[i] = wp.dot(wp.vec3d(frame[i % 3]), along)
+            residual[i] += wp.float64(bias[i]) + wp.float64(R[i]) * wp.float64(force[i])
+    return residual
+
+
+@wp.func
+def _holds(force: vec6, residual: vec6d, metric: vec6, condim: int, friction: vec5) -> bool:
+    """Whether the friction that a contact's own step would ask for is in its cone."""
+    if force[0] <= 0.0:
+        return False
+    wanted = vec6()
+    for i in range(1, 6):
+        if i < condim:
+            wanted[i] = force[i] - float(residual[i]) / metric[i]
+    return friction_sq(wanted, condim, friction) < force[0] * force[0]
+
+
+@wp.func
+def _part(
+    kind: int, force: vec6, residual: vec6d, metric: vec6, condim: int, friction: vec5
+) -> wp.vec2i:
+    """Which rows of a contact take part: the first, and the one after the last.
+
+    Friction where it holds; normals, the first time, where they push or should.
+    """
+    first = wp.where(kind == NORMAL, 0, 1)
+    last = wp.int32(first)
+    if kind == NORMAL and (force[0] > 0.0 or residual[0] < wp.float64(0.0)):
+        last = 1
+    if _holds(force, residual, metric, condim, friction):
+        last = condim
+    return wp.vec2i(first, last)
+
+
+@wp.func
+def _wrench(part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, force: vec6d) -> wp.spatial_vectord:
+    """J^T f of the rows of a contact that take part."""
+    pull, torque = wp.vec3d(), wp.vec3d()
+    for i in range(6):
+        if i >= part[0] and i < part[1]:
+            along = force[i] * wp.vec3d(frame[i % 3])
+            if i < 3:
+                pull += along
+            else:
+                torque += along
+    return spatial(torque + wp.cross(offset, pull), pull)
+
+
+@wp.func
+def _weigh(
+    part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, R: vec6, residual: vec6d
+) -> tuple[wp.spatial_matrixd, wp.spatial_vectord]:
+    """J^T D J and J^T D r of a contact."""
+    stiff, asked = wp.spatial_matrixd(), vec6d()
+    for i in range(6):
+        if i >= part[0] and i < part[1]:
+            row = _row(i, frame, offset)
+            D = wp.float64(1.0) / wp.float64(R[i])
+            stiff += wp.outer(row, D * row)
+            asked[i] = D * residual[i]
+    return stiff, _wrench(part, frame, offset, asked)
+
+
+@wp.func
+def _step(
+    part: wp.vec2i,
+    condim: int,
+    frame: wp.mat33,
+    offset: wp.vec3d,
+    motion: wp.spatial_vectord,
+    R: vec6,
+    friction: vec5,
+    force: vec6,
+    residual: vec6d,
+) -> tuple[vec6, wp.spatial_vectord]:
+    """The step d of a contact, from w, and J^T d."""
+    turn = wp.spatial_top(motion)
+    move = wp.spatial_bottom(motion) + wp.cross(turn, offset)
+    wanted = vec6()
+    wanted[0] = force[0]
+    for i in range(6):
+        if i >= part[0] and i < part[1]:
+            seen = wp.dot(wp.vec3d(frame[i % 3]), wp.where(i < 3, move, turn))
+            wanted[i] = force[i] - float((residual[i] - seen) / wp.float64(R[i]))
+    wanted = into_cone(wanted, condim, friction)
+    step, pushed = vec6(), vec6d()
+    for i in range(6):
+        if i >= part[0] and i < part[1]:
+            step[i] = wanted[i] - force[i]
+            pushed[i] = wp.float64(step[i])
+    return step, _wrench(part, frame, offset, pushed)
+
+
+@wp.func
+def _between(
+    tree: int,
+    other: int,
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    subtree_com: wp.array[wp.vec3],
+) -> wp.vec3d:
+    """From the centre of mass of another tree to that of a tree (m)."""
+    com = wp.vec3d(subtree_com[first_body(tree, tree_dofadr, dof_bodyid)])
+    return com - wp.vec3d(subtree_com[first_body(other, tree_dofadr, dof_bodyid)])
+
+
+@wp.func
+def is_solved(tree: int, kind: int, root_of: wp.array[int], crossed: wp.array[int]) -> bool:
+    """Whether a tree is in a stack, and for friction alone, whether that touches nothing else."""
+    root = root_of[tree]
+    if root < 0:
+        return False
+    return kind == NORMAL or crossed[root] == 0
+
+
+@wp.func
+def weigh_contacts(
+    tree: int,
+    kind: int,
+    maxcondim: int,
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    crb: wp.array[vec10],
+    contact_frame: wp.array[wp.mat33],
+    contact_friction: wp.array[vec5],
+    contact_dim: wp.array[int],
+    head: wp.array[int],
+    next: wp.array[int],
+    sides_of: wp.array[wp.vec4i],
+    offset_of: wp.array[vec6],
+    bias: wp.array[vec6],
+    R_of: wp.array[vec6],
+    metric: wp.array[vec6],
+    force_of: wp.array[vec6],
+    cacc: wp.array[wp.spatial_vector],
+    residual_of: wp.array[vec6d],
+    part_of: wp.array[wp.vec2i],
+) -> tuple[wp.spatial_matrixd, wp.spatial_matrixd, wp.spatial_vectord, wp.spatial_vectord]:
+    """M + G_static of a tree, and G of it and its parent; what the contacts of either kind ask."""
+    free = inertia(crb[first_body(tree, tree_dofadr, dof_bodyid)])
+    asked = wp.spatial_vectord()
+    stiff = wp.spatial_matrixd()
+    asked_of_parent = wp.spatial_vectord()
+    entry = head[tree]
+    while entry > 0:
+        conid = index(entry - 1)
+        entry = next[conid]
+        body, tree1, tree2 = unpack_sides(sides_of[conid])
+        offset1, offset2 = _unpack_offsets(offset_of[conid])
+        frame = contact_frame[conid]
+        condim = wp.min(contact_dim[conid], maxcondim)
+        R = R_of[conid]
+        force = force_of[conid]
+        apart = move_motion(wp.spatial_vectord(cacc[body[1]]), offset2)
+        apart -= move_motion(wp.spatial_vectord(cacc[body[0]]), offset1)
+        residual = _residual(condim, frame, apart, bias[conid], R, force)
+        residual_of[conid] = residual
+        friction = contact_friction[conid]
+        part = _part(kind, force, residual, metric[conid], condim, friction)
+        part_of[conid] = part
+        if part[0] == part[1]:
+            continue
+        contact_stiff, contact_asks = _weigh(
+            part, frame, wp.where(tree2 == tree, offset2, offset1), R, residual
+        )
+        if tree2 != tree:
+            contact_asks = -contact_asks
+        if tree1 < 0 or tree2 < 0:
+            free += contact_stiff
+            asked += contact_asks
+        else:
+            stiff += contact_stiff
+            asked_of_parent += contact_asks
+    return free, stiff, asked, asked_of_parent
+
+
+@wp.func
+def eliminate(
+    tree: int,
+    free: wp.spatial_matrixd,
+    stiff: wp.spatial_matrixd,
+    asked: wp.spatial_vectord,
+    asked_of_parent: wp.spatial_vectord,
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    subtree_com: wp.array[wp.vec3],
+    child_of: wp.array[int],
+    sibling: wp.array[int],
+    root_of: wp.array[int],
+    coupling: wp.array[wp.spatial_matrixd],
+    kept_of: wp.array[wp.spatial_matrixd],
+    motion_of: wp.array[wp.spatial_vectord],
+    wrench_of: wp.array[wp.spatial_vectord],
+):
+    """Eliminate a tree, after those that stand on it: E, S, x, and what it asks of its parent."""
+    entry = child_of[tree]
+    while entry > 0:
+        child = index(entry - 1)
+        entry = sibling[child]
+        r = _between(child, tree, dof_bodyid, tree_dofadr, subtree_com)
+        free += move_matrix(coupling[child], r)
+        asked += move_wrench(wrench_of[child], r)
+    inverse = invert(free + stiff)
+    motion = inverse * (asked + asked_of_parent)
+    motion_of[tree] = motion
+    if tree != root_of[tree]:
+        kept = inverse * free
+        kept_of[tree] = kept
+        coupling[tree] = free - free * kept
+        wrench_of[tree] = asked - free * motion
+
+
+@wp.func
+def descend(
+    tree: int,
+    ntree: int,
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    subtree_com: wp.array[wp.vec3],
+    parent_of: wp.array[int],
+    kept_of: wp.array[wp.spatial_matrixd],
+    motion_of: wp.array[wp.spatial_vectord],
+) -> wp.spatial_vectord:
+    """Move a tree by w, after its parent; what it does beside that."""
+    beside = motion_of[tree]
+    parent = index(parent_of[tree])
+    if parent < ntree:
+        r = _between(tree, parent, dof_bodyid, tree_dofadr, subtree_com)
+        carried = move_motion(motion_of[parent], r)
+        beside -= kept_of[tree] * carried
+        motion_of[tree] = beside + carried
+    return beside
+
+
+@wp.func
+def step_contacts(
+    tree: int,
+    maxcondim: int,
+    motion: wp.spatial_vectord,
+    beside: wp.spatial_vectord,
+    contact_frame: wp.array[wp.mat33],
+    contact_friction: wp.array[vec5],
+    contact_dim: wp.array[int],
+    head: wp.array[int],
+    next: wp.array[int],
+    sides_of: wp.array[wp.vec4i],
+    offset_of: wp.array[vec6],
+    R_of: wp.array[vec6],
+    residual_of: wp.array[vec6d],
+    part_of: wp.array[wp.vec2i],
+    force_of: wp.array[vec6],
+    step_of: wp.array[vec6],
+) -> tuple[wp.spatial_vectord, wp.spatial_vectord, wp.vec2d]:
+    """Step d of the contacts of a tree.
+
+    J^T d of all; of those between it and its parent; sums of -r d and R d^2.
+    """
+    wrench, between = wp.spatial_vectord(), wp.spatial_vectord()
+    gained, curvature = wp.float64(0.0), wp.float64(0.0)
+    entry = head[tree]
+    while entry > 0:
+        conid = index(entry - 1)
+        entry = next[conid]
+        step_of[conid] = vec6()
+        part = part_of[conid]
+        if part[0] == part[1]:
+            continue
+        part[1] = wp.min(part[1], maxcondim)  # as the compiler cannot know
+        _body, tree1, tree2 = unpack_sides(sides_of[conid])
+        offset1, offset2 = _unpack_offsets(offset_of[conid])
+        condim = wp.min(contact_dim[conid], maxcondim)
+        R = R_of[conid]
+        residual = residual_of[conid]
+        of_parent = tree1 >= 0 and tree2 >= 0
+        seen = motion
+        if of_parent:
+            seen = beside
+        if tree2 != tree:
+            seen = -seen
+        step, push = _step(
+            part,
+            condim,
+            contact_frame[conid],
+            wp.where(tree2 == tree, offset2, offset1),
+            seen,
+            R,
+            contact_friction[conid],
+            force_of[conid],
+            residual,
+        )
+        if tree2 != tree:
+            push = -push
+        step_of[conid] = step
+        for i in range(6):
+            gained -= residual[i] * wp.float64(step[i])
+            curvature += wp.float64(R[i] * step[i] * step[i])
+        wrench += push
+        if of_parent:
+            between += push
+    return wrench, between, wp.vec2d(gained, curvature)
+
+
+@wp.func
+def gather_wrenches(
+    tree: int,
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    subtree_com: wp.array[wp.vec3],
+    crb: wp.array[vec10],
+    child_of: wp.array[int],
+    sibling: wp.array[int],
+    between: wp.array[wp.spatial_vectord],
+    motion_out: wp.array[wp.spatial_vectord],
+    wrench_out: wp.array[wp.spatial_vectord],
+) -> wp.float64:
+    """J^T d of a tree with what stands on it, and M^-1 times that; their product."""
+    wrench = wrench_out[tree]
+    entry = child_of[tree]
+    while entry > 0:
+        child = index(entry - 1)
+        entry = sibling[child]
+        r = _between(child, tree, dof_bodyid, tree_dofadr, subtree_com)
+        wrench -= move_wrench(between[child], r)
+    motion = free_motion(crb[first_body(tree, tree_dofadr, dof_bodyid)], wrench)
+    wrench_out[tree] = wrench
+    motion_out[tree] = motion
+    return wp.dot(wrench, motion)
+
+
+@wp.func
+def exact_length(work: wp.vec2d) -> wp.float64:
+    """How far along a step the cost is least, from -r d and d (A + R) d."""
+    if work[1] > wp.float64(0.0):
+        return wp.clamp(work[0] / work[1], wp.float64(0.0), wp.float64(1.0))
+    return wp.float64(0.0)
+
+
+@wp.func
+def take_steps(
+    tree: int,
+    kind: int,
+    scale: wp.float64,
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
+    tree_bodynum: wp.array[int],
+    cdof: wp.array[wp.spatial_vector],
+    head: wp.array[int],
+    next: wp.array[int],
+    motion_of: wp.array[wp.spatial_vectord],
+    wrench_of: wp.array[wp.spatial_vectord],
+    step_of: wp.array[vec6],
+    force_out: wp.array[vec6],
+    cacc_out: wp.array[wp.spatial_vector],
+    qacc_out: wp.array[float],
+    qfrc_constraint_out: wp.array[float],
+    qfrc_total_out: wp.array[float],
+):
+    """Take the steps of the contacts of a tree, and what they do to it."""
+    entry = head[tree]
+    while entry > 0:
+        conid = index(entry - 1)
+        entry = next[conid]
+        force_out[conid] = force_out[conid] + float(scale) * step_of[conid]
+    moved = to_single(scale * motion_of[tree])
+    dofadr = tree_dofadr[tree]
+    bodyid = first_body(tree, tree_dofadr, dof_bodyid)
+    for i in range(bodyid, bodyid + tree_bodynum[tree]):
+        cacc_out[i] += moved
+    linear = wp.spatial_bottom(moved)
+    for i in range(3):
+        along = cdof[dofadr + 3 + i]
+        turn = wp.dot(wp.spatial_top(along), wp.spatial_top(moved))
+        qacc_out[dofadr + 3 + i] += turn
+        linear -= turn * wp.spatial_bottom(along)
+    for i in range(3):
+        qacc_out[dofadr + i] += linear[i]
+    if kind == FRICTION:  # that of normals is made anew
+        pull = to_single(scale * wrench_of[tree])
+        for i in range(dofadr, dofadr + 6):
+            qfrc = wp.dot(cdof[i], pull)
+            qfrc_constraint_out[i] += qfrc
+            qfrc_total_out[i] += qfrc
