@@ -66,8 +66,7 @@ class Stacks:
       work: -r d and d (A + R) d of its contacts                      (nworld, ntree, 2) float64
       scale: of a root, how far its stack goes                           (nworld, ntree) float64
       residual: r of a contact                                            (naconmax, 6) float64
-      part: which rows of a contact take part: the first, and the one after the last
-                                                                          (naconmax, 2) int32
+      D: 1 / R of the rows of a contact that take part, 0 of the others   (naconmax, 6) float64
     """
 
     loose: wp.array[int]
@@ -89,7 +88,7 @@ class Stacks:
     work: wp.array2d[wp.vec2d]
     scale: wp.array2d[wp.float64]
     residual: wp.array[vec6d]
-    part: wp.array[wp.vec2i]
+    D: wp.array[vec6d]
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -70,10 +70,9 @@ def _inverse_mass(
         last = first + body_dofnum[bodyid]
         nshift = body_shiftnum[bodyid]
         if nshift == 3:
-            for k in range(3):
-                inverse = M_diaginv_in[worldid, first + k]
-                for i in range(3):
-                    P[i] += inverse * frame[i, k] * frame[i, k]
+            inverse_mass = M_diaginv_in[worldid, first]  # whichever way
+            for i in range(3):
+                P[i] += inverse_mass
         for item in range(first + nshift, last):
             dofid = index(item)
             cdof = cdof_in[worldid, dofid]

@@ -29,9 +29,9 @@ def _unpack_offsets(offset: vec6) -> tuple[wp.vec3d, wp.vec3d]:
 
 
 @wp.func
-def _row(i: int, frame: wp.mat33, offset: wp.vec3d) -> wp.spatial_vectord:
+def _row(i: int, frame: wp.mat33d, offset: wp.vec3d) -> wp.spatial_vectord:
     """What row i of a contact sees of a motion: along and about the axes of its frame."""
-    axis = wp.vec3d(frame[i % 3])
+    axis = frame[i % 3]
     if i < 3:
         return spatial(wp.cross(offset, axis), axis)
     return spatial(axis, wp.vec3d())
@@ -39,19 +39,22 @@ def _row(i: int, frame: wp.mat33, offset: wp.vec3d) -> wp.spatial_vectord:
 
 @wp.func
 def _residual(
-    condim: int,
-    frame: wp.mat33,
+    maxcondim: int,
+    frame: wp.mat33d,
     apart: wp.spatial_vectord,
     bias: vec6,
     R: vec6,
     force: vec6,
 ) -> vec6d:
-    """What a contact lacks, r, from the acceleration of its second body minus its first."""
+    """What a contact lacks, r, from the acceleration of its second body minus its first.
+
+    Rows that it has not are told like others; D is zero there.
+    """
     residual = vec6d()
     for i in range(6):
-        if i < condim:
+        if i < maxcondim:
             along = wp.where(i < 3, wp.spatial_bottom(apart), wp.spatial_top(apart))
-            residual[i] = wp.dot(wp.vec3d(frame[i % 3]), along)
+            residual[i] = wp.dot(frame[i % 3], along)
             residual[i] += wp.float64(bias[i]) + wp.float64(R[i]) * wp.float64(force[i])
     return residual
 
@@ -69,10 +72,17 @@ def _holds(force: vec6, residual: vec6d, metric: vec6, condim: int, friction: ve
 
 
 @wp.func
-def _part(
-    kind: int, force: vec6, residual: vec6d, metric: vec6, condim: int, friction: vec5
-) -> wp.vec2i:
-    """Which rows of a contact take part: the first, and the one after the last.
+def _weights(
+    kind: int,
+    maxcondim: int,
+    force: vec6,
+    residual: vec6d,
+    R: vec6,
+    metric: vec6,
+    condim: int,
+    friction: vec5,
+) -> vec6d:
+    """D of the rows of a contact that take part, 0 of the others.
 
     Friction where it holds; normals, the first time, where they push or should.
     """
@@ -82,16 +92,26 @@ def _part(
         last = 1
     if _holds(force, residual, metric, condim, friction):
         last = condim
-    return wp.vec2i(first, last)
+    D = vec6d()
+    for i in range(6):
+        if i < maxcondim and i >= first and i < last:
+            D[i] = wp.float64(1.0) / wp.float64(R[i])
+    return D
 
 
 @wp.func
-def _wrench(part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, force: vec6d) -> wp.spatial_vectord:
-    """J^T f of the rows of a contact that take part."""
+def _is_idle(D: vec6d) -> bool:
+    """Whether no row of a contact takes part."""
+    return D[0] == wp.float64(0.0) and D[1] == wp.float64(0.0)
+
+
+@wp.func
+def _wrench(maxcondim: int, frame: wp.mat33d, offset: wp.vec3d, force: vec6d) -> wp.spatial_vectord:
+    """J^T f of a contact."""
     pull, torque = wp.vec3d(), wp.vec3d()
     for i in range(6):
-        if i >= part[0] and i < part[1]:
-            along = force[i] * wp.vec3d(frame[i % 3])
+        if i < maxcondim:
+            along = force[i] * frame[i % 3]
             if i < 3:
                 pull += along
             else:
@@ -101,27 +121,26 @@ def _wrench(part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, force: vec6d) -> 
 
 @wp.func
 def _weigh(
-    part: wp.vec2i, frame: wp.mat33, offset: wp.vec3d, R: vec6, residual: vec6d
+    maxcondim: int, frame: wp.mat33d, offset: wp.vec3d, D: vec6d, residual: vec6d
 ) -> tuple[wp.spatial_matrixd, wp.spatial_vectord]:
     """J^T D J and J^T D r of a contact."""
     stiff, asked = wp.spatial_matrixd(), vec6d()
     for i in range(6):
-        if i >= part[0] and i < part[1]:
+        if i < maxcondim:
             row = _row(i, frame, offset)
-            D = wp.float64(1.0) / wp.float64(R[i])
-            stiff += wp.outer(row, D * row)
-            asked[i] = D * residual[i]
-    return stiff, _wrench(part, frame, offset, asked)
+            stiff += wp.outer(row, D[i] * row)
+            asked[i] = D[i] * residual[i]
+    return stiff, _wrench(maxcondim, frame, offset, asked)
 
 
 @wp.func
 def _step(
-    part: wp.vec2i,
     condim: int,
-    frame: wp.mat33,
+    maxcondim: int,
+    frame: wp.mat33d,
     offset: wp.vec3d,
     motion: wp.spatial_vectord,
-    R: vec6,
+    D: vec6d,
     friction: vec5,
     force: vec6,
     residual: vec6d,
@@ -130,18 +149,17 @@ def _step(
     turn = wp.spatial_top(motion)
     move = wp.spatial_bottom(motion) + wp.cross(turn, offset)
     wanted = vec6()
-    wanted[0] = force[0]
     for i in range(6):
-        if i >= part[0] and i < part[1]:
-            seen = wp.dot(wp.vec3d(frame[i % 3]), wp.where(i < 3, move, turn))
-            wanted[i] = force[i] - float((residual[i] - seen) / wp.float64(R[i]))
+        if i < maxcondim:
+            seen = wp.dot(frame[i % 3], wp.where(i < 3, move, turn))
+            wanted[i] = force[i] - float(D[i] * (residual[i] - seen))
     wanted = into_cone(wanted, condim, friction)
     step, pushed = vec6(), vec6d()
     for i in range(6):
-        if i >= part[0] and i < part[1]:
-            step[i] = wanted[i] - force[i]
+        if i < maxcondim:
+            step[i] = wp.where(D[i] > wp.float64(0.0), wanted[i] - force[i], 0.0)
             pushed[i] = wp.float64(step[i])
-    return step, _wrench(part, frame, offset, pushed)
+    return step, _wrench(maxcondim, frame, offset, pushed)
 
 
 @wp.func
@@ -187,53 +205,55 @@ def weigh_contacts(
     force_of: wp.array[vec6],
     cacc: wp.array[wp.spatial_vector],
     residual_of: wp.array[vec6d],
-    part_of: wp.array[wp.vec2i],
-) -> tuple[wp.spatial_matrixd, wp.spatial_matrixd, wp.spatial_vectord, wp.spatial_vectord]:
-    """M + G_static of a tree, and G of it and its parent; what the contacts of either kind ask."""
-    free = inertia(crb[first_body(tree, tree_dofadr, dof_bodyid)])
-    asked = wp.spatial_vectord()
-    stiff = wp.spatial_matrixd()
-    asked_of_parent = wp.spatial_vectord()
+    D_of: wp.array[vec6d],
+    coupling: wp.array[wp.spatial_matrixd],
+    kept_of: wp.array[wp.spatial_matrixd],
+    motion_of: wp.array[wp.spatial_vectord],
+    wrench_of: wp.array[wp.spatial_vectord],
+):
+    """M + G_static of a tree, and G of it and its parent; what the contacts of either kind ask.
+
+    Added up where it is kept: a matrix of its own that a branch may change is copied every time.
+    """
+    kept_of[tree] = inertia(crb[first_body(tree, tree_dofadr, dof_bodyid)])
+    coupling[tree] = wp.spatial_matrixd()
+    motion_of[tree] = wp.spatial_vectord()
+    wrench_of[tree] = wp.spatial_vectord()
     entry = head[tree]
     while entry > 0:
         conid = index(entry - 1)
         entry = next[conid]
         body, tree1, tree2 = unpack_sides(sides_of[conid])
         offset1, offset2 = _unpack_offsets(offset_of[conid])
-        frame = contact_frame[conid]
+        frame = wp.mat33d(contact_frame[conid])
         condim = wp.min(contact_dim[conid], maxcondim)
         R = R_of[conid]
         force = force_of[conid]
         apart = move_motion(wp.spatial_vectord(cacc[body[1]]), offset2)
         apart -= move_motion(wp.spatial_vectord(cacc[body[0]]), offset1)
-        residual = _residual(condim, frame, apart, bias[conid], R, force)
+        residual = _residual(maxcondim, frame, apart, bias[conid], R, force)
         residual_of[conid] = residual
         friction = contact_friction[conid]
-        part = _part(kind, force, residual, metric[conid], condim, friction)
-        part_of[conid] = part
-        if part[0] == part[1]:
+        D = _weights(kind, maxcondim, force, residual, R, metric[conid], condim, friction)
+        D_of[conid] = D
+        if _is_idle(D):
             continue
         contact_stiff, contact_asks = _weigh(
-            part, frame, wp.where(tree2 == tree, offset2, offset1), R, residual
+            maxcondim, frame, wp.where(tree2 == tree, offset2, offset1), D, residual
         )
         if tree2 != tree:
             contact_asks = -contact_asks
         if tree1 < 0 or tree2 < 0:
-            free += contact_stiff
-            asked += contact_asks
+            kept_of[tree] = kept_of[tree] + contact_stiff
+            motion_of[tree] = motion_of[tree] + contact_asks
         else:
-            stiff += contact_stiff
-            asked_of_parent += contact_asks
-    return free, stiff, asked, asked_of_parent
+            coupling[tree] = coupling[tree] + contact_stiff
+            wrench_of[tree] = wrench_of[tree] + contact_asks
 
 
 @wp.func
 def eliminate(
     tree: int,
-    free: wp.spatial_matrixd,
-    stiff: wp.spatial_matrixd,
-    asked: wp.spatial_vectord,
-    asked_of_parent: wp.spatial_vectord,
     dof_bodyid: wp.array[int],
     tree_dofadr: wp.array[int],
     subtree_com: wp.array[wp.vec3],
@@ -246,6 +266,8 @@ def eliminate(
     wrench_of: wp.array[wp.spatial_vectord],
 ):
     """Eliminate a tree, after those that stand on it: E, S, x, and what it asks of its parent."""
+    free = wp.spatial_matrixd(kept_of[tree])
+    asked = wp.spatial_vectord(motion_of[tree])
     entry = child_of[tree]
     while entry > 0:
         child = index(entry - 1)
@@ -253,8 +275,8 @@ def eliminate(
         r = _between(child, tree, dof_bodyid, tree_dofadr, subtree_com)
         free += move_matrix(coupling[child], r)
         asked += move_wrench(wrench_of[child], r)
-    inverse = invert(free + stiff)
-    motion = inverse * (asked + asked_of_parent)
+    inverse = invert(free + coupling[tree])
+    motion = inverse * (asked + wrench_of[tree])
     motion_of[tree] = motion
     if tree != root_of[tree]:
         kept = inverse * free
@@ -275,7 +297,7 @@ def descend(
     motion_of: wp.array[wp.spatial_vectord],
 ) -> wp.spatial_vectord:
     """Move a tree by w, after its parent; what it does beside that."""
-    beside = motion_of[tree]
+    beside = wp.spatial_vectord(motion_of[tree])
     parent = index(parent_of[tree])
     if parent < ntree:
         r = _between(tree, parent, dof_bodyid, tree_dofadr, subtree_com)
@@ -300,7 +322,7 @@ def step_contacts(
     offset_of: wp.array[vec6],
     R_of: wp.array[vec6],
     residual_of: wp.array[vec6d],
-    part_of: wp.array[wp.vec2i],
+    D_of: wp.array[vec6d],
     force_of: wp.array[vec6],
     step_of: wp.array[vec6],
 ) -> tuple[wp.spatial_vectord, wp.spatial_vectord, wp.vec2d]:
@@ -314,11 +336,10 @@ def step_contacts(
     while entry > 0:
         conid = index(entry - 1)
         entry = next[conid]
-        step_of[conid] = vec6()
-        part = part_of[conid]
-        if part[0] == part[1]:
+        D = D_of[conid]
+        if _is_idle(D):
+            step_of[conid] = vec6()
             continue
-        part[1] = wp.min(part[1], maxcondim)  # as the compiler cannot know
         _body, tree1, tree2 = unpack_sides(sides_of[conid])
         offset1, offset2 = _unpack_offsets(offset_of[conid])
         condim = wp.min(contact_dim[conid], maxcondim)
@@ -331,12 +352,12 @@ def step_contacts(
         if tree2 != tree:
             seen = -seen
         step, push = _step(
-            part,
             condim,
-            contact_frame[conid],
+            maxcondim,
+            wp.mat33d(contact_frame[conid]),
             wp.where(tree2 == tree, offset2, offset1),
             seen,
-            R,
+            D,
             contact_friction[conid],
             force_of[conid],
             residual,
@@ -345,8 +366,9 @@ def step_contacts(
             push = -push
         step_of[conid] = step
         for i in range(6):
-            gained -= residual[i] * wp.float64(step[i])
-            curvature += wp.float64(R[i] * step[i] * step[i])
+            if i < maxcondim:
+                gained -= residual[i] * wp.float64(step[i])
+                curvature += wp.float64(R[i] * step[i] * step[i])
         wrench += push
         if of_parent:
             between += push

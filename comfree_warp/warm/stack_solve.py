@@ -3,7 +3,8 @@
 Such a pass moves information by one body. So before it every stack, a tree of bodies each of which
 stands on its parent (`stacks.py`), gets the forces that all of it needs at once: on the normals
 that push or should, and on the friction that holds, which would answer them a step late otherwise,
-and the stack rock. With w the change of acceleration, D = 1/R and r = J acc + a + R f on these rows,
+and the stack rock. With w the change of acceleration, r = J acc + a + R f, and D = 1/R on these
+rows, zero on all others,
 
     (M + J^T D J) w = J^T D r          d = proj(f - D (r - J w)) - f
 
@@ -83,7 +84,7 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
         wrench_out: wp.array2d[wp.spatial_vectord],
         between_out: wp.array2d[wp.spatial_vectord],
         residual_out: wp.array[vec6d],
-        part_out: wp.array[wp.vec2i],
+        D_out: wp.array[vec6d],
         step_out: wp.array[vec6],
         force_out: wp.array[vec6],
         cacc_out: wp.array2d[wp.spatial_vector],
@@ -103,7 +104,7 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
                 continue
             tree = below_in[worldid, root]
             while tree >= 0:
-                free, stiff, asked, asked_of_parent = weigh_contacts(
+                weigh_contacts(
                     tree,
                     kind,
                     wp.static(maxcondim),
@@ -123,14 +124,14 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
                     force_out,
                     cacc_out[worldid],
                     residual_out,
-                    part_out,
+                    D_out,
+                    coupling_out[worldid],
+                    kept_out[worldid],
+                    motion_out[worldid],
+                    wrench_out[worldid],
                 )
                 eliminate(
                     tree,
-                    free,
-                    stiff,
-                    asked,
-                    asked_of_parent,
                     dof_bodyid,
                     tree_dofadr,
                     subtree_com_in[worldid],
@@ -173,7 +174,7 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
                     offset_in,
                     R_in,
                     residual_out,
-                    part_out,
+                    D_out,
                     force_out,
                     step_out,
                 )
@@ -253,7 +254,7 @@ def _weigh_bodies(maxcondim: int) -> wp.Kernel:
         motion_out: wp.array2d[wp.spatial_vectord],
         wrench_out: wp.array2d[wp.spatial_vectord],
         residual_out: wp.array[vec6d],
-        part_out: wp.array[wp.vec2i],
+        D_out: wp.array[vec6d],
     ):
         """What `eliminate` needs, put where it leaves what comes of it."""
         worldid, tree = wp.tid()
@@ -261,7 +262,7 @@ def _weigh_bodies(maxcondim: int) -> wp.Kernel:
             return
         if not is_solved(tree, kind, root_in[worldid], crossed_in[worldid]):
             return
-        free, stiff, asked, asked_of_parent = weigh_contacts(
+        weigh_contacts(
             tree,
             kind,
             wp.static(maxcondim),
@@ -281,12 +282,12 @@ def _weigh_bodies(maxcondim: int) -> wp.Kernel:
             force_in,
             cacc_in[worldid],
             residual_out,
-            part_out,
+            D_out,
+            coupling_out[worldid],
+            kept_out[worldid],
+            motion_out[worldid],
+            wrench_out[worldid],
         )
-        kept_out[worldid, tree] = free
-        coupling_out[worldid, tree] = stiff
-        motion_out[worldid, tree] = asked
-        wrench_out[worldid, tree] = asked_of_parent
 
     return weigh_bodies
 
@@ -321,10 +322,6 @@ def _substitute(
     while tree >= 0:
         eliminate(
             tree,
-            kept_out[worldid, tree],
-            coupling_out[worldid, tree],
-            motion_out[worldid, tree],
-            wrench_out[worldid, tree],
             dof_bodyid,
             tree_dofadr,
             subtree_com_in[worldid],
@@ -371,7 +368,7 @@ def _step_bodies(maxcondim: int) -> wp.Kernel:
         offset_in: wp.array[vec6],
         R_in: wp.array[vec6],
         residual_in: wp.array[vec6d],
-        part_in: wp.array[wp.vec2i],
+        D_in: wp.array[vec6d],
         force_in: wp.array[vec6],
         motion_in: wp.array2d[wp.spatial_vectord],
         wrench_out: wp.array2d[wp.spatial_vectord],
@@ -398,7 +395,7 @@ def _step_bodies(maxcondim: int) -> wp.Kernel:
             offset_in,
             R_in,
             residual_in,
-            part_in,
+            D_in,
             force_in,
             step_out,
         )
@@ -543,7 +540,7 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
         ],
         outputs=[
             *(stacks.coupling, stacks.kept, stacks.motion, stacks.wrench, stacks.between),
-            *(stacks.residual, stacks.part, warm.step, warm.force, warm.cacc),
+            *(stacks.residual, stacks.D, warm.step, warm.force, warm.cacc),
             *(d.qacc, d.qfrc_constraint, d.qfrc_total),
         ],
     )
@@ -562,7 +559,7 @@ def _solve_by_body(m: Model, d: Data, kind: int) -> None:
         ],
         outputs=[
             *(stacks.coupling, stacks.kept, stacks.motion, stacks.wrench),
-            *(stacks.residual, stacks.part),
+            *(stacks.residual, stacks.D),
         ],
     )
     wp.launch(
@@ -581,7 +578,7 @@ def _solve_by_body(m: Model, d: Data, kind: int) -> None:
         inputs=[
             *(kind, contact.frame, contact.friction, contact.dim, stacks.root, stacks.head),
             *(stacks.next, stacks.crossed, stacks.found, warm.sides, warm.offset, warm.R),
-            *(stacks.residual, stacks.part, warm.force, stacks.motion),
+            *(stacks.residual, stacks.D, warm.force, stacks.motion),
         ],
         outputs=[stacks.wrench, stacks.between, stacks.work, warm.step],
     )

@@ -47,7 +47,7 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
         work=wp.zeros(shape, dtype=wp.vec2d),
         scale=wp.zeros(shape, dtype=wp.float64),
         residual=wp.zeros(d.naconmax, dtype=vec6d),
-        part=wp.zeros(d.naconmax, dtype=wp.vec2i),
+        D=wp.zeros(d.naconmax, dtype=vec6d),
     )
 
 
