@@ -58,12 +58,16 @@ class Stacks:
       crossed: whether a tree has contacts with others, too; of a root, whether any of its stack has
                                                                          (nworld, ntree) int32
       found: not 0 where a tree stands on another, in any world        (1,) int32
-      coupling: S, what a tree and all on it resist a motion of its parent
+      coupling: G of a tree and its parent, then S, what it and all on it resist a motion of that
                                                                    (nworld, ntree, 6, 6) float64
-      kept: E, the part of such a motion that it does not follow   (nworld, ntree, 6, 6) float64
-      motion, wrench: x, w, M^-1 q; what it asks of the parent, q     (nworld, ntree, 6) float64
+      kept: M + G_static, then E, the part of such a motion that it does not follow
+                                                                   (nworld, ntree, 6, 6) float64
+      motion: what contacts with what cannot move ask, then x, w, M^-1 q
+                                                                      (nworld, ntree, 6) float64
+      wrench: what contacts with its parent ask, then all that is asked of that, on a GPU what of w
+        is not the parent's, at last q = J^T d                        (nworld, ntree, 6) float64
       between: of q, what comes from the contacts with its parent     (nworld, ntree, 6) float64
-      work: -r d and d (A + R) d of its contacts                      (nworld, ntree, 2) float64
+      work: its part of -r d and of d (A + R) d                       (nworld, ntree, 2) float64
       scale: of a root, how far its stack goes                           (nworld, ntree) float64
       residual: r of a contact                                            (naconmax, 6) float64
       D: 1 / R of the rows of a contact that take part, 0 of the others   (naconmax, 6) float64

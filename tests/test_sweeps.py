@@ -108,8 +108,8 @@ def test_a_thread_for_every_body_of_a_stack_gives_what_one_for_all_of_it_does(mo
         d = cfwarp.put_data(mjm, mjd, nworld=2, nconmax=800, njmax=3200)
         cfwarp.allocate_memory(m, d)
         stacks = d.warm.stacks
-        for left in (stacks.coupling, stacks.kept, stacks.motion, stacks.wrench, stacks.between):
-            left.fill_(np.nan)  # by the step before, and not to be read
+        for name in ("coupling", "kept", "motion", "wrench", "between", "work", "scale", "D"):
+            getattr(stacks, name).fill_(np.nan)  # as if of the step before, and not to be read
         for _ in range(3):
             cfwarp.step(m, d)
         roots = np.flatnonzero(stacks.root.numpy()[0] == np.arange(m.ntree))

@@ -70,7 +70,7 @@ def _inverse_mass(
         last = first + body_dofnum[bodyid]
         nshift = body_shiftnum[bodyid]
         if nshift == 3:
-            inverse_mass = M_diaginv_in[worldid, first]  # whichever way
+            inverse_mass = M_diaginv_in[worldid, first]  # of a free joint, along all axes
             for i in range(3):
                 P[i] += inverse_mass
         for item in range(first + nshift, last):

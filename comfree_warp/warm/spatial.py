@@ -15,7 +15,7 @@ def spatial(angular: wp.vec3d, linear: wp.vec3d) -> wp.spatial_vectord:
 
 
 @wp.func
-def join(
+def _join(
     angular: wp.mat33d, mixed: wp.mat33d, mixed_transposed: wp.mat33d, linear: wp.mat33d
 ) -> wp.spatial_matrixd:
     """The 6 x 6 matrix of these blocks."""
@@ -49,7 +49,7 @@ def invert(matrix: wp.spatial_matrixd) -> wp.spatial_matrixd:
     passed = mixed * linear
     angular = wp.inverse(angular - passed * wp.transpose(mixed))
     mixed = -(angular * passed)
-    return join(angular, mixed, wp.transpose(mixed), linear - wp.transpose(passed) * mixed)
+    return _join(angular, mixed, wp.transpose(mixed), linear - wp.transpose(passed) * mixed)
 
 
 @wp.func
@@ -59,7 +59,7 @@ def move_matrix(matrix: wp.spatial_matrixd, r: wp.vec3d) -> wp.spatial_matrixd:
     across = wp.skew(r)
     moved = mixed + across * linear
     angular += across * wp.transpose(mixed) - moved * across
-    return join(angular, moved, wp.transpose(moved), linear)
+    return _join(angular, moved, wp.transpose(moved), linear)
 
 
 @wp.func
@@ -88,7 +88,7 @@ def _rotational(crb: vec10) -> wp.mat33d:
 def inertia(crb: vec10) -> wp.spatial_matrixd:
     """M of a free body."""
     mass = wp.float64(crb[9]) * wp.identity(n=3, dtype=wp.float64)
-    return join(_rotational(crb), wp.mat33d(), wp.mat33d(), mass)
+    return _join(_rotational(crb), wp.mat33d(), wp.mat33d(), mass)
 
 
 @wp.func

@@ -296,7 +296,7 @@ def descend(
     kept_of: wp.array[wp.spatial_matrixd],
     motion_of: wp.array[wp.spatial_vectord],
 ) -> wp.spatial_vectord:
-    """Move a tree by w, after its parent; what it does beside that."""
+    """Find w of a tree, after its parent; what of it is not the parent's."""
     beside = wp.spatial_vectord(motion_of[tree])
     parent = index(parent_of[tree])
     if parent < ntree:

@@ -3,7 +3,7 @@
 Such a pass moves information by one body. So before it every stack, a tree of bodies each of which
 stands on its parent (`stacks.py`), gets the forces that all of it needs at once: on the normals
 that push or should, and on the friction that holds, which would answer them a step late otherwise,
-and the stack rock. With w the change of acceleration, r = J acc + a + R f, and D = 1/R on these
+and the stack rock. With -w the change of acceleration, r = J acc + a + R f, and D = 1/R on these
 rows, zero on all others,
 
     (M + J^T D J) w = J^T D r          d = proj(f - D (r - J w)) - f

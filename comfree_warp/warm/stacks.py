@@ -254,10 +254,7 @@ def _order_trees(
     worldid, first = wp.tid()
     for item in range(first, ntree, nthread):
         root = index(item)
-        if parent_in[worldid, root] < ntree:
-            continue
-        if child_in[worldid, root] == 0:
-            root_out[worldid, root] = -1
+        if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
             continue
         crossed = wp.int32(0)
         last = wp.int32(root)
@@ -279,9 +276,9 @@ def _order_trees(
 
 
 def find_stacks(m: Model, d: Data) -> None:
-    """The children of every parent, and the contacts between them, from `note_parent`.
+    """Which trees are a stack and in which order, and whose the contacts are, from `note_parent`.
 
-    From the empty chains of `trees.begin`.
+    Begins with what `trees.begin` has left: chains without an entry, trees without a root.
     """
     warm, contact = d.warm, d.contact
     stacks = warm.stacks

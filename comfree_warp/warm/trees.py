@@ -96,6 +96,7 @@ def _begin(stacking: bool, diagonal: bool) -> wp.Kernel:
         stack_parent_out: wp.array2d[int],
         stack_child_out: wp.array2d[int],
         stack_head_out: wp.array2d[int],
+        stack_root_out: wp.array2d[int],
         stack_crossed_out: wp.array2d[int],
         stack_found_out: wp.array[int],
     ):
@@ -109,6 +110,7 @@ def _begin(stacking: bool, diagonal: bool) -> wp.Kernel:
                 stack_parent_out[worldid, treeid] = ntree
                 stack_child_out[worldid, treeid] = 0
                 stack_head_out[worldid, treeid] = 0
+                stack_root_out[worldid, treeid] = -1
                 stack_crossed_out[worldid, treeid] = 0
             if drop_contact_rows and treeid == 0:
                 nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
@@ -426,7 +428,7 @@ def begin(m: Model, d: Data) -> None:
         outputs=[
             *(d.nefc, warm.valid, warm.alpha, warm.smooth, warm.M_diaginv),
             *(d.cfrc_contact, d.qfrc_constraint),
-            *arrays_of(stacks, "parent", "child", "head", "crossed", "found"),
+            *arrays_of(stacks, "parent", "child", "head", "root", "crossed", "found"),
         ],
     )
 
