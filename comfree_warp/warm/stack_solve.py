@@ -241,7 +241,6 @@ def _weigh_bodies(maxcondim: int) -> wp.Kernel:
         head_in: wp.array2d[int],
         next_in: wp.array[int],
         crossed_in: wp.array2d[int],
-        found_in: wp.array[int],
         sides_in: wp.array[wp.vec4i],
         offset_in: wp.array[vec6],
         bias_in: wp.array[vec6],
@@ -258,8 +257,6 @@ def _weigh_bodies(maxcondim: int) -> wp.Kernel:
     ):
         """What `eliminate` needs, put where it leaves what comes of it."""
         worldid, tree = wp.tid()
-        if found_in[0] == 0:
-            return
         if not is_solved(tree, kind, root_in[worldid], crossed_in[worldid]):
             return
         weigh_contacts(
@@ -306,7 +303,6 @@ def _substitute(
     above_in: wp.array2d[int],
     below_in: wp.array2d[int],
     crossed_in: wp.array2d[int],
-    found_in: wp.array[int],
     coupling_out: wp.array2d[wp.spatial_matrixd],
     kept_out: wp.array2d[wp.spatial_matrixd],
     motion_out: wp.array2d[wp.spatial_vectord],
@@ -314,7 +310,7 @@ def _substitute(
 ):
     """Solve a stack for w; `wrench_out` is left with what every body does beside its parent."""
     worldid, root = wp.tid()
-    if found_in[0] == 0 or root_in[worldid, root] != root:
+    if root_in[worldid, root] != root:
         return
     if not is_solved(root, kind, root_in[worldid], crossed_in[worldid]):
         return
@@ -363,7 +359,6 @@ def _step_bodies(maxcondim: int) -> wp.Kernel:
         head_in: wp.array2d[int],
         next_in: wp.array[int],
         crossed_in: wp.array2d[int],
-        found_in: wp.array[int],
         sides_in: wp.array[wp.vec4i],
         offset_in: wp.array[vec6],
         R_in: wp.array[vec6],
@@ -377,8 +372,6 @@ def _step_bodies(maxcondim: int) -> wp.Kernel:
         step_out: wp.array[vec6],
     ):
         worldid, tree = wp.tid()
-        if found_in[0] == 0:
-            return
         if not is_solved(tree, kind, root_in[worldid], crossed_in[worldid]):
             return
         wrench, between, work = step_contacts(
@@ -417,15 +410,12 @@ def _gather_bodies(
     sibling_in: wp.array2d[int],
     root_in: wp.array2d[int],
     crossed_in: wp.array2d[int],
-    found_in: wp.array[int],
     between_in: wp.array2d[wp.spatial_vectord],
     motion_out: wp.array2d[wp.spatial_vectord],
     wrench_out: wp.array2d[wp.spatial_vectord],
     work_out: wp.array2d[wp.vec2d],
 ):
     worldid, tree = wp.tid()
-    if found_in[0] == 0:
-        return
     if not is_solved(tree, kind, root_in[worldid], crossed_in[worldid]):
         return
     curvature = gather_wrenches(
@@ -449,12 +439,11 @@ def _choose_lengths(
     root_in: wp.array2d[int],
     above_in: wp.array2d[int],
     crossed_in: wp.array2d[int],
-    found_in: wp.array[int],
     work_in: wp.array2d[wp.vec2d],
     scale_out: wp.array2d[wp.float64],
 ):
     worldid, root = wp.tid()
-    if found_in[0] == 0 or root_in[worldid, root] != root:
+    if root_in[worldid, root] != root:
         return
     if not is_solved(root, kind, root_in[worldid], crossed_in[worldid]):
         return
@@ -477,7 +466,6 @@ def _move_bodies(
     head_in: wp.array2d[int],
     next_in: wp.array[int],
     crossed_in: wp.array2d[int],
-    found_in: wp.array[int],
     scale_in: wp.array2d[wp.float64],
     motion_in: wp.array2d[wp.spatial_vectord],
     wrench_in: wp.array2d[wp.spatial_vectord],
@@ -489,8 +477,6 @@ def _move_bodies(
     qfrc_total_out: wp.array2d[float],
 ):
     worldid, tree = wp.tid()
-    if found_in[0] == 0:
-        return
     if not is_solved(tree, kind, root_in[worldid], crossed_in[worldid]):
         return
     take_steps(
@@ -554,7 +540,7 @@ def _solve_by_body(m: Model, d: Data, kind: int) -> None:
         dim=dim,
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, kind, d.crb, contact.frame, contact.friction),
-            *(contact.dim, stacks.root, stacks.head, stacks.next, stacks.crossed, stacks.found),
+            *(contact.dim, stacks.root, stacks.head, stacks.next, stacks.crossed),
             *(warm.sides, warm.offset, warm.bias, warm.R, warm.metric, warm.force, warm.cacc),
         ],
         outputs=[
@@ -568,7 +554,7 @@ def _solve_by_body(m: Model, d: Data, kind: int) -> None:
         inputs=[
             *(m.ntree, m.dof_bodyid, m.tree_dofadr, kind, d.subtree_com),
             *(stacks.parent, stacks.child, stacks.sibling, stacks.root, stacks.above),
-            *(stacks.below, stacks.crossed, stacks.found),
+            *(stacks.below, stacks.crossed),
         ],
         outputs=[stacks.coupling, stacks.kept, stacks.motion, stacks.wrench],
     )
@@ -577,7 +563,7 @@ def _solve_by_body(m: Model, d: Data, kind: int) -> None:
         dim=dim,
         inputs=[
             *(kind, contact.frame, contact.friction, contact.dim, stacks.root, stacks.head),
-            *(stacks.next, stacks.crossed, stacks.found, warm.sides, warm.offset, warm.R),
+            *(stacks.next, stacks.crossed, warm.sides, warm.offset, warm.R),
             *(stacks.residual, stacks.D, warm.force, stacks.motion),
         ],
         outputs=[stacks.wrench, stacks.between, stacks.work, warm.step],
@@ -587,14 +573,14 @@ def _solve_by_body(m: Model, d: Data, kind: int) -> None:
         dim=dim,
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, kind, d.subtree_com, d.crb, stacks.child),
-            *(stacks.sibling, stacks.root, stacks.crossed, stacks.found, stacks.between),
+            *(stacks.sibling, stacks.root, stacks.crossed, stacks.between),
         ],
         outputs=[stacks.motion, stacks.wrench, stacks.work],
     )
     wp.launch(
         _choose_lengths,
         dim=dim,
-        inputs=[kind, stacks.root, stacks.above, stacks.crossed, stacks.found, stacks.work],
+        inputs=[kind, stacks.root, stacks.above, stacks.crossed, stacks.work],
         outputs=[stacks.scale],
     )
     wp.launch(
@@ -602,7 +588,7 @@ def _solve_by_body(m: Model, d: Data, kind: int) -> None:
         dim=dim,
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, m.tree_bodynum, kind, d.cdof),
-            *(stacks.root, stacks.head, stacks.next, stacks.crossed, stacks.found),
+            *(stacks.root, stacks.head, stacks.next, stacks.crossed),
             *(stacks.scale, stacks.motion, stacks.wrench, warm.step),
         ],
         outputs=[warm.force, warm.cacc, d.qacc, d.qfrc_constraint, d.qfrc_total],
