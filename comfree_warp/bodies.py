@@ -12,7 +12,7 @@ import numpy as np
 import warp as wp
 
 from comfree_warp.fixed_point import from_fixed
-from comfree_warp.sweeps import push_dof
+from comfree_warp.sweeps import launch, push_dof
 from comfree_warp.types import Data, Model
 
 _MOST_BODIES = 128  # of a tree: a thread goes over up to all of them
@@ -110,13 +110,13 @@ def accumulate_forces(
 ) -> None:
     """As the kernel of that name in `contacts`, which says what the switches are."""
     below = wp.empty_like(d.cfrc_contact)
-    wp.launch(
+    launch(
         _sum_below(deterministic),
         dim=(d.nworld, m.nbody),
         inputs=[m.body_treeid, m.body_subtreenum, d.cfrc_contact, d.cfrc_fixed],
         outputs=[below],
     )
-    wp.launch(
+    launch(
         _accumulate_dofs(deterministic, total, consume, diagonal),
         dim=(d.nworld, max(m.nbody, m.nv)),
         inputs=[m.nbody, m.nv, m.dof_bodyid, d.cdof, d.qfrc_smooth, d.qLDiagInv, below],
@@ -168,7 +168,7 @@ def _predict_velocity(
 
 def predict_velocity(m: Model, d: Data, drop_contact_rows: bool) -> None:
     """As that of `contacts`."""
-    wp.launch(
+    launch(
         _predict_velocity,
         dim=(d.nworld, m.nbody),
         inputs=[
@@ -230,13 +230,13 @@ def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
     """As that of `warm.trees`."""
     warm = d.warm
     if apply:
-        wp.launch(
+        launch(
             _apply_step,
             dim=d.qacc.shape,
             inputs=[warm.scale, warm.qacc_step],
             outputs=[d.qacc],
         )
-    wp.launch(
+    launch(
         _accelerate_bodies(renew),
         dim=(d.nworld, m.nbody),
         inputs=[m.body_parentid, m.body_treeid, m.body_dofadr, m.body_dofnum, d.cdof, d.qacc],

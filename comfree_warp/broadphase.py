@@ -16,6 +16,7 @@ from comfree_warp.changes import changed
 from comfree_warp.contacts import has_contacts
 from comfree_warp.graph import trimmed_launches
 from comfree_warp.narrowphase import narrow_phase_on_few_threads
+from comfree_warp.sweeps import launch
 from comfree_warp.types import Data, Model
 
 _RUN = 16  # geoms that are sorted by insertion before runs of them are merged
@@ -251,7 +252,7 @@ def _collide_pairs(m: Model, d: Data) -> None:
     nmax = d.naconmax + 1  # so that a full list is seen to hold too many
     pair, pairid = wp.empty(nmax, dtype=wp.vec2i), wp.empty(nmax, dtype=wp.vec2i)
     npair = wp.empty(1, dtype=int)
-    wp.launch(
+    launch(
         _find_pairs,
         dim=1,
         inputs=[
@@ -283,4 +284,4 @@ def _collide_pairs(m: Model, d: Data) -> None:
         trimmed_launches({_ALL_PAIRS_KEY: npair}),
     ):
         mjw.collision(m, d)
-    wp.launch(_tell_all_pairs, dim=1, inputs=[npair], outputs=[d.ncollision])
+    launch(_tell_all_pairs, dim=1, inputs=[npair], outputs=[d.ncollision])

@@ -11,7 +11,7 @@ import warp as wp
 from mujoco_warp import DisableBit, TrnType
 
 from comfree_warp.changes import changed
-from comfree_warp.sweeps import tree_arrays
+from comfree_warp.sweeps import launch, tree_arrays
 from comfree_warp.types import Data, Model
 
 _LANES = 8  # float32 in a vector register
@@ -135,7 +135,7 @@ def fwd_acceleration(m: Model, d: Data) -> None:
     if not _is_covered(m, d):
         mjw.fwd_acceleration(m, d, factorize=True)
         return
-    wp.launch(
+    launch(
         _smooth_force,
         dim=(d.nworld, m.ntree),
         inputs=[
@@ -154,7 +154,7 @@ def fwd_acceleration(m: Model, d: Data) -> None:
         outputs=[d.qfrc_smooth],
     )
     for tile in m.M_tiles:
-        wp.launch(
+        launch(
             _factor_solve(tile.size),
             dim=(d.nworld, tile.adr.size),
             inputs=[
@@ -278,7 +278,7 @@ def euler(m: Model, d: Data) -> None:
         return
     qacc = wp.empty_like(d.qacc)
     for tile in m.M_tiles:
-        wp.launch(
+        launch(
             _damped_solve(tile.size),
             dim=(d.nworld, tile.adr.size),
             inputs=[

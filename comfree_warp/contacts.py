@@ -25,7 +25,7 @@ from comfree_warp import bodies
 from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
 from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import first_body, index, nthread_for, push_dof, tree_arrays
+from comfree_warp.sweeps import first_body, index, launch, nthread_for, push_dof, tree_arrays
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
 
 FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
@@ -613,7 +613,7 @@ def predict_velocity(m: Model, d: Data) -> None:
         bodies.predict_velocity(m, d, not has_contact_rows(m))
         return
     nthread = nthread_for(d, m.ntree)
-    wp.launch(
+    launch(
         _predict_velocity,
         dim=(d.nworld, nthread),
         inputs=[
@@ -634,7 +634,7 @@ def force_contacts(m: Model, d: Data) -> None:
     """`cfrc_contact` of all contacts, and their rows of `efc` but for J, vel and aref."""
     contact, efc = d.contact, d.efc
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _contact_force(
             int(m.opt.cone),
             int(m.nmaxcondim),
@@ -715,7 +715,7 @@ def accelerate(
         bodies.accumulate_forces(m, d, qfrc, qacc, *switches)
     else:
         nthread = nthread_for(d, m.ntree)
-        wp.launch(
+        launch(
             _accumulate_forces(*switches),
             dim=(d.nworld, nthread),
             inputs=[

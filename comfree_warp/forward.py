@@ -9,7 +9,7 @@ from comfree_warp.changes import changed
 from comfree_warp.cholesky import euler, fwd_acceleration
 from comfree_warp.constraint import constraint_forces
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import index, nthread_for
+from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import remember
 
@@ -74,7 +74,7 @@ def _fwd_velocity(m: Model, d: Data) -> None:
         mjw.fwd_velocity(m, d)
         return
     nthread = nthread_for(d, m.nactuator)
-    wp.launch(
+    launch(
         _actuator_velocity,
         dim=(d.nworld, nthread),
         inputs=[
@@ -121,7 +121,7 @@ def _integrate(m: Model, d: Data) -> None:
         mjw.implicit(m, d)
     if m.comfree_law == "warm":
         remember(m, d)
-    wp.launch(
+    launch(
         _tell_overflow,
         dim=d.nworld,
         inputs=[

@@ -12,6 +12,7 @@ from mujoco_warp import BroadphaseType, EnableBit, IntegratorType, OverflowType
 
 from comfree_warp.bodies import has_small_trees
 from comfree_warp.rows import has_contact_rows, max_nonzeros
+from comfree_warp.sweeps import launch
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import forget
 
@@ -293,4 +294,4 @@ def reset_data(m: Model, d: Data, reset: wp.array | None = None) -> None:
     if d.warm is not None:
         forget(d, mask)
     for array in (d.qvel_smooth_pred, d.qfrc_total, d.cvel_smooth_pred, d.cfrc_contact):
-        wp.launch(_clear_worlds, dim=array.shape, inputs=[mask], outputs=[array])
+        launch(_clear_worlds, dim=array.shape, inputs=[mask], outputs=[array])

@@ -13,7 +13,7 @@ from mujoco_warp import ConeType
 
 from comfree_warp.fixed_point import add_to, is_deterministic, to_fixed
 from comfree_warp.law import cone_scale, project_row, row_acceleration
-from comfree_warp.sweeps import index, nthread_for
+from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
 
@@ -226,7 +226,7 @@ def max_nonzeros(mjm: mujoco.MjModel) -> int:
 def force_rows(m: Model, d: Data) -> None:
     """`efc.force` and `efc.state` of all rows that there are so far."""
     nthread = nthread_for(d, max_rows(m, d))
-    wp.launch(
+    launch(
         _row_force(m.is_sparse),
         dim=(d.nworld, nthread),
         inputs=[
@@ -253,7 +253,7 @@ def force_rows(m: Model, d: Data) -> None:
     )
     if has_contact_rows(m) and m.opt.cone == ConeType.ELLIPTIC:
         nthread = nthread_for(d, d.naconmax)
-        wp.launch(
+        launch(
             project_cone,
             dim=nthread,
             inputs=[
@@ -279,7 +279,7 @@ def add_rows(m: Model, d: Data) -> None:
     else:
         nthread = nthread_for(d, m.nv)
         layout = [nthread, m.nv]
-    wp.launch(
+    launch(
         _add_rows(bool(m.is_sparse), is_deterministic(m)),
         dim=(d.nworld, nthread),
         inputs=[d.njmax, d.nefc, *layout, d.efc.J, d.efc.force],

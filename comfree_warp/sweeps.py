@@ -1,4 +1,4 @@
-"""How kernels go over contacts, rows and trees: in how many threads, and by which arrays.
+"""How kernels go over contacts, rows and trees: in how many threads and blocks, by which arrays.
 
 A kernel strides over what there is, which may be less than there is room for:
 
@@ -6,10 +6,23 @@ A kernel strides over what there is, which may be less than there is room for:
         conid = index(item)
 """
 
+from collections.abc import Sequence
+
 import warp as wp
 
 from comfree_warp.fixed_point import from_fixed
 from comfree_warp.types import Data, Model
+
+# Threads of a block on a GPU. Of a thousand contacts Warp's 256 make blocks for a few of its
+# multiprocessors, and the others wait.
+_BLOCK_DIM = 64
+
+
+def launch(
+    kernel: wp.Kernel, dim: int | Sequence[int], inputs: Sequence, outputs: Sequence = ()
+) -> None:
+    """Launch a kernel on the current device, in blocks that reach all of a GPU."""
+    wp.launch(kernel, dim=dim, inputs=inputs, outputs=outputs, block_dim=_BLOCK_DIM)
 
 
 def nthread_for(d: Data, most: int) -> int:

@@ -12,7 +12,7 @@ from mujoco_warp import ConeType
 
 from comfree_warp.contacts import impedance
 from comfree_warp.fixed_point import add_to, is_deterministic
-from comfree_warp.sweeps import index, nthread_for
+from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.contacts import finish as finish
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
@@ -404,7 +404,7 @@ def prepare(m: Model, d: Data) -> None:
     """Find a, R, P of every contact; its warm force, and J^T of that in `qfrc_constraint`."""
     warm, contact = d.warm, d.contact
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _prepare(bool(m.flg_adhesion), is_deterministic(m)),
         dim=nthread,
         inputs=[
@@ -429,7 +429,7 @@ def step(m: Model, d: Data, kind: int, stage: int) -> None:
     """The step d of normal or friction forces, or a stage of that."""
     warm, contact = d.warm, d.contact
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _step(kind, stage, is_deterministic(m)),
         dim=nthread,
         inputs=[
@@ -449,7 +449,7 @@ def reclip(m: Model, d: Data) -> None:
     """Take the last step over normals, friction into the new cones; J^T f of that."""
     warm, contact = d.warm, d.contact
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _reclip(is_deterministic(m)),
         dim=nthread,
         inputs=[

@@ -29,7 +29,7 @@ from comfree_warp.contacts import (
 )
 from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.law import CONE, QUADRATIC, SATISFIED
-from comfree_warp.sweeps import index, nthread_for
+from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
 from comfree_warp.warm.memory import inherit
@@ -655,16 +655,18 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
                     scaled[i] = force[i] / friction[i - 1]
                     tangent_sq += scaled[i] * scaled[i]
             force_out[conid] = force
-            if contact_efc_address_in[conid, 0] < 0:
+            address = contact_efc_address_in[conid, 0]  # of the first row, which the others follow
+            if address < 0:
                 continue
+            first = index(address)
             state = int(QUADRATIC)
             if force[0] == 0.0:
                 state = SATISFIED
-            elif condim > 1 and tangent_sq >= 0.9999 * force[0] * force[0]:
+            elif wp.static(elliptic) and condim > 1 and tangent_sq >= 0.9999 * force[0] * force[0]:
                 state = CONE
             if wp.static(elliptic) or condim == 1:
                 for i in range(condim):
-                    efcid = contact_efc_address_in[conid, i]
+                    efcid = first + i
                     efc_force_out[worldid, efcid] = force[i]
                     efc_state_out[worldid, efcid] = state
             else:
@@ -673,12 +675,10 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
                     if i < condim:
                         facet = 0.5 * scaled[i]
                         for side in range(2):
-                            efcid = contact_efc_address_in[conid, 2 * (i - 1) + side]
+                            efcid = first + 2 * (i - 1) + side
                             of_side = wp.where(side == 0, facet, -facet)
                             efc_force_out[worldid, efcid] = share + of_side
-                            efc_state_out[worldid, efcid] = wp.where(
-                                force[0] == 0.0, SATISFIED, QUADRATIC
-                            )
+                            efc_state_out[worldid, efcid] = state
 
     return finish
 
@@ -687,7 +687,7 @@ def prepare(m: Model, d: Data) -> None:
     """Geometry, a, R, P of every contact; its warm force; its rows of `efc` but for the force."""
     warm, contact, efc = d.warm, d.contact, d.efc
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _prepare(
             int(m.opt.cone),
             int(m.nmaxcondim),
@@ -732,7 +732,7 @@ def step(m: Model, d: Data, kind: int, stage: int) -> None:
 def _launch_normals(m: Model, d: Data, stage: int) -> None:
     warm, contact = d.warm, d.contact
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _step_normals(stage, is_deterministic(m)),
         dim=nthread,
         inputs=[
@@ -751,7 +751,7 @@ def reclip(m: Model, d: Data) -> None:
     """Take the last step over normals, friction into the new cones; their wrenches."""
     warm, contact = d.warm, d.contact
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _reclip(int(m.nmaxcondim), is_deterministic(m)),
         dim=nthread,
         inputs=[
@@ -766,7 +766,7 @@ def reclip(m: Model, d: Data) -> None:
 def _launch_friction(m: Model, d: Data) -> None:
     warm, contact = d.warm, d.contact
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _step_friction(int(m.nmaxcondim), is_deterministic(m)),
         dim=nthread,
         inputs=[
@@ -783,7 +783,7 @@ def finish(m: Model, d: Data) -> None:
     """Take the step over friction; write `efc.force` and `efc.state`."""
     warm, contact = d.warm, d.contact
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _finish(m.opt.cone == ConeType.ELLIPTIC, int(m.nmaxcondim)),
         dim=nthread,
         inputs=[

@@ -24,7 +24,7 @@ import warp as wp
 from comfree_warp.contacts import has_contacts, is_diagonal
 from comfree_warp.fixed_point import from_fixed, precedes, to_fixed
 from comfree_warp.rows import has_contact_rows, max_rows
-from comfree_warp.sweeps import index, nthread_for
+from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
 from comfree_warp.warm.law import MEAN_GAIN
 from comfree_warp.warm.stacks import allocate_stacks
@@ -337,7 +337,7 @@ def index_contacts(m: Model, d: Data) -> None:
         warm.ntree.zero_()
         return
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _index_contacts(bool(m.flg_adhesion), m.nflex > 0),
         dim=nthread,
         inputs=[
@@ -347,7 +347,7 @@ def index_contacts(m: Model, d: Data) -> None:
         ],
         outputs=[warm.ntree, warm.pair, warm.sign, warm.inherited, warm.next, warm.head],
     )
-    wp.launch(
+    launch(
         _find_heirs,
         dim=nthread,
         inputs=[
@@ -425,7 +425,7 @@ def remember(m: Model, d: Data) -> None:
     """Store the forces of this step, and the state that it led to."""
     warm, contact = d.warm, d.contact
     nthread = nthread_for(d, d.naconmax)
-    wp.launch(
+    launch(
         _remember_contacts,
         dim=nthread,
         inputs=[
@@ -440,7 +440,7 @@ def remember(m: Model, d: Data) -> None:
     if max_rows(m, d):
         warm.mem_row.zero_()
         nthread = nthread_for(d, max_rows(m, d))
-        wp.launch(
+        launch(
             _remember_rows,
             dim=(d.nworld, nthread),
             inputs=[d.njmax, nthread, d.ne, d.nf, d.nl, d.efc.force, warm.row_slot, warm.row_mean],
@@ -453,7 +453,7 @@ def remember(m: Model, d: Data) -> None:
 
 def forget(d: Data, reset: wp.array) -> None:
     """Void the memory of the worlds in a mask, (nworld,) bool."""
-    wp.launch(_forget, dim=d.nworld, inputs=[reset], outputs=[d.warm.mem_time])
+    launch(_forget, dim=d.nworld, inputs=[reset], outputs=[d.warm.mem_time])
 
 
 @wp.kernel(enable_backward=False)

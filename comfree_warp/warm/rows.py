@@ -12,7 +12,7 @@ from comfree_warp.contacts import impedance
 from comfree_warp.fixed_point import add_to, is_deterministic
 from comfree_warp.law import project_row
 from comfree_warp.rows import max_rows
-from comfree_warp.sweeps import index, nthread_for
+from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
 from comfree_warp.warm.law import kept_part, solref_gains
@@ -395,7 +395,7 @@ def prepare(m: Model, d: Data) -> None:
     warm, efc = d.warm, d.efc
     nthread = nthread_for(d, max_rows(m, d))
     neqslot = warm.mem_row.shape[1] - m.nv - 2 * m.njnt - 2 * m.ntendon
-    wp.launch(
+    launch(
         _prepare(is_deterministic(m)),
         dim=(d.nworld, nthread),
         inputs=[
@@ -418,7 +418,7 @@ def step(m: Model, d: Data, kind: int, stage: int) -> None:
     """The step d of the rows of a kind, or a stage of that."""
     warm, efc = d.warm, d.efc
     nthread = nthread_for(d, max_rows(m, d))
-    wp.launch(
+    launch(
         _step(kind, stage, is_deterministic(m)),
         dim=(d.nworld, nthread),
         inputs=[
@@ -434,7 +434,7 @@ def step(m: Model, d: Data, kind: int, stage: int) -> None:
 
 def _take_step_of(m: Model, d: Data, kind: int, total: bool) -> None:
     nthread = nthread_for(d, max_rows(m, d))
-    wp.launch(
+    launch(
         _take_step(kind, total, is_deterministic(m)),
         dim=(d.nworld, nthread),
         inputs=[
