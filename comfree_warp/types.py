@@ -58,17 +58,24 @@ class Stacks:
       crossed: whether a tree has contacts with others, too; of a root, whether any of its stack has
                                                                          (nworld, ntree) int32
       found: not 0 where a tree stands on another, in any world        (1,) int32
+      listed: on a GPU, how many trees are in the two lists that follow  (2,) int32
+      members, tops: all that are in a stack, and those that carry none, as worldid ntree + treeid
+                                                                         (nworld ntree,) int32
+      lever: from the centre of mass of the tree that it stands on to its own, m
+                                                                      (nworld, ntree, 3) float64
       coupling: G of a tree and its parent, then S, what it and all on it resist a motion of that
                                                                    (nworld, ntree, 6, 6) float64
-      kept: M + G_static, then E, the part of such a motion that it does not follow
+      kept: M + G_static, then E, the part of such a motion that it does not follow (on a GPU E^T)
                                                                    (nworld, ntree, 6, 6) float64
       motion: what contacts with what cannot move ask, then x, w, M^-1 q
                                                                       (nworld, ntree, 6) float64
       wrench: what contacts with its parent ask, then all that is asked of that, on a GPU what of w
         is not the parent's, at last q = J^T d                        (nworld, ntree, 6) float64
-      between: of q, what comes from the contacts with its parent     (nworld, ntree, 6) float64
+      between: of q, what comes from the contacts with its parent; on a GPU w before
+                                                                      (nworld, ntree, 6) float64
+      arrived: on a GPU, how many of those on it were eliminated; 0 again at the end
+                                                                         (nworld, ntree) int32
       work: its part of -r d and of d (A + R) d                       (nworld, ntree, 2) float64
-      scale: of a root, how far its stack goes                           (nworld, ntree) float64
       residual: r of a contact                                            (naconmax, 6) float64
       D: 1 / R of the rows of a contact that take part, 0 of the others   (naconmax, 6) float64
     """
@@ -84,13 +91,17 @@ class Stacks:
     next: wp.array[int]
     crossed: wp.array2d[int]
     found: wp.array[int]
+    listed: wp.array[int]
+    members: wp.array[int]
+    tops: wp.array[int]
+    lever: wp.array2d[wp.vec3d]
     coupling: wp.array2d[wp.spatial_matrixd]
     kept: wp.array2d[wp.spatial_matrixd]
     motion: wp.array2d[wp.spatial_vectord]
     wrench: wp.array2d[wp.spatial_vectord]
     between: wp.array2d[wp.spatial_vectord]
+    arrived: wp.array2d[int]
     work: wp.array2d[wp.vec2d]
-    scale: wp.array2d[wp.float64]
     residual: wp.array[vec6d]
     D: wp.array[vec6d]
 

@@ -6,11 +6,14 @@ import mujoco
 import numpy as np
 import pytest
 import scenes
+import warp as wp
 from engine_rows import relative_error
 
 import comfree_warp as cfwarp
+from benchmark import speed_scenes
 from comfree_warp import bodies
-from comfree_warp.sweeps import nthread_for
+from comfree_warp.lanes import meet, nlane_for, sum_of_lanes
+from comfree_warp.sweeps import launch, nthread_for
 from comfree_warp.warm import stack_solve
 
 pytestmark = pytest.mark.engine
@@ -95,29 +98,67 @@ def test_a_thread_for_every_body_gives_what_one_for_every_tree_does(
         assert relative_error(by_body[name], values) < 1e-4, name
 
 
+def primitives() -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
+
+
+def a_wall() -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_string(speed_scenes.wall(18))
+
+
+# How many steps; the stacks that touch others, which are solved once, and those that do not.
+@pytest.mark.parametrize(
+    ("make", "nsteps", "crossed"), [(primitives, 700, {0, 1}), (a_wall, 20, {1})]
+)
 @pytest.mark.usefixtures("device")
-def test_a_thread_for_every_body_of_a_stack_gives_what_one_for_all_of_it_does(monkeypatch):
-    mjm = mujoco.MjModel.from_xml_path(str(scenes.PATHS["own/primitives.xml"]))
+def test_lanes_solve_a_stack_as_one_thread_does(make, nsteps, crossed, monkeypatch):
+    mjm = make()
     mjd = mujoco.MjData(mjm)
-    mujoco.mj_step(mjm, mjd, 700)
+    mujoco.mj_step(mjm, mjd, nsteps)
     m = cfwarp.put_model(mjm, comfree_law="warm")
     m.opt.deterministic = True
     found = []
-    for by_body in (False, True):
-        monkeypatch.setattr(stack_solve, "by_body", lambda d, answer=by_body: answer)
+    for by_lanes in (False, True):
+        monkeypatch.setattr(stack_solve, "by_lanes", lambda d, answer=by_lanes: answer)
         d = cfwarp.put_data(mjm, mjd, nworld=2, nconmax=800, njmax=3200)
         cfwarp.allocate_memory(m, d)
         stacks = d.warm.stacks
-        for name in ("coupling", "kept", "motion", "wrench", "between", "work", "scale", "D"):
+        for name in ("coupling", "kept", "motion", "wrench", "between", "work", "lever", "D"):
             getattr(stacks, name).fill_(np.nan)  # as if of the step before, and not to be read
         for _ in range(3):
             cfwarp.step(m, d)
-        roots = np.flatnonzero(stacks.root.numpy()[0] == np.arange(m.ntree))
-        assert set(stacks.crossed.numpy()[0, roots]) == {0, 1}  # one is solved once, one twice
-        found.append([array.numpy() for array in (d.qacc, d.qfrc_constraint, d.warm.force)])
+        parent, root = stacks.parent.numpy()[0], stacks.root.numpy()[0]
+        assert set(stacks.crossed.numpy()[0, root == np.arange(m.ntree)]) == crossed
+        assert np.bincount(parent[parent < m.ntree]).max() > 1  # branches meet
+        nacon = int(d.nacon.numpy()[0])
+        pairs = np.column_stack([d.contact.worldid.numpy(), d.contact.geom.numpy()])[:nacon]
+        pairs, of_pair = np.unique(pairs, axis=0, return_inverse=True)
+        forces = np.zeros((len(pairs), 6))  # of all contacts of a pair, which come in any order
+        np.add.at(forces, of_pair.ravel(), d.warm.force.numpy()[:nacon])
+        found.append([d.qacc.numpy(), d.qfrc_constraint.numpy(), forces])
     assert np.abs(found[0][1]).max() > 1
-    for by_stack, by_body in zip(*found, strict=True):
-        assert relative_error(by_body, by_stack) < 1e-4
+    for by_thread, by_lanes in zip(*found, strict=True):
+        assert relative_error(by_lanes, by_thread) < 1e-4
+
+
+@wp.kernel(enable_backward=False)
+def _share(nlane: int, shared: wp.array2d[float], total: wp.array2d[float]):
+    group, lane = wp.tid()
+    for i in range(lane, 8, nlane):
+        shared[group, i] = float(group + i)
+    meet()
+    mine = float(0.0)
+    for i in range(lane, 8, nlane):
+        mine += shared[group, 7 - i]
+    total[group, lane] = sum_of_lanes(mine)
+
+
+def test_lanes_see_what_the_others_have_written_and_add_up(device):
+    nlane = nlane_for(cfwarp.make_data(mujoco.MjModel.from_xml_string("<mujoco/>")))
+    shared, total = wp.zeros((100, 8), dtype=float), wp.zeros((100, nlane), dtype=float)
+    launch(_share, dim=(100, nlane), inputs=[nlane], outputs=[shared, total])
+    assert nlane == (1 if device == "cpu" else 8)
+    np.testing.assert_array_equal(total.numpy().T, np.tile(28 + 8 * np.arange(100), (nlane, 1)))
 
 
 def test_a_cpu_gets_one_thread_and_nothing_to_do_none():

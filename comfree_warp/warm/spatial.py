@@ -15,6 +15,33 @@ def spatial(angular: wp.vec3d, linear: wp.vec3d) -> wp.spatial_vectord:
 
 
 @wp.func
+def unit(i: int) -> wp.spatial_vectord:
+    """A vector whose element i is 1."""
+    vector = wp.spatial_vectord()
+    for j in range(6):
+        vector[j] = wp.where(i == j, wp.float64(1.0), wp.float64(0.0))
+    return vector
+
+
+@wp.func
+def element(vector: wp.spatial_vectord, i: int) -> wp.float64:
+    """Element i, picked without an address, so that the vector stays in registers."""
+    picked = vector[0]
+    for j in range(1, 6):
+        picked = wp.where(i == j, vector[j], picked)
+    return picked
+
+
+@wp.func
+def column_of(matrix: wp.spatial_matrixd, i: int) -> wp.spatial_vectord:
+    """Column i, likewise."""
+    picked = wp.spatial_vectord()
+    for j in range(6):
+        picked[j] = element(matrix[j], i)
+    return picked
+
+
+@wp.func
 def _join(
     angular: wp.mat33d, mixed: wp.mat33d, mixed_transposed: wp.mat33d, linear: wp.mat33d
 ) -> wp.spatial_matrixd:

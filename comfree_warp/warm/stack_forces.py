@@ -10,6 +10,7 @@ from comfree_warp.types import vec5, vec6, vec6d, vec10
 from comfree_warp.warm.law import friction_sq, into_cone
 from comfree_warp.warm.sides import unpack_offsets, unpack_sides
 from comfree_warp.warm.spatial import (
+    element,
     free_motion,
     inertia,
     invert,
@@ -100,7 +101,7 @@ def _weights(
 
 
 @wp.func
-def _is_idle(D: vec6d) -> bool:
+def is_idle(D: vec6d) -> bool:
     """Whether no row of a contact takes part."""
     return D[0] == wp.float64(0.0) and D[1] == wp.float64(0.0)
 
@@ -134,6 +135,21 @@ def _weigh(
 
 
 @wp.func
+def weigh_column(
+    column: int, maxcondim: int, frame: wp.mat33d, offset: wp.vec3d, D: vec6d, residual: vec6d
+) -> tuple[wp.spatial_vectord, wp.float64]:
+    """A column of J^T D J, and an element of J^T D r."""
+    stiff, asked = wp.spatial_vectord(), wp.float64(0.0)
+    for i in range(6):
+        if i < maxcondim:
+            row = _row(i, frame, offset)
+            seen = D[i] * element(row, column)
+            stiff += seen * row
+            asked += seen * residual[i]
+    return stiff, asked
+
+
+@wp.func
 def _step(
     condim: int,
     maxcondim: int,
@@ -163,25 +179,53 @@ def _step(
 
 
 @wp.func
-def _between(
-    tree: int,
-    other: int,
-    dof_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    subtree_com: wp.array[wp.vec3],
-) -> wp.vec3d:
-    """From the centre of mass of another tree to that of a tree (m)."""
-    com = wp.vec3d(subtree_com[first_body(tree, tree_dofadr, dof_bodyid)])
-    return com - wp.vec3d(subtree_com[first_body(other, tree_dofadr, dof_bodyid)])
-
-
-@wp.func
 def is_solved(tree: int, kind: int, root_of: wp.array[int], crossed: wp.array[int]) -> bool:
     """Whether a tree is in a stack, and for friction alone, whether that touches nothing else."""
     root = root_of[tree]
     if root < 0:
         return False
     return kind == NORMAL or crossed[root] == 0
+
+
+@wp.func
+def side_of(tree: int, sides: wp.vec4i, offset: vec6) -> tuple[wp.vec3d, bool, bool]:
+    """The offset of a contact from a tree.
+
+    And whether the tree is its second one, and whether it is with the parent of the tree.
+    """
+    _body, tree1, tree2 = unpack_sides(sides)
+    offset1, offset2 = _unpack_offsets(offset)
+    return wp.where(tree2 == tree, offset2, offset1), tree2 == tree, tree1 >= 0 and tree2 >= 0
+
+
+@wp.func
+def weigh_rows(
+    conid: int,
+    kind: int,
+    maxcondim: int,
+    contact_frame: wp.array[wp.mat33],
+    contact_friction: wp.array[vec5],
+    contact_dim: wp.array[int],
+    sides_of: wp.array[wp.vec4i],
+    offset_of: wp.array[vec6],
+    bias: wp.array[vec6],
+    R_of: wp.array[vec6],
+    metric: wp.array[vec6],
+    force_of: wp.array[vec6],
+    cacc: wp.array[wp.spatial_vector],
+) -> tuple[vec6d, vec6d]:
+    """Find r and D of a contact."""
+    body, _tree1, _tree2 = unpack_sides(sides_of[conid])
+    offset1, offset2 = _unpack_offsets(offset_of[conid])
+    frame = wp.mat33d(contact_frame[conid])
+    condim = wp.min(contact_dim[conid], maxcondim)
+    R = R_of[conid]
+    force = force_of[conid]
+    apart = move_motion(wp.spatial_vectord(cacc[body[1]]), offset2)
+    apart -= move_motion(wp.spatial_vectord(cacc[body[0]]), offset1)
+    residual = _residual(maxcondim, frame, apart, bias[conid], R, force)
+    friction = contact_friction[conid]
+    return residual, _weights(kind, maxcondim, force, residual, R, metric[conid], condim, friction)
 
 
 @wp.func
@@ -223,58 +267,78 @@ def weigh_contacts(
     while entry > 0:
         conid = index(entry - 1)
         entry = next[conid]
-        body, tree1, tree2 = unpack_sides(sides_of[conid])
-        offset1, offset2 = _unpack_offsets(offset_of[conid])
-        frame = wp.mat33d(contact_frame[conid])
-        condim = wp.min(contact_dim[conid], maxcondim)
-        R = R_of[conid]
-        force = force_of[conid]
-        apart = move_motion(wp.spatial_vectord(cacc[body[1]]), offset2)
-        apart -= move_motion(wp.spatial_vectord(cacc[body[0]]), offset1)
-        residual = _residual(maxcondim, frame, apart, bias[conid], R, force)
-        residual_of[conid] = residual
-        friction = contact_friction[conid]
-        D = _weights(kind, maxcondim, force, residual, R, metric[conid], condim, friction)
-        D_of[conid] = D
-        if _is_idle(D):
-            continue
-        contact_stiff, contact_asks = _weigh(
-            maxcondim, frame, wp.where(tree2 == tree, offset2, offset1), D, residual
+        offset, is_second, of_parent = side_of(tree, sides_of[conid], offset_of[conid])
+        residual, D = weigh_rows(
+            conid,
+            kind,
+            maxcondim,
+            contact_frame,
+            contact_friction,
+            contact_dim,
+            sides_of,
+            offset_of,
+            bias,
+            R_of,
+            metric,
+            force_of,
+            cacc,
         )
-        if tree2 != tree:
+        residual_of[conid] = residual
+        D_of[conid] = D
+        if is_idle(D):
+            continue
+        frame = wp.mat33d(contact_frame[conid])
+        contact_stiff, contact_asks = _weigh(maxcondim, frame, offset, D, residual)
+        if not is_second:
             contact_asks = -contact_asks
-        if tree1 < 0 or tree2 < 0:
-            kept_of[tree] = kept_of[tree] + contact_stiff
-            motion_of[tree] = motion_of[tree] + contact_asks
-        else:
+        if of_parent:
             coupling[tree] = coupling[tree] + contact_stiff
             wrench_of[tree] = wrench_of[tree] + contact_asks
+        else:
+            kept_of[tree] = kept_of[tree] + contact_stiff
+            motion_of[tree] = motion_of[tree] + contact_asks
 
 
 @wp.func
-def eliminate(
+def with_what_stands_on_it(
     tree: int,
-    dof_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    subtree_com: wp.array[wp.vec3],
     child_of: wp.array[int],
     sibling: wp.array[int],
-    root_of: wp.array[int],
+    lever: wp.array[wp.vec3d],
     coupling: wp.array[wp.spatial_matrixd],
     kept_of: wp.array[wp.spatial_matrixd],
     motion_of: wp.array[wp.spatial_vectord],
     wrench_of: wp.array[wp.spatial_vectord],
-):
-    """Eliminate a tree, after those that stand on it: E, S, x, and what it asks of its parent."""
+) -> tuple[wp.spatial_matrixd, wp.spatial_vectord]:
+    """F of a tree, after those that stand on it, and what is asked of it but for its parent."""
     free = wp.spatial_matrixd(kept_of[tree])
     asked = wp.spatial_vectord(motion_of[tree])
     entry = child_of[tree]
     while entry > 0:
         child = index(entry - 1)
         entry = sibling[child]
-        r = _between(child, tree, dof_bodyid, tree_dofadr, subtree_com)
+        r = lever[child]
         free += move_matrix(coupling[child], r)
         asked += move_wrench(wrench_of[child], r)
+    return free, asked
+
+
+@wp.func
+def eliminate(
+    tree: int,
+    child_of: wp.array[int],
+    sibling: wp.array[int],
+    root_of: wp.array[int],
+    lever: wp.array[wp.vec3d],
+    coupling: wp.array[wp.spatial_matrixd],
+    kept_of: wp.array[wp.spatial_matrixd],
+    motion_of: wp.array[wp.spatial_vectord],
+    wrench_of: wp.array[wp.spatial_vectord],
+):
+    """Eliminate a tree, after those that stand on it: E, S, x, and what it asks of its parent."""
+    free, asked = with_what_stands_on_it(
+        tree, child_of, sibling, lever, coupling, kept_of, motion_of, wrench_of
+    )
     inverse = invert(free + coupling[tree])
     motion = inverse * (asked + wrench_of[tree])
     motion_of[tree] = motion
@@ -289,10 +353,8 @@ def eliminate(
 def descend(
     tree: int,
     ntree: int,
-    dof_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    subtree_com: wp.array[wp.vec3],
     parent_of: wp.array[int],
+    lever: wp.array[wp.vec3d],
     kept_of: wp.array[wp.spatial_matrixd],
     motion_of: wp.array[wp.spatial_vectord],
 ) -> wp.spatial_vectord:
@@ -300,8 +362,7 @@ def descend(
     beside = wp.spatial_vectord(motion_of[tree])
     parent = index(parent_of[tree])
     if parent < ntree:
-        r = _between(tree, parent, dof_bodyid, tree_dofadr, subtree_com)
-        carried = move_motion(motion_of[parent], r)
+        carried = move_motion(motion_of[parent], lever[tree])
         beside -= kept_of[tree] * carried
         motion_of[tree] = beside + carried
     return beside
@@ -337,7 +398,7 @@ def step_contacts(
         conid = index(entry - 1)
         entry = next[conid]
         D = D_of[conid]
-        if _is_idle(D):
+        if is_idle(D):
             step_of[conid] = vec6()
             continue
         _body, tree1, tree2 = unpack_sides(sides_of[conid])
@@ -380,10 +441,10 @@ def gather_wrenches(
     tree: int,
     dof_bodyid: wp.array[int],
     tree_dofadr: wp.array[int],
-    subtree_com: wp.array[wp.vec3],
     crb: wp.array[vec10],
     child_of: wp.array[int],
     sibling: wp.array[int],
+    lever: wp.array[wp.vec3d],
     between: wp.array[wp.spatial_vectord],
     motion_out: wp.array[wp.spatial_vectord],
     wrench_out: wp.array[wp.spatial_vectord],
@@ -394,8 +455,7 @@ def gather_wrenches(
     while entry > 0:
         child = index(entry - 1)
         entry = sibling[child]
-        r = _between(child, tree, dof_bodyid, tree_dofadr, subtree_com)
-        wrench -= move_wrench(between[child], r)
+        wrench -= move_wrench(between[child], lever[child])
     motion = free_motion(crb[first_body(tree, tree_dofadr, dof_bodyid)], wrench)
     wrench_out[tree] = wrench
     motion_out[tree] = motion

@@ -19,8 +19,7 @@ bodies that are not free, are left to the passes; those with what cannot move ar
 the passes over normals once more for the friction that holds, where a stack has no contacts but
 these: a body on two others is held by both.
 
-On the CPU a thread does all of it, stack by stack. On a GPU only what goes along a stack is left to
-one thread, and what has to do with contacts, most of it, is done by one for every body.
+On the CPU a thread does all of it, stack by stack; on a GPU `stack_lanes.py` does it.
 
 Source: block elimination (Golub and Van Loan, "Matrix Computations", 4.5), along a tree as in
 Featherstone's articulated bodies ("Rigid Body Dynamics Algorithms", chapter 7). All of it is in
@@ -32,8 +31,9 @@ import functools
 
 import warp as wp
 
-from comfree_warp.sweeps import index, nthread_for
+from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6, vec6d, vec10
+from comfree_warp.warm import stack_lanes
 from comfree_warp.warm.stack_forces import (
     descend,
     eliminate,
@@ -57,7 +57,6 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
         ntree: int,
         nthread: int,
         kind: int,
-        subtree_com_in: wp.array2d[wp.vec3],
         cdof_in: wp.array2d[wp.spatial_vector],
         crb_in: wp.array2d[vec10],
         contact_frame_in: wp.array[wp.mat33],
@@ -73,6 +72,7 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
         next_in: wp.array[int],
         crossed_in: wp.array2d[int],
         found_in: wp.array[int],
+        lever_in: wp.array2d[wp.vec3d],
         sides_in: wp.array[wp.vec4i],
         offset_in: wp.array[vec6],
         bias_in: wp.array[vec6],
@@ -132,12 +132,10 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
                 )
                 eliminate(
                     tree,
-                    dof_bodyid,
-                    tree_dofadr,
-                    subtree_com_in[worldid],
                     child_in[worldid],
                     sibling_in[worldid],
                     root_in[worldid],
+                    lever_in[worldid],
                     coupling_out[worldid],
                     kept_out[worldid],
                     motion_out[worldid],
@@ -153,10 +151,8 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
                 beside = descend(
                     tree,
                     ntree,
-                    dof_bodyid,
-                    tree_dofadr,
-                    subtree_com_in[worldid],
                     parent_in[worldid],
+                    lever_in[worldid],
                     kept_out[worldid],
                     motion_out[worldid],
                 )
@@ -189,10 +185,10 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
                     tree,
                     dof_bodyid,
                     tree_dofadr,
-                    subtree_com_in[worldid],
                     crb_in[worldid],
                     child_in[worldid],
                     sibling_in[worldid],
+                    lever_in[worldid],
                     between_out[worldid],
                     motion_out[worldid],
                     wrench_out[worldid],
@@ -226,282 +222,8 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
     return solve_stacks_of
 
 
-@functools.cache
-def _weigh_bodies(maxcondim: int) -> wp.Kernel:
-    @wp.kernel(module="unique", enable_backward=False)
-    def weigh_bodies(
-        dof_bodyid: wp.array[int],
-        tree_dofadr: wp.array[int],
-        kind: int,
-        crb_in: wp.array2d[vec10],
-        contact_frame_in: wp.array[wp.mat33],
-        contact_friction_in: wp.array[vec5],
-        contact_dim_in: wp.array[int],
-        root_in: wp.array2d[int],
-        head_in: wp.array2d[int],
-        next_in: wp.array[int],
-        crossed_in: wp.array2d[int],
-        sides_in: wp.array[wp.vec4i],
-        offset_in: wp.array[vec6],
-        bias_in: wp.array[vec6],
-        R_in: wp.array[vec6],
-        metric_in: wp.array[vec6],
-        force_in: wp.array[vec6],
-        cacc_in: wp.array2d[wp.spatial_vector],
-        coupling_out: wp.array2d[wp.spatial_matrixd],
-        kept_out: wp.array2d[wp.spatial_matrixd],
-        motion_out: wp.array2d[wp.spatial_vectord],
-        wrench_out: wp.array2d[wp.spatial_vectord],
-        residual_out: wp.array[vec6d],
-        D_out: wp.array[vec6d],
-    ):
-        """What `eliminate` needs, put where it leaves what comes of it."""
-        worldid, tree = wp.tid()
-        if not is_solved(tree, kind, root_in[worldid], crossed_in[worldid]):
-            return
-        weigh_contacts(
-            tree,
-            kind,
-            wp.static(maxcondim),
-            dof_bodyid,
-            tree_dofadr,
-            crb_in[worldid],
-            contact_frame_in,
-            contact_friction_in,
-            contact_dim_in,
-            head_in[worldid],
-            next_in,
-            sides_in,
-            offset_in,
-            bias_in,
-            R_in,
-            metric_in,
-            force_in,
-            cacc_in[worldid],
-            residual_out,
-            D_out,
-            coupling_out[worldid],
-            kept_out[worldid],
-            motion_out[worldid],
-            wrench_out[worldid],
-        )
-
-    return weigh_bodies
-
-
-@wp.kernel(enable_backward=False)
-def _substitute(
-    ntree: int,
-    dof_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    kind: int,
-    subtree_com_in: wp.array2d[wp.vec3],
-    parent_in: wp.array2d[int],
-    child_in: wp.array2d[int],
-    sibling_in: wp.array2d[int],
-    root_in: wp.array2d[int],
-    above_in: wp.array2d[int],
-    below_in: wp.array2d[int],
-    crossed_in: wp.array2d[int],
-    coupling_out: wp.array2d[wp.spatial_matrixd],
-    kept_out: wp.array2d[wp.spatial_matrixd],
-    motion_out: wp.array2d[wp.spatial_vectord],
-    wrench_out: wp.array2d[wp.spatial_vectord],
-):
-    """Solve a stack for w; `wrench_out` is left with what every body does beside its parent."""
-    worldid, root = wp.tid()
-    if root_in[worldid, root] != root:
-        return
-    if not is_solved(root, kind, root_in[worldid], crossed_in[worldid]):
-        return
-    tree = below_in[worldid, root]
-    while tree >= 0:
-        eliminate(
-            tree,
-            dof_bodyid,
-            tree_dofadr,
-            subtree_com_in[worldid],
-            child_in[worldid],
-            sibling_in[worldid],
-            root_in[worldid],
-            coupling_out[worldid],
-            kept_out[worldid],
-            motion_out[worldid],
-            wrench_out[worldid],
-        )
-        if tree == root:
-            break
-        tree = below_in[worldid, tree]
-    tree = wp.int32(root)
-    while tree >= 0:
-        wrench_out[worldid, tree] = descend(
-            tree,
-            ntree,
-            dof_bodyid,
-            tree_dofadr,
-            subtree_com_in[worldid],
-            parent_in[worldid],
-            kept_out[worldid],
-            motion_out[worldid],
-        )
-        tree = above_in[worldid, tree]
-
-
-@functools.cache
-def _step_bodies(maxcondim: int) -> wp.Kernel:
-    @wp.kernel(module="unique", enable_backward=False)
-    def step_bodies(
-        kind: int,
-        contact_frame_in: wp.array[wp.mat33],
-        contact_friction_in: wp.array[vec5],
-        contact_dim_in: wp.array[int],
-        root_in: wp.array2d[int],
-        head_in: wp.array2d[int],
-        next_in: wp.array[int],
-        crossed_in: wp.array2d[int],
-        sides_in: wp.array[wp.vec4i],
-        offset_in: wp.array[vec6],
-        R_in: wp.array[vec6],
-        residual_in: wp.array[vec6d],
-        D_in: wp.array[vec6d],
-        force_in: wp.array[vec6],
-        motion_in: wp.array2d[wp.spatial_vectord],
-        wrench_out: wp.array2d[wp.spatial_vectord],
-        between_out: wp.array2d[wp.spatial_vectord],
-        work_out: wp.array2d[wp.vec2d],
-        step_out: wp.array[vec6],
-    ):
-        worldid, tree = wp.tid()
-        if not is_solved(tree, kind, root_in[worldid], crossed_in[worldid]):
-            return
-        wrench, between, work = step_contacts(
-            tree,
-            wp.static(maxcondim),
-            motion_in[worldid, tree],
-            wrench_out[worldid, tree],
-            contact_frame_in,
-            contact_friction_in,
-            contact_dim_in,
-            head_in[worldid],
-            next_in,
-            sides_in,
-            offset_in,
-            R_in,
-            residual_in,
-            D_in,
-            force_in,
-            step_out,
-        )
-        wrench_out[worldid, tree] = wrench
-        between_out[worldid, tree] = between
-        work_out[worldid, tree] = work
-
-    return step_bodies
-
-
-@wp.kernel(enable_backward=False)
-def _gather_bodies(
-    dof_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    kind: int,
-    subtree_com_in: wp.array2d[wp.vec3],
-    crb_in: wp.array2d[vec10],
-    child_in: wp.array2d[int],
-    sibling_in: wp.array2d[int],
-    root_in: wp.array2d[int],
-    crossed_in: wp.array2d[int],
-    between_in: wp.array2d[wp.spatial_vectord],
-    motion_out: wp.array2d[wp.spatial_vectord],
-    wrench_out: wp.array2d[wp.spatial_vectord],
-    work_out: wp.array2d[wp.vec2d],
-):
-    worldid, tree = wp.tid()
-    if not is_solved(tree, kind, root_in[worldid], crossed_in[worldid]):
-        return
-    curvature = gather_wrenches(
-        tree,
-        dof_bodyid,
-        tree_dofadr,
-        subtree_com_in[worldid],
-        crb_in[worldid],
-        child_in[worldid],
-        sibling_in[worldid],
-        between_in[worldid],
-        motion_out[worldid],
-        wrench_out[worldid],
-    )
-    work_out[worldid, tree] += wp.vec2d(wp.float64(0.0), curvature)
-
-
-@wp.kernel(enable_backward=False)
-def _choose_lengths(
-    kind: int,
-    root_in: wp.array2d[int],
-    above_in: wp.array2d[int],
-    crossed_in: wp.array2d[int],
-    work_in: wp.array2d[wp.vec2d],
-    scale_out: wp.array2d[wp.float64],
-):
-    worldid, root = wp.tid()
-    if root_in[worldid, root] != root:
-        return
-    if not is_solved(root, kind, root_in[worldid], crossed_in[worldid]):
-        return
-    work = wp.vec2d()
-    tree = wp.int32(root)
-    while tree >= 0:
-        work += work_in[worldid, tree]
-        tree = above_in[worldid, tree]
-    scale_out[worldid, root] = exact_length(work)
-
-
-@wp.kernel(enable_backward=False)
-def _move_bodies(
-    dof_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    tree_bodynum: wp.array[int],
-    kind: int,
-    cdof_in: wp.array2d[wp.spatial_vector],
-    root_in: wp.array2d[int],
-    head_in: wp.array2d[int],
-    next_in: wp.array[int],
-    crossed_in: wp.array2d[int],
-    scale_in: wp.array2d[wp.float64],
-    motion_in: wp.array2d[wp.spatial_vectord],
-    wrench_in: wp.array2d[wp.spatial_vectord],
-    step_in: wp.array[vec6],
-    force_out: wp.array[vec6],
-    cacc_out: wp.array2d[wp.spatial_vector],
-    qacc_out: wp.array2d[float],
-    qfrc_constraint_out: wp.array2d[float],
-    qfrc_total_out: wp.array2d[float],
-):
-    worldid, tree = wp.tid()
-    if not is_solved(tree, kind, root_in[worldid], crossed_in[worldid]):
-        return
-    take_steps(
-        tree,
-        kind,
-        scale_in[worldid, root_in[worldid, tree]],
-        dof_bodyid,
-        tree_dofadr,
-        tree_bodynum,
-        cdof_in[worldid],
-        head_in[worldid],
-        next_in,
-        motion_in[worldid],
-        wrench_in[worldid],
-        step_in,
-        force_out,
-        cacc_out[worldid],
-        qacc_out[worldid],
-        qfrc_constraint_out[worldid],
-        qfrc_total_out[worldid],
-    )
-
-
-def by_body(d: Data) -> bool:
-    """Whether every body of a stack gets a thread."""
+def by_lanes(d: Data) -> bool:
+    """Whether every body of a stack has lanes of its own."""
     return not d.qpos.device.is_cpu
 
 
@@ -509,19 +231,19 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
     """A step of every stack, over normals and friction or friction alone; `qacc`, `cacc` follow."""
     if not may_stack(m, d):
         return
-    if by_body(d):
-        _solve_by_body(m, d, kind)
+    if by_lanes(d):
+        stack_lanes.solve_by_lanes(m, d, kind)
         return
     warm, contact, stacks = d.warm, d.contact, d.warm.stacks
     nthread = nthread_for(d, m.ntree)
-    wp.launch(
+    launch(
         _solve_stacks(int(m.nmaxcondim)),
         dim=(d.nworld, nthread),
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, m.tree_bodynum, m.ntree, nthread, kind),
-            *(d.subtree_com, d.cdof, d.crb, contact.frame, contact.friction, contact.dim),
+            *(d.cdof, d.crb, contact.frame, contact.friction, contact.dim),
             *(stacks.parent, stacks.child, stacks.sibling, stacks.root, stacks.above),
-            *(stacks.below, stacks.head, stacks.next, stacks.crossed, stacks.found),
+            *(stacks.below, stacks.head, stacks.next, stacks.crossed, stacks.found, stacks.lever),
             *(warm.sides, warm.offset, warm.bias, warm.R, warm.metric),
         ],
         outputs=[
@@ -529,67 +251,4 @@ def solve_stacks(m: Model, d: Data, kind: int) -> None:
             *(stacks.residual, stacks.D, warm.step, warm.force, warm.cacc),
             *(d.qacc, d.qfrc_constraint, d.qfrc_total),
         ],
-    )
-
-
-def _solve_by_body(m: Model, d: Data, kind: int) -> None:
-    warm, contact, stacks = d.warm, d.contact, d.warm.stacks
-    maxcondim, dim = int(m.nmaxcondim), (d.nworld, m.ntree)
-    wp.launch(
-        _weigh_bodies(maxcondim),
-        dim=dim,
-        inputs=[
-            *(m.dof_bodyid, m.tree_dofadr, kind, d.crb, contact.frame, contact.friction),
-            *(contact.dim, stacks.root, stacks.head, stacks.next, stacks.crossed),
-            *(warm.sides, warm.offset, warm.bias, warm.R, warm.metric, warm.force, warm.cacc),
-        ],
-        outputs=[
-            *(stacks.coupling, stacks.kept, stacks.motion, stacks.wrench),
-            *(stacks.residual, stacks.D),
-        ],
-    )
-    wp.launch(
-        _substitute,
-        dim=dim,
-        inputs=[
-            *(m.ntree, m.dof_bodyid, m.tree_dofadr, kind, d.subtree_com),
-            *(stacks.parent, stacks.child, stacks.sibling, stacks.root, stacks.above),
-            *(stacks.below, stacks.crossed),
-        ],
-        outputs=[stacks.coupling, stacks.kept, stacks.motion, stacks.wrench],
-    )
-    wp.launch(
-        _step_bodies(maxcondim),
-        dim=dim,
-        inputs=[
-            *(kind, contact.frame, contact.friction, contact.dim, stacks.root, stacks.head),
-            *(stacks.next, stacks.crossed, warm.sides, warm.offset, warm.R),
-            *(stacks.residual, stacks.D, warm.force, stacks.motion),
-        ],
-        outputs=[stacks.wrench, stacks.between, stacks.work, warm.step],
-    )
-    wp.launch(
-        _gather_bodies,
-        dim=dim,
-        inputs=[
-            *(m.dof_bodyid, m.tree_dofadr, kind, d.subtree_com, d.crb, stacks.child),
-            *(stacks.sibling, stacks.root, stacks.crossed, stacks.between),
-        ],
-        outputs=[stacks.motion, stacks.wrench, stacks.work],
-    )
-    wp.launch(
-        _choose_lengths,
-        dim=dim,
-        inputs=[kind, stacks.root, stacks.above, stacks.crossed, stacks.work],
-        outputs=[stacks.scale],
-    )
-    wp.launch(
-        _move_bodies,
-        dim=dim,
-        inputs=[
-            *(m.dof_bodyid, m.tree_dofadr, m.tree_bodynum, kind, d.cdof),
-            *(stacks.root, stacks.head, stacks.next, stacks.crossed),
-            *(stacks.scale, stacks.motion, stacks.wrench, warm.step),
-        ],
-        outputs=[warm.force, warm.cacc, d.qacc, d.qfrc_constraint, d.qfrc_total],
     )

@@ -13,7 +13,7 @@ from mujoco_warp import DisableBit
 from comfree_warp.contacts import has_contacts
 from comfree_warp.fixed_point import is_deterministic, precedes
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import index, nthread_for
+from comfree_warp.sweeps import first_body, index, launch, nthread_for
 from comfree_warp.types import Data, Model, Stacks, vec6d
 from comfree_warp.warm.sides import unpack_sides
 
@@ -38,14 +38,18 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
         head=wp.zeros(shape, dtype=int),
         crossed=wp.zeros(shape, dtype=int),
         found=wp.zeros(1, dtype=int),
+        listed=wp.zeros(2, dtype=int),
+        members=wp.zeros(d.nworld * m.ntree, dtype=int),
+        tops=wp.zeros(d.nworld * m.ntree, dtype=int),
+        lever=wp.zeros(shape, dtype=wp.vec3d),
         next=wp.zeros(d.naconmax, dtype=int),
         coupling=wp.zeros(shape, dtype=wp.spatial_matrixd),
         kept=wp.zeros(shape, dtype=wp.spatial_matrixd),
         motion=wp.zeros(shape, dtype=wp.spatial_vectord),
         wrench=wp.zeros(shape, dtype=wp.spatial_vectord),
         between=wp.zeros(shape, dtype=wp.spatial_vectord),
+        arrived=wp.zeros(shape, dtype=int),
         work=wp.zeros(shape, dtype=wp.vec2d),
-        scale=wp.zeros(shape, dtype=wp.float64),
         residual=wp.zeros(d.naconmax, dtype=vec6d),
         D=wp.zeros(d.naconmax, dtype=vec6d),
     )
@@ -100,14 +104,26 @@ def note_parent(
         found_out[0] = 1
 
 
+@wp.func
+def _com(
+    tree: int, dof_bodyid: wp.array[int], tree_dofadr: wp.array[int], subtree_com: wp.array[wp.vec3]
+) -> wp.vec3d:
+    """Centre of mass of a tree (m)."""
+    return wp.vec3d(subtree_com[first_body(tree, tree_dofadr, dof_bodyid)])
+
+
 @wp.kernel(enable_backward=False)
 def _link_children(
+    dof_bodyid: wp.array[int],
+    tree_dofadr: wp.array[int],
     ntree: int,
     nthread: int,
+    subtree_com_in: wp.array2d[wp.vec3],
     parent_in: wp.array2d[int],
     found_in: wp.array[int],
     child_out: wp.array2d[int],
     sibling_out: wp.array2d[int],
+    lever_out: wp.array2d[wp.vec3d],
 ):
     if found_in[0] == 0:
         return
@@ -117,6 +133,9 @@ def _link_children(
         parent = parent_in[worldid, treeid]
         if parent < ntree:
             sibling_out[worldid, treeid] = wp.atomic_exch(child_out, worldid, parent, treeid + 1)
+            com = _com(treeid, dof_bodyid, tree_dofadr, subtree_com_in[worldid])
+            com -= _com(parent, dof_bodyid, tree_dofadr, subtree_com_in[worldid])
+            lever_out[worldid, treeid] = com
 
 
 @wp.kernel(enable_backward=False)
@@ -244,17 +263,26 @@ def _order_trees(
     above_out: wp.array2d[int],
     below_out: wp.array2d[int],
     crossed_out: wp.array2d[int],
+    listed_out: wp.array[int],
+    members_out: wp.array[int],
+    tops_out: wp.array[int],
 ):
     """Put the trees of a stack in an order in which parents come first; tell its root of crossings.
 
-    The order ends with -1, and goes on from the root to the last, the other way.
+    The order ends with -1, and goes on from the root to the last, the other way. The trees of all
+    stacks are listed, too, in any order on a GPU.
     """
     if found_in[0] == 0:
         return
     worldid, first = wp.tid()
     for item in range(first, ntree, nthread):
         root = index(item)
-        if parent_in[worldid, root] < ntree or child_in[worldid, root] == 0:
+        stands, carries = parent_in[worldid, root] < ntree, child_in[worldid, root] > 0
+        if stands or carries:
+            members_out[wp.atomic_add(listed_out, 0, 1)] = worldid * ntree + root
+        if stands and not carries:
+            tops_out[wp.atomic_add(listed_out, 1, 1)] = worldid * ntree + root
+        if stands or not carries:
             continue
         crossed = wp.int32(0)
         last = wp.int32(root)
@@ -286,13 +314,16 @@ def find_stacks(m: Model, d: Data) -> None:
         return
     nthread = nthread_for(d, d.naconmax)
     nthread_tree = nthread_for(d, m.ntree)
-    wp.launch(
+    launch(
         _link_children,
         dim=(d.nworld, nthread_tree),
-        inputs=[m.ntree, nthread_tree, stacks.parent, stacks.found],
-        outputs=[stacks.child, stacks.sibling],
+        inputs=[
+            *(m.dof_bodyid, m.tree_dofadr, m.ntree, nthread_tree, d.subtree_com),
+            *(stacks.parent, stacks.found),
+        ],
+        outputs=[stacks.child, stacks.sibling, stacks.lever],
     )
-    wp.launch(
+    launch(
         _collect_contacts,
         dim=nthread,
         inputs=[
@@ -302,19 +333,22 @@ def find_stacks(m: Model, d: Data) -> None:
         outputs=[stacks.next, stacks.head, stacks.crossed],
     )
     if is_deterministic(m):
-        wp.launch(
+        launch(
             _sort_chains,
             dim=(d.nworld, m.ntree),
             inputs=[contact.pos, contact.frame],
             outputs=[stacks.child, stacks.sibling, stacks.head, stacks.next],
         )
-    wp.launch(
+    launch(
         _order_trees,
         dim=(d.nworld, nthread_tree),
         inputs=[
             *(m.ntree, nthread_tree, stacks.parent, stacks.child, stacks.sibling, stacks.found)
         ],
-        outputs=[stacks.root, stacks.above, stacks.below, stacks.crossed],
+        outputs=[
+            *(stacks.root, stacks.above, stacks.below, stacks.crossed),
+            *(stacks.listed, stacks.members, stacks.tops),
+        ],
     )
 
 

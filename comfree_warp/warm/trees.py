@@ -8,8 +8,9 @@ from comfree_warp import bodies
 from comfree_warp.contacts import accelerate as accelerate_dofs
 from comfree_warp.contacts import is_diagonal, sweep_up
 from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
+from comfree_warp.lanes import nlane_for, sum_of_lanes
 from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import block_dim_for, first_body, index, nthread_for, tree_arrays
+from comfree_warp.sweeps import block_dim_for, first_body, index, launch, nthread_for, tree_arrays
 from comfree_warp.types import Data, Model
 from comfree_warp.warm.law import ROUNDING, conjugate_factor, next_alpha
 from comfree_warp.warm.stacks import arrays_of
@@ -61,7 +62,7 @@ def tree_beta(
 
 
 @functools.cache
-def _begin(stacking: bool, diagonal: bool) -> wp.Kernel:
+def _begin(stacking: bool, diagonal: bool, nlane: int) -> wp.Kernel:
     @wp.kernel(module="unique", enable_backward=False)
     def begin_trees(
         dof_bodyid: wp.array[int],
@@ -99,13 +100,38 @@ def _begin(stacking: bool, diagonal: bool) -> wp.Kernel:
         stack_root_out: wp.array2d[int],
         stack_crossed_out: wp.array2d[int],
         stack_found_out: wp.array[int],
+        stack_listed_out: wp.array[int],
     ):
         """Whether a tree is where the last step left it; 1 / M_dd; empty sums and stacks."""
-        worldid, first_tree = wp.tid()
+        worldid, first_tree, lane = wp.tid()
         if wp.static(stacking) and first_tree == 0:
             stack_found_out[0] = 0
+            stack_listed_out[0] = 0
+            stack_listed_out[1] = 0
         for item in range(first_tree, ntree, nthread):
             treeid = index(item)
+            moved = float(0.0)
+            adr = index(tree_qposadr[treeid])
+            for item in range(adr + lane, adr + tree_qposnum[treeid], wp.static(nlane)):
+                i = index(item)
+                if qpos_in[worldid, i] != mem_qpos[worldid, i]:
+                    moved = 1.0
+            dofadr = index(tree_dofadr[treeid])
+            first = first_body(treeid, tree_dofadr, dof_bodyid)
+            for item in range(first + lane, first + tree_bodynum[treeid], wp.static(nlane)):
+                bodyid = index(item)
+                cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+            smooth = float(0.0)
+            for item in range(dofadr + lane, dofadr + tree_dofnum[treeid], wp.static(nlane)):
+                dofid = index(item)
+                qfrc_constraint_out[worldid, dofid] = 0.0
+                if wp.static(not diagonal):
+                    last = index(M_rowadr[dofid] + M_rownnz[dofid] - 1)
+                    M_diaginv_out[worldid, dofid] = 1.0 / M_in[worldid, last]
+                smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
+            moved, smooth = sum_of_lanes(moved), sum_of_lanes(smooth)
+            if lane > 0:
+                continue
             if wp.static(stacking):
                 stack_parent_out[worldid, treeid] = ntree
                 stack_child_out[worldid, treeid] = 0
@@ -114,26 +140,10 @@ def _begin(stacking: bool, diagonal: bool) -> wp.Kernel:
                 stack_crossed_out[worldid, treeid] = 0
             if drop_contact_rows and treeid == 0:
                 nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
-            valid = time_in[worldid] == mem_time[worldid]
-            adr = index(tree_qposadr[treeid])
-            for i in range(adr, adr + tree_qposnum[treeid]):
-                valid = valid and qpos_in[worldid, i] == mem_qpos[worldid, i]
+            valid = moved == 0.0 and time_in[worldid] == mem_time[worldid]
             valid_out[worldid, treeid] = wp.where(valid, 1, 0)
             for i in range(2):
                 alpha_out[worldid, treeid, i] = wp.where(valid, mem_alpha[worldid, treeid, i], 1.0)
-            dofadr = index(tree_dofadr[treeid])
-            first = first_body(treeid, tree_dofadr, dof_bodyid)
-            for item in range(first, first + tree_bodynum[treeid]):
-                bodyid = index(item)
-                cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
-            smooth = float(0.0)
-            for item in range(dofadr, dofadr + tree_dofnum[treeid]):
-                dofid = index(item)
-                qfrc_constraint_out[worldid, dofid] = 0.0
-                if wp.static(not diagonal):
-                    last = index(M_rowadr[dofid] + M_rownnz[dofid] - 1)
-                    M_diaginv_out[worldid, dofid] = 1.0 / M_in[worldid, last]
-                smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
             smooth_out[worldid, treeid] = smooth
 
     return begin_trees
@@ -413,10 +423,10 @@ def begin(m: Model, d: Data) -> None:
     """Find out for which trees the memory holds; start with empty sums and no stacks."""
     warm = d.warm
     stacks = warm.stacks
-    nthread = nthread_for(d, m.ntree)
-    wp.launch(
-        _begin(stacks is not None, is_diagonal(d)),
-        dim=(d.nworld, nthread),
+    nthread, nlane = nthread_for(d, m.ntree), nlane_for(d)
+    launch(
+        _begin(stacks is not None, is_diagonal(d), nlane),
+        dim=(d.nworld, nthread, nlane),
         inputs=[
             *(m.dof_bodyid, m.tree_dofadr, m.tree_dofnum, m.tree_bodynum),
             *(m.M_rownnz, m.M_rowadr, warm.tree_qposadr, warm.tree_qposnum),
@@ -428,7 +438,7 @@ def begin(m: Model, d: Data) -> None:
         outputs=[
             *(d.nefc, warm.valid, warm.alpha, warm.smooth, warm.M_diaginv),
             *(d.cfrc_contact, d.qfrc_constraint),
-            *arrays_of(stacks, "parent", "child", "head", "root", "crossed", "found"),
+            *arrays_of(stacks, "parent", "child", "head", "root", "crossed", "found", "listed"),
         ],
     )
 
@@ -447,7 +457,7 @@ def accelerate(m: Model, d: Data, *, renew: bool) -> None:
         return
     warm = d.warm
     nthread = nthread_for(d, m.ntree)
-    wp.launch(
+    launch(
         _accelerate_diagonal(is_deterministic(m), renew),
         dim=(d.nworld, nthread),
         inputs=[
@@ -469,7 +479,7 @@ def accelerate_bodies(m: Model, d: Data, *, apply: bool, renew: bool) -> None:
         bodies.accelerate_bodies(m, d, apply=apply, renew=renew)
     else:
         nthread = nthread_for(d, m.ntree)
-        wp.launch(
+        launch(
             _accelerate_bodies(apply, renew),
             dim=(d.nworld, nthread),
             inputs=[
@@ -506,7 +516,7 @@ def take_step(m: Model, d: Data) -> None:
     """Add the last step to `qfrc_constraint`, `qfrc_total` and `qacc`."""
     warm = d.warm
     nthread = nthread_for(d, m.nv)
-    wp.launch(
+    launch(
         _take_step,
         dim=(d.nworld, nthread),
         inputs=[warm.scale, m.nv, nthread, warm.qfrc_step, warm.qacc_step],
