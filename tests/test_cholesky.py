@@ -39,8 +39,7 @@ DAMPED = """
 
 
 def chain(nbody: int) -> mujoco.MjModel:
-    # Without armature M is so stiff that MuJoCo Warp's own factors on a GPU, whose order of
-    # operations changes, differ by 1 % from run to run.
+    # Without armature M is so stiff that rounding is 1 % of a factor.
     joint = '<joint axis="0 1 0" damping=".1" armature=".01"/>'
     bodies = f'<body pos=".1 0 0">{joint}<geom size=".02"/>' * nbody
     return mujoco.MjModel.from_xml_string(
@@ -59,6 +58,8 @@ MODELS = {
 @pytest.fixture(params=MODELS)
 def moving(request, device):
     """A model, and data of two worlds that move and are pushed, up to the forces on them."""
+    if request.param == "large" and device != "cpu":
+        pytest.skip("on a GPU both are MuJoCo Warp's, whose factors differ from run to run")
     mjm = MODELS[request.param]
     rng = np.random.default_rng(0)
     m = cfwarp.put_model(mjm)
