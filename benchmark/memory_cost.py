@@ -23,6 +23,7 @@ import engines
 from benchmark.machine import cpu_name
 from benchmark.measuring import interleaved_times, median_and_quartiles, round_ratios, spread
 from benchmark.speed_scenes import BY_NAME
+from comfree_warp.sweeps import launch
 from comfree_warp.types import vec6
 from comfree_warp.warm import memory
 from errors import SettingError
@@ -65,7 +66,7 @@ def remember_only(m: cfwarp.Model, d: cfwarp.Data, out: wp.array) -> None:
     """All that a step does for its memory, and nothing else."""
     warm = d.warm
     memory.index_contacts(m, d)
-    wp.launch(
+    launch(
         _inherit_all,
         dim=d.naconmax,
         inputs=[

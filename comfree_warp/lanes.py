@@ -4,14 +4,17 @@ A kernel has them as its last dimension, and strides with them over parts of the
 
     for i in range(lane, 6, nlane):
 
-On a CPU there is one lane, which does all of it, and none to wait for.
+All lanes of a piece must come to every `meet` and `sum_of_lanes`: none may return or go on with
+something else before, unless all do. Blocks are of a multiple of as many threads. On a CPU there is
+one lane, which does all of it, and none to wait for.
 """
 
 import warp as wp
 
 from comfree_warp.types import Data
 
-_LANES = 8  # a divisor of 32; below, 24 = 32 - 8
+_LANES = 8  # a power of two, up to the 32 threads of a warp
+_GROUP = f"{(1 << _LANES) - 1:#x}u << (threadIdx.x & {32 - _LANES}u)"  # these lanes, of the warp
 
 
 def nlane_for(d: Data) -> int:
@@ -19,19 +22,19 @@ def nlane_for(d: Data) -> int:
     return 1 if d.qpos.device.is_cpu else _LANES
 
 
-@wp.func_native("""
+@wp.func_native(f"""
 #if defined(__CUDA_ARCH__)
-__syncwarp(0xffu << (threadIdx.x & 24u));
+__syncwarp({_GROUP});
 #endif
 """)
 def meet():
     """Wait for the other lanes, and see what they have written."""
 
 
-@wp.func_native("""
+@wp.func_native(f"""
 #if defined(__CUDA_ARCH__)
-for (int other = 4; other > 0; other >>= 1)
-    value += __shfl_xor_sync(0xffu << (threadIdx.x & 24u), value, other, 8);
+for (int other = {_LANES // 2}; other > 0; other >>= 1)
+    value += __shfl_xor_sync({_GROUP}, value, other, {_LANES});
 #endif
 return value;
 """)

@@ -58,7 +58,7 @@ class Stacks:
       crossed: whether a tree has contacts with others, too; of a root, whether any of its stack has
                                                                          (nworld, ntree) int32
       found: not 0 where a tree stands on another, in any world        (1,) int32
-      listed: on a GPU, how many trees are in the two lists that follow  (2,) int32
+      listed: how many trees are in the two lists, which a GPU reads     (2,) int32
       members, tops: all that are in a stack, and those that carry none, as worldid ntree + treeid
                                                                          (nworld ntree,) int32
       lever: from the centre of mass of the tree that it stands on to its own, m

@@ -106,7 +106,7 @@ def a_wall() -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_string(speed_scenes.wall(18))
 
 
-# How many steps; the stacks that touch others, which are solved once, and those that do not.
+# `crossed`, of the roots: 1 where a stack touches others, and is solved once, 0 where it is twice.
 @pytest.mark.parametrize(
     ("make", "nsteps", "crossed"), [(primitives, 700, {0, 1}), (a_wall, 20, {1})]
 )
@@ -123,10 +123,21 @@ def test_lanes_solve_a_stack_as_one_thread_does(make, nsteps, crossed, monkeypat
         d = cfwarp.put_data(mjm, mjd, nworld=2, nconmax=800, njmax=3200)
         cfwarp.allocate_memory(m, d)
         stacks = d.warm.stacks
-        for name in ("coupling", "kept", "motion", "wrench", "between", "work", "lever", "D"):
+        for name in [
+            "coupling",
+            "kept",
+            "motion",
+            "wrench",
+            "between",
+            "work",
+            "lever",
+            "residual",
+            "D",
+        ]:
             getattr(stacks, name).fill_(np.nan)  # as if of the step before, and not to be read
         for _ in range(3):
             cfwarp.step(m, d)
+        assert not stacks.arrived.numpy().any()  # or the next solve would not end
         parent, root = stacks.parent.numpy()[0], stacks.root.numpy()[0]
         assert set(stacks.crossed.numpy()[0, root == np.arange(m.ntree)]) == crossed
         assert np.bincount(parent[parent < m.ntree]).max() > 1  # branches meet

@@ -235,9 +235,11 @@ def _eliminate_bodies(
                 place = float(1 + wp.atomic_add(arrived_out, worldid, tree, 1))
                 fence()
             place = sum_of_lanes(place)
+            meet()  # what the fence lets one lane see, all see
             if int(place) < nchild:
                 break
-            arrived_out[worldid, tree] = 0  # for the next time
+            if lane == 0:
+                arrived_out[worldid, tree] = 0  # for the next time
 
 
 @wp.func

@@ -306,7 +306,8 @@ def _order_trees(
 def find_stacks(m: Model, d: Data) -> None:
     """Which trees are a stack and in which order, and whose the contacts are, from `note_parent`.
 
-    Begins with what `trees.begin` has left: chains without an entry, trees without a root.
+    Begins with what `trees.begin` has left: chains and lists without an entry, trees without a
+    root.
     """
     warm, contact = d.warm, d.contact
     stacks = warm.stacks
