@@ -39,7 +39,8 @@ DAMPED = """
 
 
 def chain(nbody: int) -> mujoco.MjModel:
-    # Without armature M is so stiff that rounding is 1 % of a factor.
+    # Without armature M is so stiff that MuJoCo Warp's own factors on a GPU, whose order of
+    # operations changes, differ by 1 % from run to run.
     joint = '<joint axis="0 1 0" damping=".1" armature=".01"/>'
     bodies = f'<body pos=".1 0 0">{joint}<geom size=".02"/>' * nbody
     return mujoco.MjModel.from_xml_string(

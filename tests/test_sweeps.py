@@ -123,21 +123,12 @@ def test_lanes_solve_a_stack_as_one_thread_does(make, nsteps, crossed, monkeypat
         d = cfwarp.put_data(mjm, mjd, nworld=2, nconmax=800, njmax=3200)
         cfwarp.allocate_memory(m, d)
         stacks = d.warm.stacks
-        for name in [
-            "coupling",
-            "kept",
-            "motion",
-            "wrench",
-            "between",
-            "work",
-            "lever",
-            "residual",
-            "D",
-        ]:
-            getattr(stacks, name).fill_(np.nan)  # as if of the step before, and not to be read
+        solved = (stacks.coupling, stacks.kept, stacks.motion, stacks.wrench, stacks.between)
+        for array in (*solved, stacks.work, stacks.lever, stacks.residual, stacks.D):
+            array.fill_(np.nan)  # as if of the step before, and not to be read
         for _ in range(3):
             cfwarp.step(m, d)
-        assert not stacks.arrived.numpy().any()  # or the next solve would not end
+        assert not stacks.arrived.numpy().any()  # as the next solve needs it
         parent, root = stacks.parent.numpy()[0], stacks.root.numpy()[0]
         assert set(stacks.crossed.numpy()[0, root == np.arange(m.ntree)]) == crossed
         assert np.bincount(parent[parent < m.ntree]).max() > 1  # branches meet

@@ -401,29 +401,27 @@ def step_contacts(
         if is_idle(D):
             step_of[conid] = vec6()
             continue
-        _body, tree1, tree2 = unpack_sides(sides_of[conid])
-        offset1, offset2 = _unpack_offsets(offset_of[conid])
+        offset, is_second, of_parent = side_of(tree, sides_of[conid], offset_of[conid])
         condim = wp.min(contact_dim[conid], maxcondim)
         R = R_of[conid]
         residual = residual_of[conid]
-        of_parent = tree1 >= 0 and tree2 >= 0
         seen = motion
         if of_parent:
             seen = beside
-        if tree2 != tree:
+        if not is_second:
             seen = -seen
         step, push = _step(
             condim,
             maxcondim,
             wp.mat33d(contact_frame[conid]),
-            wp.where(tree2 == tree, offset2, offset1),
+            offset,
             seen,
             D,
             contact_friction[conid],
             force_of[conid],
             residual,
         )
-        if tree2 != tree:
+        if not is_second:
             push = -push
         step_of[conid] = step
         for i in range(6):
