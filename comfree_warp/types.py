@@ -136,7 +136,8 @@ class Warm:
       scale: s, the part of its step that a world takes                   (nworld,) float32
       cacc: acceleration of bodies along their tree, spatial              (nworld, nbody) spatial
       qfrc_step, qacc_step: J^T d and M^-1 J^T d                          (nworld, nv) float32
-      force, step, bias, R, metric: f, d, a, R and P + R of a contact     (naconmax, 6) float32
+      force, step, bias, R, invmetric: f, d, a, R, 1 / (P + R) of a contact (naconmax, 6) float32
+      invfriction: 1 / mu of its rows after the normal                    (naconmax, 5) float32
       mean, residual, proposed: its fbar; r and z of its normal           (naconmax,) float32
       ntree: number of trees that a contact touches; 0: nothing to do     (naconmax,) int32
       sides: its bodies and their trees, a tree -1 for none; empty, as is `offset`, where contacts
@@ -148,7 +149,7 @@ class Warm:
         end, else one more than the contact                               (naconmax,) int32
       next, head: chains of this step's contacts with the same hash of world and geoms, likewise
                                                                      (naconmax,) and (nhead,) int32
-      row_step, row_bias, row_metric, row_mean, row_residual, row_proposed: the same of rows
+      row_step, row_bias, row_invmetric, row_mean, row_residual, row_proposed: the same of rows
                                                                           (nworld, nrow) float32
       row_slot: place in `mem_row`, or -1                                 (nworld, nrow) int32
       stacks: of bodies that stand on each other; None where the model has none
@@ -184,7 +185,8 @@ class Warm:
     step: wp.array[vec6]
     bias: wp.array[vec6]
     R: wp.array[vec6]
-    metric: wp.array[vec6]
+    invmetric: wp.array[vec6]
+    invfriction: wp.array[vec5]
     mean: wp.array[float]
     residual: wp.array[float]
     proposed: wp.array[float]
@@ -198,7 +200,7 @@ class Warm:
     head: wp.array[int]
     row_step: wp.array2d[float]
     row_bias: wp.array2d[float]
-    row_metric: wp.array2d[float]
+    row_invmetric: wp.array2d[float]
     row_mean: wp.array2d[float]
     row_residual: wp.array2d[float]
     row_proposed: wp.array2d[float]

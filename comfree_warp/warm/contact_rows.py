@@ -16,21 +16,27 @@ from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.contacts import finish as finish
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
-from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
+from comfree_warp.warm.law import (
+    contact_demand,
+    into_cone,
+    inverse_friction,
+    inverse_metric,
+    nearest_friction,
+)
 from comfree_warp.warm.memory import inherit
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 
 @wp.func
-def _unfold(elliptic: bool, values: vec6, other: vec6, condim: int, friction: vec5) -> vec6:
+def _unfold(elliptic: bool, values: vec6, other: vec6, condim: int, invfriction: vec5) -> vec6:
     """Along normal and tangents, from what the rows, or both rows of every pair, have."""
     if elliptic or condim == 1:
         return values
     along = vec6()
     along[0] = 0.5 * (values[1] + other[1])
     for i in range(1, condim):
-        along[i] = 0.5 * (values[i] - other[i]) / friction[i - 1]
+        along[i] = 0.5 * (values[i] - other[i]) * invfriction[i - 1]
     return along
 
 
@@ -42,7 +48,7 @@ def _column(
     worldid: int,
     column: int,
     condim: int,
-    friction: vec5,
+    invfriction: vec5,
 ) -> vec6:
     """What a dof does along the normal and the tangents of the contact with rows at `address`."""
     values, other = vec6(), vec6()
@@ -53,7 +59,7 @@ def _column(
         for i in range(1, condim):
             values[i] = entry(jac, worldid, address[2 * i - 2], column)
             other[i] = entry(jac, worldid, address[2 * i - 1], column)
-    return _unfold(elliptic, values, other, condim, friction)
+    return _unfold(elliptic, values, other, condim, invfriction)
 
 
 @wp.func
@@ -64,14 +70,14 @@ def _add_force(
     elliptic: bool,
     worldid: int,
     condim: int,
-    friction: vec5,
+    invfriction: vec5,
     deterministic: bool,
     qfrc: wp.array[float],
     fixed: wp.array[wp.int64],
 ):
     """Qfrc += J^T of a force along the normal and the tangents."""
     for column in range(ncolumn(jac, worldid, address[0])):
-        J = _column(jac, address, elliptic, worldid, column, condim, friction)
+        J = _column(jac, address, elliptic, worldid, column, condim, invfriction)
         dofid = column_dof(jac, worldid, address[0], column)
         add_to(wp.dot(J, force), dofid, deterministic, qfrc, fixed)
 
@@ -114,7 +120,8 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         ntree_out: wp.array[int],
         bias_out: wp.array[vec6],
         R_out: wp.array[vec6],
-        metric_out: wp.array[vec6],
+        invmetric_out: wp.array[vec6],
+        invfriction_out: wp.array[vec5],
         mean_out: wp.array[float],
         force_out: wp.array[vec6],
         qfrc_constraint_out: wp.array2d[float],
@@ -142,6 +149,7 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
 
             h = opt_timestep[worldid % opt_timestep.shape[0]]
             imp = impedance(solimp, phi)
+            invfriction = inverse_friction(friction, condim)
             mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
             normal_R = 1.0 / efc_D_in[worldid, address[0]]
             values, other = vec6(), vec6()
@@ -153,7 +161,7 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
                 for i in range(1, condim):
                     values[i] = efc_vel_in[worldid, address[2 * i - 2]]
                     other[i] = efc_vel_in[worldid, address[2 * i - 1]]
-            u = _unfold(elliptic, values, other, condim, friction)
+            u = _unfold(elliptic, values, other, condim, invfriction)
             adhesion_force = float(0.0)
             if wp.static(adhesion):
                 adhesion_force = contact_adhesion_in[conid]
@@ -165,7 +173,7 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
                 adhesion_force,
                 mu,
                 condim,
-                friction,
+                invfriction,
                 contact_solref_in[conid],
                 contact_solreffriction_in[conid],
                 solimp,
@@ -180,7 +188,7 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
             last = wp.int32(-1)
             ncol = ncolumn(jac, worldid, address[0])
             for column in range(ncol):
-                J = _column(jac, address, elliptic, worldid, column, condim, friction)
+                J = _column(jac, address, elliptic, worldid, column, condim, invfriction)
                 if wp.length_sq(J) > 0.0:
                     dofid = column_dof(jac, worldid, address[0], column)
                     metric += wp.cw_mul(J, J) * M_diaginv_in[worldid, dofid]
@@ -202,11 +210,12 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
                     mem_torque_in,
                     mem_next_in,
                 )
-            force = into_cone(force, condim, friction)
+            force = into_cone(force, condim, invfriction)
             ntree_out[conid] = ntree
             bias_out[conid] = bias
             R_out[conid] = R
-            metric_out[conid] = metric
+            invmetric_out[conid] = inverse_metric(metric, condim)
+            invfriction_out[conid] = invfriction
             mean_out[conid] = mean
             force_out[conid] = force
             if force[0] == 0.0:
@@ -218,7 +227,7 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
                 elliptic,
                 worldid,
                 condim,
-                friction,
+                invfriction,
                 wp.static(deterministic),
                 qfrc_constraint_out[worldid],
                 qfrc_fixed_out[worldid],
@@ -239,7 +248,6 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
         naconmax: int,
         nthread: int,
         nacon_in: wp.array[int],
-        contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
         contact_worldid_in: wp.array[int],
         qacc_in: wp.array2d[float],
@@ -248,7 +256,8 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
         ntree_in: wp.array[int],
         bias_in: wp.array[vec6],
         R_in: wp.array[vec6],
-        metric_in: wp.array[vec6],
+        invmetric_in: wp.array[vec6],
+        invfriction_in: wp.array[vec5],
         force_out: wp.array[vec6],
         step_out: wp.array[vec6],
         residual_out: wp.array[float],
@@ -264,7 +273,7 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
                 continue
             worldid = contact_worldid_in[conid]
             condim = wp.min(contact_dim_in[conid], maxcondim)
-            friction = contact_friction_in[conid]
+            invfriction = invfriction_in[conid]
             sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
             address = address_in[conid]
             ncol = ncolumn(jac, worldid, address[0])
@@ -279,7 +288,7 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
             beta = float(1.0)
             last = wp.int32(-1)
             for column in range(ncol):
-                J = _column(jac, address, elliptic, worldid, column, condim, friction)
+                J = _column(jac, address, elliptic, worldid, column, condim, invfriction)
                 if wp.length_sq(J) > 0.0:
                     dofid = column_dof(jac, worldid, address[0], column)
                     residual += J * qacc_in[worldid, dofid]
@@ -291,15 +300,15 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
                             kept = tree_beta(treeid, wp.static(deterministic), sums, sums_fixed)
                             beta = wp.min(beta, kept)
 
-            metric, step = metric_in[conid], vec6()
+            invmetric, step = invmetric_in[conid], vec6()
             one = float(0.0)
             other = float(0.0)
             if wp.static(kind == FRICTION):
                 wanted = vec6()
                 wanted[0] = force[0]
                 for i in range(1, condim):
-                    wanted[i] = force[i] - residual[i] / metric[i]
-                nearest = nearest_friction(wanted, metric, condim, friction)
+                    wanted[i] = force[i] - residual[i] * invmetric[i]
+                nearest = nearest_friction(wanted, invmetric, condim, invfriction)
                 for i in range(1, condim):
                     step[i] = alpha * (nearest[i] - force[i])
             elif wp.static(stage == CONJUGATE_STEP):
@@ -307,7 +316,7 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
                 wanted0 = force[0] + proposed_out[conid] + beta * step_out[conid][0]
                 step[0] = alpha * (wp.max(wanted0, 0.0) - force[0])
             else:
-                proposed = wp.max(force[0] - residual[0] / metric[0], 0.0) - force[0]
+                proposed = wp.max(force[0] - residual[0] * invmetric[0], 0.0) - force[0]
                 if wp.static(stage == PROPOSAL):
                     if force[0] + proposed <= 0.0:
                         taken = 0.0
@@ -329,7 +338,7 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
             which = wp.static(int(CONJUGATE if stage == PROPOSAL else WORK))
             last = wp.int32(-1)
             for column in range(ncol):
-                J = _column(jac, address, elliptic, worldid, column, condim, friction)
+                J = _column(jac, address, elliptic, worldid, column, condim, invfriction)
                 if wp.length_sq(J) > 0.0:
                     dofid = column_dof(jac, worldid, address[0], column)
                     if wp.static(stage != PROPOSAL):
@@ -357,11 +366,11 @@ def _reclip(deterministic: bool) -> wp.Kernel:
         naconmax: int,
         nthread: int,
         nacon_in: wp.array[int],
-        contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
         contact_worldid_in: wp.array[int],
         scale_in: wp.array[float],
         ntree_in: wp.array[int],
+        invfriction_in: wp.array[vec5],
         step_in: wp.array[vec6],
         force_out: wp.array[vec6],
         qfrc_constraint_out: wp.array2d[float],
@@ -373,10 +382,10 @@ def _reclip(deterministic: bool) -> wp.Kernel:
                 continue
             worldid = contact_worldid_in[conid]
             condim = wp.min(contact_dim_in[conid], maxcondim)
-            friction = contact_friction_in[conid]
+            invfriction = invfriction_in[conid]
             force = vec6(force_out[conid])
             force[0] += scale_in[worldid] * step_in[conid][0]
-            force = into_cone(force, condim, friction)
+            force = into_cone(force, condim, invfriction)
             force_out[conid] = force
             if force[0] == 0.0:
                 continue
@@ -387,7 +396,7 @@ def _reclip(deterministic: bool) -> wp.Kernel:
                 elliptic,
                 worldid,
                 condim,
-                friction,
+                invfriction,
                 wp.static(deterministic),
                 qfrc_constraint_out[worldid],
                 qfrc_fixed_out[worldid],
@@ -419,7 +428,8 @@ def prepare(m: Model, d: Data) -> None:
             *(warm.mem_normal, warm.mem_friction, warm.mem_torque, warm.mem_next),
         ],
         outputs=[
-            *(warm.ntree, warm.bias, warm.R, warm.metric, warm.mean, warm.force),
+            *(warm.ntree, warm.bias, warm.R, warm.invmetric, warm.invfriction),
+            *(warm.mean, warm.force),
             *(d.qfrc_constraint, d.qfrc_fixed),
         ],
     )
@@ -435,8 +445,8 @@ def step(m: Model, d: Data, kind: int, stage: int) -> None:
         inputs=[
             *_rows(m, d),
             *(int(m.nmaxcondim), m.dof_treeid, d.naconmax, nthread, d.nacon),
-            *(contact.friction, contact.dim, contact.worldid, d.qacc, warm.alpha, warm.scale),
-            *(warm.ntree, warm.bias, warm.R, warm.metric),
+            *(contact.dim, contact.worldid, d.qacc, warm.alpha, warm.scale),
+            *(warm.ntree, warm.bias, warm.R, warm.invmetric, warm.invfriction),
         ],
         outputs=[
             *(warm.force, warm.step, warm.residual, warm.proposed),
@@ -454,8 +464,8 @@ def reclip(m: Model, d: Data) -> None:
         dim=nthread,
         inputs=[
             *_rows(m, d),
-            *(int(m.nmaxcondim), d.naconmax, nthread, d.nacon, contact.friction, contact.dim),
-            *(contact.worldid, warm.scale, warm.ntree, warm.step),
+            *(int(m.nmaxcondim), d.naconmax, nthread, d.nacon, contact.dim, contact.worldid),
+            *(warm.scale, warm.ntree, warm.invfriction, warm.step),
         ],
         outputs=[warm.force, d.qfrc_constraint, d.qfrc_fixed],
     )

@@ -31,7 +31,13 @@ from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.law import CONE, QUADRATIC, SATISFIED
 from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
-from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction
+from comfree_warp.warm.law import (
+    contact_demand,
+    into_cone,
+    inverse_friction,
+    inverse_metric,
+    nearest_friction,
+)
 from comfree_warp.warm.memory import inherit
 from comfree_warp.warm.sides import pack_offsets, unpack_offsets, unpack_sides
 from comfree_warp.warm.stacks import arrays_of, may_stack, note_parent
@@ -190,7 +196,8 @@ def _prepare(
         offset_out: wp.array[vec6],
         bias_out: wp.array[vec6],
         R_out: wp.array[vec6],
-        metric_out: wp.array[vec6],
+        invmetric_out: wp.array[vec6],
+        invfriction_out: wp.array[vec5],
         mean_out: wp.array[float],
         force_out: wp.array[vec6],
         stack_parent_out: wp.array2d[int],
@@ -257,6 +264,7 @@ def _prepare(
             invweights = body_invweight0[worldid % body_invweight0.shape[0]]
             invweight = invweights[body1][0] + invweights[body2][0]
             normal_R = wp.max(invweight * (1.0 - imp) / imp, MINVAL)
+            invfriction = inverse_friction(friction, condim)
             mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
             adhesion_force = float(0.0)
             if wp.static(adhesion):
@@ -269,7 +277,7 @@ def _prepare(
                 adhesion_force,
                 mu,
                 condim,
-                friction,
+                invfriction,
                 contact_solref_in[conid],
                 contact_solreffriction_in[conid],
                 solimp,
@@ -326,12 +334,13 @@ def _prepare(
                     mem_torque_in,
                     mem_next_in,
                 )
-            force = into_cone(force, condim, friction)
+            force = into_cone(force, condim, invfriction)
             mean_out[conid] = mean
             force_out[conid] = force
             bias_out[conid] = bias
             R_out[conid] = R
-            metric_out[conid] = R + _inverse_mass(
+            invfriction_out[conid] = invfriction
+            P = _inverse_mass(
                 worldid,
                 body1,
                 body2,
@@ -346,6 +355,7 @@ def _prepare(
                 cdof_in,
                 M_diaginv_in,
             )
+            invmetric_out[conid] = inverse_metric(P + R, condim)
             if force[0] == 0.0:
                 continue
             push_bodies(
@@ -383,7 +393,7 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
         offset_in: wp.array[vec6],
         bias_in: wp.array[vec6],
         R_in: wp.array[vec6],
-        metric_in: wp.array[vec6],
+        invmetric_in: wp.array[vec6],
         force_out: wp.array[vec6],
         step_out: wp.array[vec6],
         residual_out: wp.array[float],
@@ -402,7 +412,7 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
             sums, sums_fixed = sums_out[worldid], sums_fixed_out[worldid]
             offset1, offset2 = unpack_offsets(offset_in[conid])
             normal = contact_frame_in[conid][0]
-            R, metric = R_in[conid][0], metric_in[conid][0]
+            R = R_in[conid][0]
 
             if wp.static(stage == CONJUGATE_STEP):
                 force0, residual = force_out[conid][0], residual_out[conid]
@@ -418,7 +428,7 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
                 apart = wp.spatial_bottom(cacc2) + wp.cross(wp.spatial_top(cacc2), offset2)
                 apart -= wp.spatial_bottom(cacc1) + wp.cross(wp.spatial_top(cacc1), offset1)
                 residual = wp.dot(normal, apart) + bias_in[conid][0] + R * force[0]
-                proposed = wp.max(force[0] - residual / metric, 0.0) - force[0]
+                proposed = wp.max(force[0] - residual * invmetric_in[conid][0], 0.0) - force[0]
                 if wp.static(stage == PROPOSAL):
                     if force[0] + proposed <= 0.0:
                         taken = 0.0
@@ -488,13 +498,13 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
         nthread: int,
         nacon_in: wp.array[int],
         contact_frame_in: wp.array[wp.mat33],
-        contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
         contact_worldid_in: wp.array[int],
         scale_in: wp.array[float],
         ntree_in: wp.array[int],
         sides_in: wp.array[wp.vec4i],
         offset_in: wp.array[vec6],
+        invfriction_in: wp.array[vec5],
         step_in: wp.array[vec6],
         force_out: wp.array[vec6],
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
@@ -508,7 +518,7 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
             condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
             force = force_out[conid]
             force[0] += scale_in[worldid] * step_in[conid][0]
-            force = into_cone(force, condim, contact_friction_in[conid])
+            force = into_cone(force, condim, invfriction_in[conid])
             force_out[conid] = force
             if force[0] == 0.0:
                 continue
@@ -540,7 +550,6 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
         nthread: int,
         nacon_in: wp.array[int],
         contact_frame_in: wp.array[wp.mat33],
-        contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
         contact_worldid_in: wp.array[int],
         cacc_in: wp.array2d[wp.spatial_vector],
@@ -550,7 +559,8 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
         offset_in: wp.array[vec6],
         bias_in: wp.array[vec6],
         R_in: wp.array[vec6],
-        metric_in: wp.array[vec6],
+        invmetric_in: wp.array[vec6],
+        invfriction_in: wp.array[vec5],
         force_in: wp.array[vec6],
         step_out: wp.array[vec6],
         sums_out: wp.array3d[float],
@@ -574,15 +584,15 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
             apart = relative_velocity(
                 frame, cacc_in[worldid, body[0]], offset1, cacc_in[worldid, body[1]], offset2
             )
-            R, metric, bias = R_in[conid], metric_in[conid], bias_in[conid]
+            R, invmetric, bias = R_in[conid], invmetric_in[conid], bias_in[conid]
             wanted = vec6()
             wanted[0] = force[0]
             residual = vec6()
             for i in range(1, wp.static(maxcondim)):
                 if i < condim:
                     residual[i] = apart[i] + bias[i] + R[i] * force[i]
-                    wanted[i] = force[i] - residual[i] / metric[i]
-            nearest = nearest_friction(wanted, metric, condim, contact_friction_in[conid])
+                    wanted[i] = force[i] - residual[i] * invmetric[i]
+            nearest = nearest_friction(wanted, invmetric, condim, invfriction_in[conid])
             alpha = _lightest(alpha_in[worldid], tree1, tree2, FRICTION)
             step = vec6()
             work = float(0.0)
@@ -628,12 +638,12 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
         naconmax: int,
         nthread: int,
         nacon_in: wp.array[int],
-        contact_friction_in: wp.array[vec5],
         contact_dim_in: wp.array[int],
         contact_efc_address_in: wp.array2d[int],
         contact_worldid_in: wp.array[int],
         scale_in: wp.array[float],
         ntree_in: wp.array[int],
+        invfriction_in: wp.array[vec5],
         step_in: wp.array[vec6],
         force_out: wp.array[vec6],
         efc_force_out: wp.array2d[float],
@@ -645,14 +655,14 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
                 continue
             worldid = index(contact_worldid_in[conid])
             condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
-            force, step, friction = force_out[conid], step_in[conid], contact_friction_in[conid]
+            force, step, invfriction = force_out[conid], step_in[conid], invfriction_in[conid]
             scale = scale_in[worldid]
             scaled = vec6()  # force over mu
             tangent_sq = float(0.0)
             for i in range(1, wp.static(maxcondim)):
                 if i < condim:
                     force[i] += scale * step[i]
-                    scaled[i] = force[i] / friction[i - 1]
+                    scaled[i] = force[i] * invfriction[i - 1]
                     tangent_sq += scaled[i] * scaled[i]
             force_out[conid] = force
             address = contact_efc_address_in[conid, 0]  # of the first row, which the others follow
@@ -715,7 +725,8 @@ def prepare(m: Model, d: Data) -> None:
         outputs=[
             *(d.nefc, contact.efc_address, efc.type, efc.id, efc.J_rownnz, efc.pos, efc.margin),
             *(efc.D, efc.frictionloss, warm.ntree, warm.sides, warm.offset, warm.bias, warm.R),
-            *(warm.metric, warm.mean, warm.force, *arrays_of(warm.stacks, "parent", "found")),
+            *(warm.invmetric, warm.invfriction, warm.mean, warm.force),
+            *arrays_of(warm.stacks, "parent", "found"),
             *(d.cfrc_contact, d.cfrc_fixed),
         ],
     )
@@ -738,7 +749,7 @@ def _launch_normals(m: Model, d: Data, stage: int) -> None:
         inputs=[
             *(d.naconmax, nthread),
             *(d.nacon, contact.frame, contact.worldid, warm.cacc, warm.alpha, warm.scale),
-            *(warm.ntree, warm.sides, warm.offset, warm.bias, warm.R, warm.metric),
+            *(warm.ntree, warm.sides, warm.offset, warm.bias, warm.R, warm.invmetric),
         ],
         outputs=[
             *(warm.force, warm.step, warm.residual, warm.proposed, warm.sums, warm.sums_fixed),
@@ -756,8 +767,8 @@ def reclip(m: Model, d: Data) -> None:
         dim=nthread,
         inputs=[
             *(d.naconmax, nthread),
-            *(d.nacon, contact.frame, contact.friction, contact.dim, contact.worldid),
-            *(warm.scale, warm.ntree, warm.sides, warm.offset, warm.step),
+            *(d.nacon, contact.frame, contact.dim, contact.worldid),
+            *(warm.scale, warm.ntree, warm.sides, warm.offset, warm.invfriction, warm.step),
         ],
         outputs=[warm.force, d.cfrc_contact, d.cfrc_fixed],
     )
@@ -771,9 +782,9 @@ def _launch_friction(m: Model, d: Data) -> None:
         dim=nthread,
         inputs=[
             *(d.naconmax, nthread),
-            *(d.nacon, contact.frame, contact.friction, contact.dim, contact.worldid),
+            *(d.nacon, contact.frame, contact.dim, contact.worldid),
             *(warm.cacc, warm.alpha, warm.ntree, warm.sides, warm.offset),
-            *(warm.bias, warm.R, warm.metric, warm.force),
+            *(warm.bias, warm.R, warm.invmetric, warm.invfriction, warm.force),
         ],
         outputs=[warm.step, warm.sums, warm.sums_fixed, d.cfrc_contact, d.cfrc_fixed],
     )
@@ -787,8 +798,8 @@ def finish(m: Model, d: Data) -> None:
         _finish(m.opt.cone == ConeType.ELLIPTIC, int(m.nmaxcondim)),
         dim=nthread,
         inputs=[
-            *(d.naconmax, nthread, d.nacon, contact.friction, contact.dim, contact.efc_address),
-            *(contact.worldid, warm.scale, warm.ntree, warm.step),
+            *(d.naconmax, nthread, d.nacon, contact.dim, contact.efc_address),
+            *(contact.worldid, warm.scale, warm.ntree, warm.invfriction, warm.step),
         ],
         outputs=[warm.force, d.efc.force, d.efc.state],
     )

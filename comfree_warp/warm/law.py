@@ -65,7 +65,7 @@ def contact_demand(
     adhesion: float,
     mu: float,
     condim: int,
-    friction: vec5,
+    invfriction: vec5,
     solref: wp.vec2,
     solreffriction: wp.vec2,
     solimp: vec5,
@@ -86,29 +86,49 @@ def contact_demand(
     bias[0] = B * u[0] + gains[0] * imp * phi - normal_R * adhesion
     for i in range(1, 6):
         if i < condim:
-            ratio = mu / friction[i - 1]
+            ratio = mu * invfriction[i - 1]
             R[i] = normal_R * ratio * ratio
             bias[i] = tangent_B * u[i]
     return bias, R, kept_part(h, gains[0] * imp, B)
 
 
 @wp.func
-def friction_sq(force: vec6, condim: int, friction: vec5) -> float:
+def inverse_friction(friction: vec5, condim: int) -> vec5:
+    """1 / mu_i of the rows that a contact has: a step asks for it many times."""
+    inverse = vec5()
+    for i in range(1, 6):
+        if i < condim:
+            inverse[i - 1] = 1.0 / friction[i - 1]
+    return inverse
+
+
+@wp.func
+def inverse_metric(metric: vec6, condim: int) -> vec6:
+    """1 / (P + R) of the rows that a contact has, likewise."""
+    inverse = vec6()
+    for i in range(6):
+        if i < condim:
+            inverse[i] = 1.0 / metric[i]
+    return inverse
+
+
+@wp.func
+def friction_sq(force: vec6, condim: int, invfriction: vec5) -> float:
     """Sum of (f_i / mu_i)^2: Coulomb's cone holds what is no more than f_n^2."""
     total = float(0.0)
     for i in range(1, 6):
         if i < condim:
-            scaled = force[i] / friction[i - 1]
+            scaled = force[i] * invfriction[i - 1]
             total += scaled * scaled
     return total
 
 
 @wp.func
-def into_cone(force: vec6, condim: int, friction: vec5) -> vec6:
+def into_cone(force: vec6, condim: int, invfriction: vec5) -> vec6:
     """Clamp the normal force at zero and scale friction into the cone that it opens."""
     clipped = force
     clipped[0] = wp.max(force[0], 0.0)
-    tangent_sq = friction_sq(force, condim, friction)
+    tangent_sq = friction_sq(force, condim, invfriction)
     if tangent_sq > clipped[0] * clipped[0]:
         factor = clipped[0] / wp.sqrt(tangent_sq)
         for i in range(1, 6):
@@ -118,17 +138,17 @@ def into_cone(force: vec6, condim: int, friction: vec5) -> vec6:
 
 
 @wp.func
-def nearest_friction(wanted: vec6, metric: vec6, condim: int, friction: vec5) -> vec6:
+def nearest_friction(wanted: vec6, invmetric: vec6, condim: int, invfriction: vec5) -> vec6:
     """The friction nearest to `wanted`, in the metric diag(P + R), that its normal force allows.
 
     With g_i = f_i / mu_i the cone is a ball of radius f_n, and the nearest point is
-    g_i w_i / (w_i + lambda), w_i = mu_i^2 (P + R)_i, with lambda from |g| = f_n: Newton on
-    1 / |g|, which is exact at once where all w_i are the same.
+    g_i / (1 + lambda v_i), v_i = 1 / (mu_i^2 (P + R)_i), with lambda from |g| = f_n: Newton on
+    1 / |g|, which is exact at once where all v_i are the same.
     """
     normal = wanted[0]
     if normal <= 0.0:
         return vec6()
-    if friction_sq(wanted, condim, friction) <= normal * normal:  # it holds
+    if friction_sq(wanted, condim, invfriction) <= normal * normal:  # it holds
         return wanted
     nearest = vec6(wanted)
     lam = float(0.0)
@@ -138,12 +158,13 @@ def nearest_friction(wanted: vec6, metric: vec6, condim: int, friction: vec5) ->
         slope = float(0.0)
         for i in range(1, 6):
             if i < condim:
-                mu = friction[i - 1]
-                w = mu * mu * metric[i]
-                g = wanted[i] / mu * (w / (w + lam))
-                nearest[i] = mu * g
+                inverse = invfriction[i - 1]
+                v = inverse * inverse * invmetric[i]
+                part = 1.0 / (1.0 + lam * v)
+                nearest[i] = part * wanted[i]
+                g = nearest[i] * inverse
                 length_sq += g * g
-                slope += g * g / (w + lam)
+                slope += g * g * v * part
         length = wp.sqrt(length_sq)
         if length <= 1.000001 * normal:
             break

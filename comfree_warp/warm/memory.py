@@ -25,7 +25,7 @@ from comfree_warp.contacts import has_contacts, is_diagonal
 from comfree_warp.fixed_point import from_fixed, precedes, to_fixed
 from comfree_warp.rows import has_contact_rows, max_rows
 from comfree_warp.sweeps import index, launch, nthread_for
-from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec6
+from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec5, vec6
 from comfree_warp.warm.law import MEAN_GAIN
 from comfree_warp.warm.stacks import allocate_stacks
 
@@ -56,12 +56,12 @@ def allocate_memory(m: Model, d: Data) -> None:
     adr, num = _tree_qpos(m)
     with wp.ScopedDevice(d.qpos.device):
         contact = {
-            name: wp.zeros(ncon, dtype=vec6) for name in ("force", "step", "bias", "R", "metric")
+            name: wp.zeros(ncon, dtype=vec6) for name in ("force", "step", "bias", "R", "invmetric")
         }
         contact |= {name: wp.zeros(ncon, dtype=float) for name in ("mean", "residual", "proposed")}
         row = {
             f"row_{name}": wp.zeros((nworld, nrow), dtype=float)
-            for name in ("step", "bias", "metric", "mean", "residual", "proposed")
+            for name in ("step", "bias", "invmetric", "mean", "residual", "proposed")
         }
         d.warm = Warm(
             mem_pos=wp.zeros(ncon, dtype=wp.vec3),
@@ -92,6 +92,7 @@ def allocate_memory(m: Model, d: Data) -> None:
             qacc_step=wp.zeros_like(d.qvel),
             ntree=wp.zeros(ncon, dtype=int),
             sides=wp.zeros(nside, dtype=wp.vec4i),
+            invfriction=wp.zeros(ncon, dtype=vec5),
             offset=wp.zeros(nside, dtype=vec6),
             pair=wp.zeros(ncon, dtype=wp.vec2i),
             sign=wp.zeros(ncon, dtype=float),

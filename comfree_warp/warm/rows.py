@@ -127,7 +127,7 @@ def _prepare(deterministic: bool) -> wp.Kernel:
         efc_force_out: wp.array2d[float],
         row_slot_out: wp.array2d[int],
         row_bias_out: wp.array2d[float],
-        row_metric_out: wp.array2d[float],
+        row_invmetric_out: wp.array2d[float],
         row_mean_out: wp.array2d[float],
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
@@ -210,7 +210,7 @@ def _prepare(deterministic: bool) -> wp.Kernel:
             efc_force_out[worldid, efcid] = force
             row_slot_out[worldid, efcid] = slot
             row_bias_out[worldid, efcid] = bias
-            row_metric_out[worldid, efcid] = P + 1.0 / efc_D_in[worldid, efcid]
+            row_invmetric_out[worldid, efcid] = 1.0 / (P + 1.0 / efc_D_in[worldid, efcid])
             row_mean_out[worldid, efcid] = mean
             if force == 0.0:
                 continue
@@ -245,7 +245,7 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
         alpha_in: wp.array3d[float],
         scale_in: wp.array[float],
         row_bias_in: wp.array2d[float],
-        row_metric_in: wp.array2d[float],
+        row_invmetric_in: wp.array2d[float],
         efc_force_out: wp.array2d[float],
         row_step_out: wp.array2d[float],
         row_residual_out: wp.array2d[float],
@@ -291,7 +291,7 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
                 efc_force_out[worldid, efcid] = force
             loss = efc_frictionloss_in[worldid, efcid]
             residual = J_qacc + row_bias_in[worldid, efcid] + R * force
-            wanted = force - residual / row_metric_in[worldid, efcid]
+            wanted = force - residual * row_invmetric_in[worldid, efcid]
             if wp.static(stage == CONJUGATE_STEP):
                 residual = row_residual_out[worldid, efcid]
                 wanted = force + row_proposed_out[worldid, efcid]
@@ -408,7 +408,7 @@ def prepare(m: Model, d: Data) -> None:
             *(warm.eq_slotadr, warm.eq_slotnum, warm.mem_row, warm.valid),
         ],
         outputs=[
-            *(efc.force, warm.row_slot, warm.row_bias, warm.row_metric, warm.row_mean),
+            *(efc.force, warm.row_slot, warm.row_bias, warm.row_invmetric, warm.row_mean),
             *(d.qfrc_constraint, d.qfrc_fixed),
         ],
     )
@@ -423,7 +423,7 @@ def step(m: Model, d: Data, kind: int, stage: int) -> None:
         dim=(d.nworld, nthread),
         inputs=[
             *(m.dof_treeid, d.njmax, nthread, d.ne, d.nf, d.nl, efc.type, jacobian(m, d), efc.D),
-            *(efc.frictionloss, d.qacc, warm.alpha, warm.scale, warm.row_bias, warm.row_metric),
+            *(efc.frictionloss, d.qacc, warm.alpha, warm.scale, warm.row_bias, warm.row_invmetric),
         ],
         outputs=[
             *(efc.force, warm.row_step, warm.row_residual, warm.row_proposed),

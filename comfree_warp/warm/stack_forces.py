@@ -61,15 +61,15 @@ def _residual(
 
 
 @wp.func
-def _holds(force: vec6, residual: vec6d, metric: vec6, condim: int, friction: vec5) -> bool:
+def _holds(force: vec6, residual: vec6d, invmetric: vec6, condim: int, invfriction: vec5) -> bool:
     """Whether the friction that a contact's own step would ask for is in its cone."""
     if force[0] <= 0.0:
         return False
     wanted = vec6()
     for i in range(1, 6):
         if i < condim:
-            wanted[i] = force[i] - float(residual[i]) / metric[i]
-    return friction_sq(wanted, condim, friction) < force[0] * force[0]
+            wanted[i] = force[i] - float(residual[i]) * invmetric[i]
+    return friction_sq(wanted, condim, invfriction) < force[0] * force[0]
 
 
 @wp.func
@@ -79,9 +79,9 @@ def _weights(
     force: vec6,
     residual: vec6d,
     R: vec6,
-    metric: vec6,
+    invmetric: vec6,
     condim: int,
-    friction: vec5,
+    invfriction: vec5,
 ) -> vec6d:
     """D of the rows of a contact that take part, 0 of the others.
 
@@ -91,7 +91,7 @@ def _weights(
     last = wp.int32(first)
     if kind == NORMAL and (force[0] > 0.0 or residual[0] < wp.float64(0.0)):
         last = 1
-    if _holds(force, residual, metric, condim, friction):
+    if _holds(force, residual, invmetric, condim, invfriction):
         last = condim
     D = vec6d()
     for i in range(6):
@@ -157,7 +157,7 @@ def _step(
     offset: wp.vec3d,
     motion: wp.spatial_vectord,
     D: vec6d,
-    friction: vec5,
+    invfriction: vec5,
     force: vec6,
     residual: vec6d,
 ) -> tuple[vec6, wp.spatial_vectord]:
@@ -169,7 +169,7 @@ def _step(
         if i < maxcondim:
             seen = wp.dot(frame[i % 3], wp.where(i < 3, move, turn))
             wanted[i] = force[i] - float(D[i] * (residual[i] - seen))
-    wanted = into_cone(wanted, condim, friction)
+    wanted = into_cone(wanted, condim, invfriction)
     step, pushed = vec6(), vec6d()
     for i in range(6):
         if i < maxcondim:
@@ -204,13 +204,13 @@ def weigh_rows(
     kind: int,
     maxcondim: int,
     contact_frame: wp.array[wp.mat33],
-    contact_friction: wp.array[vec5],
     contact_dim: wp.array[int],
     sides_of: wp.array[wp.vec4i],
     offset_of: wp.array[vec6],
     bias: wp.array[vec6],
     R_of: wp.array[vec6],
-    metric: wp.array[vec6],
+    invmetric: wp.array[vec6],
+    invfriction: wp.array[vec5],
     force_of: wp.array[vec6],
     cacc: wp.array[wp.spatial_vector],
 ) -> tuple[vec6d, vec6d]:
@@ -224,8 +224,8 @@ def weigh_rows(
     apart = move_motion(wp.spatial_vectord(cacc[body[1]]), offset2)
     apart -= move_motion(wp.spatial_vectord(cacc[body[0]]), offset1)
     residual = _residual(maxcondim, frame, apart, bias[conid], R, force)
-    friction = contact_friction[conid]
-    return residual, _weights(kind, maxcondim, force, residual, R, metric[conid], condim, friction)
+    D = _weights(kind, maxcondim, force, residual, R, invmetric[conid], condim, invfriction[conid])
+    return residual, D
 
 
 @wp.func
@@ -237,7 +237,6 @@ def weigh_contacts(
     tree_dofadr: wp.array[int],
     crb: wp.array[vec10],
     contact_frame: wp.array[wp.mat33],
-    contact_friction: wp.array[vec5],
     contact_dim: wp.array[int],
     head: wp.array[int],
     next: wp.array[int],
@@ -245,7 +244,8 @@ def weigh_contacts(
     offset_of: wp.array[vec6],
     bias: wp.array[vec6],
     R_of: wp.array[vec6],
-    metric: wp.array[vec6],
+    invmetric: wp.array[vec6],
+    invfriction: wp.array[vec5],
     force_of: wp.array[vec6],
     cacc: wp.array[wp.spatial_vector],
     residual_of: wp.array[vec6d],
@@ -273,13 +273,13 @@ def weigh_contacts(
             kind,
             maxcondim,
             contact_frame,
-            contact_friction,
             contact_dim,
             sides_of,
             offset_of,
             bias,
             R_of,
-            metric,
+            invmetric,
+            invfriction,
             force_of,
             cacc,
         )
@@ -375,13 +375,13 @@ def step_contacts(
     motion: wp.spatial_vectord,
     beside: wp.spatial_vectord,
     contact_frame: wp.array[wp.mat33],
-    contact_friction: wp.array[vec5],
     contact_dim: wp.array[int],
     head: wp.array[int],
     next: wp.array[int],
     sides_of: wp.array[wp.vec4i],
     offset_of: wp.array[vec6],
     R_of: wp.array[vec6],
+    invfriction: wp.array[vec5],
     residual_of: wp.array[vec6d],
     D_of: wp.array[vec6d],
     force_of: wp.array[vec6],
@@ -417,7 +417,7 @@ def step_contacts(
             offset,
             seen,
             D,
-            contact_friction[conid],
+            invfriction[conid],
             force_of[conid],
             residual,
         )
