@@ -79,14 +79,16 @@ def _predict_velocity(
 ):
     """v_s of every dof and body of a tree; also clears the sums and rows that come next."""
     worldid, first_tree = wp.tid()
-    for item in range(first_tree, ntree, nthread):
+    item = wp.int32(first_tree)
+    while item < ntree:
         treeid = index(item)
+        item += nthread
         if drop_contact_rows and treeid == 0:
             nefc_out[worldid] = ne_in[worldid] + nf_in[worldid] + nl_in[worldid]
         h = opt_timestep[worldid % opt_timestep.shape[0]]
         first = first_body(treeid, tree_dofadr, dof_bodyid)
-        for item in range(first, first + tree_bodynum[treeid]):
-            bodyid = index(item)
+        bodyid = index(first)
+        while bodyid < first + tree_bodynum[treeid]:
             cvel = wp.spatial_vector()
             if bodyid > first:
                 cvel = cvel_smooth_pred_out[worldid, index(body_parentid[bodyid])]
@@ -102,8 +104,8 @@ def _predict_velocity(
                         qvel_smooth_pred_out[worldid],
                         qfrc_constraint_out[worldid],
                     )
-            for item in range(dofadr + nshift, dofadr + body_dofnum[bodyid]):
-                dofid = index(item)
+            dofid = index(dofadr + nshift)
+            while dofid < dofadr + body_dofnum[bodyid]:
                 cvel += cdof_in[worldid, dofid] * _predict_dof(
                     dofid,
                     h,
@@ -112,8 +114,10 @@ def _predict_velocity(
                     qvel_smooth_pred_out[worldid],
                     qfrc_constraint_out[worldid],
                 )
+                dofid = index(dofid + 1)
             cvel_smooth_pred_out[worldid, bodyid] = cvel
             cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+            bodyid = index(bodyid + 1)
 
 
 @wp.func
@@ -353,8 +357,10 @@ def _contact_force(
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             if not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
                 continue
             margin = contact_includemargin_in[conid]
@@ -492,8 +498,10 @@ def sweep_up(
     """
     first = first_body(treeid, tree_dofadr, dof_bodyid)
     last = first + tree_bodynum[treeid] - 1
-    for below in range(last - first + 1):
-        bodyid = index(last - below)
+    body = wp.int32(last)
+    while body >= first:
+        bodyid = index(body)
+        body -= 1
         cfrc = cfrc_contact[bodyid]
         if deterministic:
             for i in range(6):
@@ -522,8 +530,8 @@ def sweep_up(
                     qfrc_total,
                     qacc,
                 )
-        for item in range(dofadr + nshift, dofadr + body_dofnum[bodyid]):
-            dofid = index(item)
+        dofid = index(dofadr + nshift)
+        while dofid < dofadr + body_dofnum[bodyid]:
             push_dof(
                 dofid,
                 wp.dot(cdof[dofid], cfrc),
@@ -537,6 +545,7 @@ def sweep_up(
                 qfrc_total,
                 qacc,
             )
+            dofid = index(dofid + 1)
 
 
 @functools.cache
@@ -565,8 +574,10 @@ def _accumulate_forces(
         qacc_out: wp.array2d[float],
     ):
         worldid, first = wp.tid()
-        for item in range(first, ntree, nthread):
+        item = wp.int32(first)
+        while item < ntree:
             treeid = index(item)
+            item += nthread
             sweep_up(
                 treeid,
                 wp.static(deterministic),

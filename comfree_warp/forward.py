@@ -58,8 +58,10 @@ def _actuator_velocity(
     actuator_velocity_out: wp.array2d[float],
 ):
     worldid, first = wp.tid()
-    for item in range(first, nactuator, nthread):
+    item = wp.int32(first)
+    while item < nactuator:
         actid = index(item)
+        item += nthread
         velocity = float(0.0)
         rowadr = moment_rowadr_in[worldid, actid]
         for i in range(rowadr, rowadr + moment_rownnz_in[worldid, actid]):

@@ -44,8 +44,10 @@ def _row_force(is_sparse: bool) -> wp.Kernel:
     ):
         """f_i of every row (of an elliptic contact: before its projection onto the cone)."""
         worldid, first = wp.tid()
-        for item in range(first, wp.min(nefc_in[worldid], njmax), nthread):
+        item, nrow = wp.int32(first), wp.min(nefc_in[worldid], njmax)
+        while item < nrow:
             efcid = index(item)
+            item += nthread
             qacc_smooth = qacc_smooth_in[worldid]
             J_qacc = float(0.0)
             if wp.static(is_sparse):
@@ -93,8 +95,10 @@ def project_cone(
     efc_state_out: wp.array2d[int],
 ):
     """Replace the row forces of every elliptic contact by their projection onto its cone."""
-    for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+    item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+    while item < ncon:
         conid = index(item)
+        item += nthread
         dim = contact_dim_in[conid]
         if dim == 1 or not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
             continue
@@ -142,8 +146,10 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
         worldid, first = wp.tid()
-        for item in range(first, wp.min(nefc_in[worldid], njmax), nthread):
+        item, nrow = wp.int32(first), wp.min(nefc_in[worldid], njmax)
+        while item < nrow:
             efcid = index(item)
+            item += nthread
             force = efc_force_in[worldid, efcid]
             if force == 0.0:
                 continue
@@ -166,8 +172,10 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
     ):
         worldid, first = wp.tid()
         J, force = efc_J_in[worldid], efc_force_in[worldid]
-        for item in range(first, nv, nthread):
+        item = wp.int32(first)
+        while item < nv:
             dofid = index(item)
+            item += nthread
             qfrc, fixed = float(0.0), wp.int64(0)
             for efcid in range(wp.min(nefc_in[worldid], njmax)):
                 if wp.static(deterministic):

@@ -127,8 +127,10 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             if ntree_out[conid] == 0:  # index_contacts has found out
                 continue
             ntree_out[conid] = 0
@@ -267,8 +269,10 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
         qfrc_step_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             if ntree_in[conid] == 0:
                 continue
             worldid = contact_worldid_in[conid]
@@ -376,8 +380,10 @@ def _reclip(deterministic: bool) -> wp.Kernel:
         qfrc_constraint_out: wp.array2d[float],
         qfrc_fixed_out: wp.array2d[wp.int64],
     ):
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             if ntree_in[conid] == 0:
                 continue
             worldid = contact_worldid_in[conid]

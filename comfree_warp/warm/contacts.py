@@ -79,8 +79,8 @@ def _inverse_mass(
             inverse_mass = M_diaginv_in[worldid, first]  # of a free joint, along all axes
             for i in range(3):
                 P[i] += inverse_mass
-        for item in range(first + nshift, last):
-            dofid = index(item)
+        dofid = index(first + nshift)
+        while dofid < last:
             cdof = cdof_in[worldid, dofid]
             turn, move = wp.spatial_top(cdof), wp.spatial_bottom(cdof)
             inverse = M_diaginv_in[worldid, dofid]
@@ -91,6 +91,7 @@ def _inverse_mass(
                 angular = frame * turn
                 for i in range(3):
                     P[3 + i] += inverse * angular[i] * angular[i]
+            dofid = index(dofid + 1)
     return P
 
 
@@ -205,8 +206,10 @@ def _prepare(
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             if ntree_out[conid] == 0:  # index_contacts has found out
                 continue
             margin = contact_includemargin_in[conid]
@@ -403,8 +406,10 @@ def _step_normals(stage: int, deterministic: bool) -> wp.Kernel:
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             if ntree_in[conid] == 0:
                 continue
             worldid = index(contact_worldid_in[conid])
@@ -510,8 +515,10 @@ def _reclip(maxcondim: int, deterministic: bool) -> wp.Kernel:
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             if ntree_in[conid] == 0:
                 continue
             worldid = index(contact_worldid_in[conid])
@@ -568,8 +575,10 @@ def _step_friction(maxcondim: int, deterministic: bool) -> wp.Kernel:
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         cfrc_fixed_out: wp.array3d[wp.int64],
     ):
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             if ntree_in[conid] == 0:
                 continue
             condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
@@ -649,8 +658,10 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
         efc_force_out: wp.array2d[float],
         efc_state_out: wp.array2d[int],
     ):
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             if ntree_in[conid] == 0:
                 continue
             worldid = index(contact_worldid_in[conid])

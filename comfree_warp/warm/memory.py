@@ -184,8 +184,10 @@ def _index_contacts(adhesion: bool, flex: bool) -> wp.Kernel:
         head_out: wp.array[int],
     ):
         """Which contacts push; all of them into the chains, and nothing inherited yet."""
-        for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
             conid = index(item)
+            item += nthread
             active = contact_dist_in[conid] < contact_includemargin_in[conid]
             if wp.static(adhesion):
                 active = active or contact_adhesion_in[conid] != 0.0
@@ -244,8 +246,10 @@ def _find_heirs(
 ):
     """Give every contact of the last step to the one of this step that gets its force."""
     ncon = wp.min(nacon_in[0], naconmax)
-    for item in range(wp.tid(), mem_count[0], nthread):
+    item = wp.int32(wp.tid())
+    while item < mem_count[0]:
         conid = index(item)
+        item += nthread
         worldid, pair, pos = mem_worldid[conid], mem_pair[conid], mem_pos[conid]
         if worldid < 0:
             continue
@@ -384,8 +388,10 @@ def _remember_contacts(
     first, ncon = wp.tid(), wp.min(nacon_in[0], naconmax)
     if first == 0:
         mem_count[0] = ncon
-    for item in range(first, ncon, nthread):
+    item = wp.int32(first)
+    while item < ncon:
         conid = index(item)
+        item += nthread
         if ntree_in[conid] == 0:
             mem_worldid[conid] = -1
             continue
@@ -412,8 +418,10 @@ def _remember_rows(
 ):
     worldid, first = wp.tid()
     nrow = wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax)
-    for item in range(first, nrow, nthread):
+    item = wp.int32(first)
+    while item < nrow:
         efcid = index(item)
+        item += nthread
         if row_slot_in[worldid, efcid] < 0:
             continue
         slot, force = row_slot_in[worldid, efcid], efc_force_in[worldid, efcid]

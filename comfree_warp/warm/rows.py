@@ -134,8 +134,10 @@ def _prepare(deterministic: bool) -> wp.Kernel:
     ):
         worldid, first = wp.tid()
         nrow = wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax)
-        for item in range(first, nrow, nthread):
+        item = wp.int32(first)
+        while item < nrow:
             efcid = index(item)
+            item += nthread
             row_type, id = efc_type_in[worldid, efcid], efc_id_in[worldid, efcid]
 
             # K I and B of rows that have a spring; what the memory calls the row.
@@ -257,8 +259,10 @@ def _step(kind: int, stage: int, deterministic: bool) -> wp.Kernel:
     ):
         worldid, first = wp.tid()
         nrow = wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax)
-        for item in range(first, nrow, nthread):
+        item = wp.int32(first)
+        while item < nrow:
             efcid = index(item)
+            item += nthread
             row_type = efc_type_in[worldid, efcid]
             if _kind(row_type) != wp.static(kind):
                 continue
@@ -363,8 +367,10 @@ def _take_step(kind: int, total: bool, deterministic: bool) -> wp.Kernel:
         """Take a step; then J^T f of all rows where `total`, else the states."""
         worldid, first = wp.tid()
         nrow = wp.min(ne_in[worldid] + nf_in[worldid] + nl_in[worldid], njmax)
-        for item in range(first, nrow, nthread):
+        item = wp.int32(first)
+        while item < nrow:
             efcid = index(item)
+            item += nthread
             row_type = efc_type_in[worldid, efcid]
             force = float(efc_force_out[worldid, efcid])
             if _kind(row_type) == wp.static(kind):

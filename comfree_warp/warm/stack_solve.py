@@ -96,8 +96,10 @@ def _solve_stacks(maxcondim: int) -> wp.Kernel:
         if found_in[0] == 0:
             return
         worldid, first = wp.tid()
-        for item in range(first, ntree, nthread):
+        item = wp.int32(first)
+        while item < ntree:
             root = index(item)
+            item += nthread
             if root_in[worldid, root] != root:
                 continue
             if not is_solved(root, kind, root_in[worldid], crossed_in[worldid]):

@@ -128,8 +128,10 @@ def _link_children(
     if found_in[0] == 0:
         return
     worldid, first = wp.tid()
-    for item in range(first, ntree, nthread):
+    item = wp.int32(first)
+    while item < ntree:
         treeid = index(item)
+        item += nthread
         parent = parent_in[worldid, treeid]
         if parent < ntree:
             sibling_out[worldid, treeid] = wp.atomic_exch(child_out, worldid, parent, treeid + 1)
@@ -161,8 +163,10 @@ def _collect_contacts(
     """
     if found_in[0] == 0:
         return
-    for item in range(wp.tid(), wp.min(nacon_in[0], naconmax), nthread):
+    item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+    while item < ncon:
         conid = index(item)
+        item += nthread
         if ntree_in[conid] == 0:
             continue
         worldid = index(contact_worldid_in[conid])
@@ -275,8 +279,10 @@ def _order_trees(
     if found_in[0] == 0:
         return
     worldid, first = wp.tid()
-    for item in range(first, ntree, nthread):
+    item = wp.int32(first)
+    while item < ntree:
         root = index(item)
+        item += nthread
         stands, carries = parent_in[worldid, root] < ntree, child_in[worldid, root] > 0
         if stands or carries:
             members_out[wp.atomic_add(listed_out, 0, 1)] = worldid * ntree + root

@@ -108,27 +108,32 @@ def _begin(stacking: bool, diagonal: bool, nlane: int) -> wp.Kernel:
             stack_found_out[0] = 0
             stack_listed_out[0] = 0
             stack_listed_out[1] = 0
-        for item in range(first_tree, ntree, nthread):
+        item = wp.int32(first_tree)
+        while item < ntree:
             treeid = index(item)
+            item += nthread
             moved = float(0.0)
             adr = index(tree_qposadr[treeid])
-            for item in range(adr + lane, adr + tree_qposnum[treeid], wp.static(nlane)):
-                i = index(item)
+            i = index(adr + lane)
+            while i < adr + tree_qposnum[treeid]:
                 if qpos_in[worldid, i] != mem_qpos[worldid, i]:
                     moved = 1.0
+                i = index(i + wp.static(nlane))
             dofadr = index(tree_dofadr[treeid])
             first = first_body(treeid, tree_dofadr, dof_bodyid)
-            for item in range(first + lane, first + tree_bodynum[treeid], wp.static(nlane)):
-                bodyid = index(item)
+            bodyid = index(first + lane)
+            while bodyid < first + tree_bodynum[treeid]:
                 cfrc_contact_out[worldid, bodyid] = wp.spatial_vector()
+                bodyid = index(bodyid + wp.static(nlane))
             smooth = float(0.0)
-            for item in range(dofadr + lane, dofadr + tree_dofnum[treeid], wp.static(nlane)):
-                dofid = index(item)
+            dofid = index(dofadr + lane)
+            while dofid < dofadr + tree_dofnum[treeid]:
                 qfrc_constraint_out[worldid, dofid] = 0.0
                 if wp.static(not diagonal):
                     last = index(M_rowadr[dofid] + M_rownnz[dofid] - 1)
                     M_diaginv_out[worldid, dofid] = 1.0 / M_in[worldid, last]
                 smooth += qfrc_smooth_in[worldid, dofid] * qacc_smooth_in[worldid, dofid]
+                dofid = index(dofid + wp.static(nlane))
             moved, smooth = sum_of_lanes(moved), sum_of_lanes(smooth)
             if lane > 0:
                 continue
@@ -199,8 +204,8 @@ def _sweep_down(
     for i in range(4):
         sums[treeid, i] = 0.0
     first = first_body(treeid, tree_dofadr, dof_bodyid)
-    for item in range(first, first + tree_bodynum[treeid]):
-        bodyid = index(item)
+    bodyid = index(first)
+    while bodyid < first + tree_bodynum[treeid]:
         motion = wp.spatial_vector()
         if bodyid > first:
             motion = cacc[index(body_parentid[bodyid])]
@@ -211,12 +216,14 @@ def _sweep_down(
                 motion[3 + i] += _take_dof(
                     dofadr + i, apply, renew, scale, qacc_step, qacc, qfrc_step, qfrc_constraint
                 )
-        for item in range(dofadr + nshift, dofadr + body_dofnum[bodyid]):
-            dofid = index(item)
+        dofid = index(dofadr + nshift)
+        while dofid < dofadr + body_dofnum[bodyid]:
             motion += cdof[dofid] * _take_dof(
                 dofid, apply, renew, scale, qacc_step, qacc, qfrc_step, qfrc_constraint
             )
+            dofid = index(dofid + 1)
         cacc[bodyid] = motion
+        bodyid = index(bodyid + 1)
 
 
 @functools.cache
@@ -242,8 +249,10 @@ def _accelerate_bodies(apply: bool, renew: bool) -> wp.Kernel:
         sums_out: wp.array3d[float],
     ):
         worldid, first = wp.tid()
-        for item in range(first, ntree, nthread):
+        item = wp.int32(first)
+        while item < ntree:
             treeid = index(item)
+            item += nthread
             _sweep_down(
                 treeid,
                 wp.static(apply),
@@ -297,8 +306,10 @@ def _accelerate_diagonal(deterministic: bool, renew: bool) -> wp.Kernel:
     ):
         """Up every tree and down again: a diagonal M lets no tree wait for another kernel."""
         worldid, first = wp.tid()
-        for item in range(first, ntree, nthread):
+        item = wp.int32(first)
+        while item < ntree:
             treeid = index(item)
+            item += nthread
             sweep_up(
                 treeid,
                 wp.static(deterministic),
@@ -371,15 +382,18 @@ def _choose_scale(deterministic: bool) -> wp.Kernel:
         sums, fixed = sums_in[worldid], sums_fixed_in[worldid]
         gained = float(0.0)
         curvature = float(0.0)
-        for item in range(first, ntree, wp.block_dim()):
+        item = wp.int32(first)
+        while item < ntree:
             treeid = index(item)
+            item += wp.block_dim()
             work = read_sum(treeid, WORK, wp.static(deterministic), sums, fixed)
             regular = read_sum(treeid, REGULAR, wp.static(deterministic), sums, fixed)
             moved = float(0.0)
             dofadr = index(tree_dofadr[treeid])
-            for item in range(dofadr, dofadr + tree_dofnum[treeid]):
-                dofid = index(item)
+            dofid = index(dofadr)
+            while dofid < dofadr + tree_dofnum[treeid]:
                 moved += qfrc_step_in[worldid, dofid] * qacc_step_in[worldid, dofid]
+                dofid = index(dofid + 1)
             regular += moved
             if moved > ROUNDING * smooth_in[worldid, treeid]:
                 alpha = alpha_out[worldid, treeid, kind]
@@ -411,8 +425,10 @@ def _take_step(
 ):
     worldid, first = wp.tid()
     scale = scale_in[worldid]
-    for item in range(first, nv, nthread):
+    item = wp.int32(first)
+    while item < nv:
         dofid = index(item)
+        item += nthread
         qfrc = scale * qfrc_step_in[worldid, dofid]
         qfrc_constraint_out[worldid, dofid] += qfrc
         qfrc_total_out[worldid, dofid] += qfrc
