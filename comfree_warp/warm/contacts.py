@@ -46,6 +46,12 @@ from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 
 @wp.func
+def _column(frame: wp.mat33, i: int) -> wp.vec4:
+    """A column of the frame, what a component of a motion is along its axes; padded for SIMD."""
+    return wp.vec4(frame[0, i], frame[1, i], frame[2, i], 0.0)
+
+
+@wp.func
 def _inverse_mass(
     worldid: int,
     bodyid1: int,
@@ -62,7 +68,8 @@ def _inverse_mass(
     M_diaginv_in: wp.array2d[float],
 ) -> vec6:
     """P = sum over the dofs above either body of J^2 / M_dd."""
-    P = vec6()
+    x, y, z = _column(frame, 0), _column(frame, 1), _column(frame, 2)
+    linear, angular = wp.vec4(), wp.vec4()
     body1, body2 = wp.int32(bodyid1), wp.int32(bodyid2)
     while body1 != body2:  # what moves both moves them alike: J = 0
         bodyid = index(wp.max(body1, body2))
@@ -78,21 +85,20 @@ def _inverse_mass(
         if nshift == 3:
             inverse_mass = M_diaginv_in[worldid, first]  # of a free joint, along all axes
             for i in range(3):
-                P[i] += inverse_mass
+                linear[i] += inverse_mass
         dofid = index(first + nshift)
         while dofid < last:
             cdof = cdof_in[worldid, dofid]
             turn, move = wp.spatial_top(cdof), wp.spatial_bottom(cdof)
             inverse = M_diaginv_in[worldid, dofid]
-            linear = frame * (move + wp.cross(turn, offset))
-            for i in range(3):
-                P[i] += inverse * linear[i] * linear[i]
+            move += wp.cross(turn, offset)
+            J = x * move[0] + y * move[1] + z * move[2]
+            linear += inverse * wp.cw_mul(J, J)
             if condim > 3:
-                angular = frame * turn
-                for i in range(3):
-                    P[3 + i] += inverse * angular[i] * angular[i]
+                J = x * turn[0] + y * turn[1] + z * turn[2]
+                angular += inverse * wp.cw_mul(J, J)
             dofid = index(dofid + 1)
-    return P
+    return vec6(linear[0], linear[1], linear[2], angular[0], angular[1], angular[2])
 
 
 @wp.func
@@ -289,13 +295,14 @@ def _prepare(
             )
 
             # `efc` tells of the rows that the model's cone has.
-            nrow, row_type, D = condim, int(FRICTIONLESS), 1.0 / normal_R
+            nrow, row_type, row_R = condim, int(FRICTIONLESS), normal_R
             if condim > 1:
                 row_type = wp.static(ELLIPTIC if elliptic else PYRAMIDAL)
                 if wp.static(not elliptic):
                     nrow = 2 * (condim - 1)
                     invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
-                    D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
+                    row_R = wp.max(invweight * (1.0 - imp) / imp, MINVAL)
+            D = 1.0 / row_R
             efcid0 = reserve_rows(worldid, nrow, njmax, nefc_out)
             for row in range(wp.static(nrow_max)):
                 if row < nrow:

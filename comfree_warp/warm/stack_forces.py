@@ -497,8 +497,10 @@ def take_steps(
     moved = to_single(scale * motion_of[tree])
     dofadr = tree_dofadr[tree]
     bodyid = first_body(tree, tree_dofadr, dof_bodyid)
-    for i in range(bodyid, bodyid + tree_bodynum[tree]):
-        cacc_out[i] += moved
+    last = bodyid + tree_bodynum[tree]
+    while bodyid < last:
+        cacc_out[bodyid] += moved
+        bodyid = index(bodyid + 1)
     linear = wp.spatial_bottom(moved)
     for i in range(3):
         along = cdof[dofadr + 3 + i]
