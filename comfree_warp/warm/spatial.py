@@ -42,6 +42,15 @@ def column_of(matrix: wp.spatial_matrixd, i: int) -> wp.spatial_vectord:
 
 
 @wp.func
+def product(one: wp.spatial_matrixd, other: wp.spatial_matrixd) -> wp.spatial_matrixd:
+    """Their product, row by row: a CPU makes Warp's column by column, and gathers every column."""
+    rows = wp.spatial_matrixd()
+    for i in range(6):
+        rows[i] = one[i] * other
+    return rows
+
+
+@wp.func
 def _join(
     angular: wp.mat33d, mixed: wp.mat33d, mixed_transposed: wp.mat33d, linear: wp.mat33d
 ) -> wp.spatial_matrixd:

@@ -17,6 +17,7 @@ from comfree_warp.warm.spatial import (
     move_matrix,
     move_motion,
     move_wrench,
+    product,
     spatial,
     to_single,
 )
@@ -343,9 +344,9 @@ def eliminate(
     motion = inverse * (asked + wrench_of[tree])
     motion_of[tree] = motion
     if tree != root_of[tree]:
-        kept = inverse * free
+        kept = product(inverse, free)
         kept_of[tree] = kept
-        coupling[tree] = free - free * kept
+        coupling[tree] = free - product(free, kept)
         wrench_of[tree] = asked - free * motion
 
 
