@@ -95,11 +95,13 @@ def note_parent(
         return
     higher = wp.dot(gravity, com1 - com2)
     slope = -wp.dot(gravity, normal)
-    level = _LEVEL * wp.length(gravity)
-    if higher > 0.0 and slope > level:
+    level_sq = _LEVEL * _LEVEL * wp.length_sq(gravity)
+    if slope * slope <= level_sq:
+        return
+    if higher > 0.0 and slope > 0.0:
         wp.atomic_min(parent_out, worldid, tree2, tree1)
         found_out[0] = 1
-    elif higher < 0.0 and -slope > level:
+    elif higher < 0.0 and slope < 0.0:
         wp.atomic_min(parent_out, worldid, tree1, tree2)
         found_out[0] = 1
 
