@@ -7,9 +7,9 @@ A kernel strides over what there is, which may be less than there is room for:
         conid = index(item)
         item += nthread
 
-`while`, here and in what a kernel does for each item on the CPU: of a `range` whose bounds are
-known at run time only, Warp makes a loop of ten more instructions that the compiler does not
-unroll, which was a quarter of the time of a sweep over short trees.
+`while`, as over the bodies and dofs of a tree: of a `range` whose bounds are known at run time
+only, Warp makes a loop of ten more instructions a turn that the compiler does not unroll, a quarter
+of the time of a kernel that has little to do. What a GPU alone runs keeps `range`.
 """
 
 from collections.abc import Sequence

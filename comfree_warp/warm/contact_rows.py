@@ -16,13 +16,7 @@ from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.contacts import finish as finish
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
-from comfree_warp.warm.law import (
-    contact_demand,
-    into_cone,
-    inverse_friction,
-    inverse_metric,
-    nearest_friction,
-)
+from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction, reciprocals
 from comfree_warp.warm.memory import inherit
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, PROPOSAL
 from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
@@ -151,7 +145,7 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
 
             h = opt_timestep[worldid % opt_timestep.shape[0]]
             imp = impedance(solimp, phi)
-            invfriction = inverse_friction(friction, condim)
+            invfriction = reciprocals(friction, condim - 1)
             mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
             normal_R = 1.0 / efc_D_in[worldid, address[0]]
             values, other = vec6(), vec6()
@@ -216,7 +210,7 @@ def _prepare(adhesion: bool, deterministic: bool) -> wp.Kernel:
             ntree_out[conid] = ntree
             bias_out[conid] = bias
             R_out[conid] = R
-            invmetric_out[conid] = inverse_metric(metric, condim)
+            invmetric_out[conid] = reciprocals(metric, condim)
             invfriction_out[conid] = invfriction
             mean_out[conid] = mean
             force_out[conid] = force

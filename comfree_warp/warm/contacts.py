@@ -31,13 +31,7 @@ from comfree_warp.fixed_point import is_deterministic
 from comfree_warp.law import CONE, QUADRATIC, SATISFIED
 from comfree_warp.sweeps import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
-from comfree_warp.warm.law import (
-    contact_demand,
-    into_cone,
-    inverse_friction,
-    inverse_metric,
-    nearest_friction,
-)
+from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction, reciprocals
 from comfree_warp.warm.memory import inherit
 from comfree_warp.warm.sides import pack_offsets, unpack_offsets, unpack_sides
 from comfree_warp.warm.stacks import arrays_of, may_stack, note_parent
@@ -46,7 +40,7 @@ from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 
 @wp.func
-def _column(frame: wp.mat33, i: int) -> wp.vec4:
+def _padded_column(frame: wp.mat33, i: int) -> wp.vec4:
     """A column of the frame, what a component of a motion is along its axes; padded for SIMD."""
     return wp.vec4(frame[0, i], frame[1, i], frame[2, i], 0.0)
 
@@ -68,7 +62,7 @@ def _inverse_mass(
     M_diaginv_in: wp.array2d[float],
 ) -> vec6:
     """P = sum over the dofs above either body of J^2 / M_dd."""
-    x, y, z = _column(frame, 0), _column(frame, 1), _column(frame, 2)
+    x, y, z = _padded_column(frame, 0), _padded_column(frame, 1), _padded_column(frame, 2)
     linear, angular = wp.vec4(), wp.vec4()
     body1, body2 = wp.int32(bodyid1), wp.int32(bodyid2)
     while body1 != body2:  # what moves both moves them alike: J = 0
@@ -273,7 +267,7 @@ def _prepare(
             invweights = body_invweight0[worldid % body_invweight0.shape[0]]
             invweight = invweights[body1][0] + invweights[body2][0]
             normal_R = wp.max(invweight * (1.0 - imp) / imp, MINVAL)
-            invfriction = inverse_friction(friction, condim)
+            invfriction = reciprocals(friction, condim - 1)
             mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
             adhesion_force = float(0.0)
             if wp.static(adhesion):
@@ -365,7 +359,7 @@ def _prepare(
                 cdof_in,
                 M_diaginv_in,
             )
-            invmetric_out[conid] = inverse_metric(P + R, condim)
+            invmetric_out[conid] = reciprocals(P + R, condim)
             if force[0] == 0.0:
                 continue
             push_bodies(

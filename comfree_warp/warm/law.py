@@ -8,6 +8,8 @@ Source: MuJoCo's "Computation" chapter for K, B, I, R and the cone. Loops over t
 have constant bounds, so that they unroll and its vectors stay in registers.
 """
 
+from typing import Any
+
 import warp as wp
 from mujoco_warp import DisableBit
 
@@ -93,22 +95,12 @@ def contact_demand(
 
 
 @wp.func
-def inverse_friction(friction: vec5, condim: int) -> vec5:
-    """1 / mu_i of the rows that a contact has: a step asks for it many times."""
-    inverse = vec5()
-    for i in range(1, 6):
-        if i < condim:
-            inverse[i - 1] = 1.0 / friction[i - 1]
-    return inverse
-
-
-@wp.func
-def inverse_metric(metric: vec6, condim: int) -> vec6:
-    """1 / (P + R) of the rows that a contact has, likewise."""
-    inverse = vec6()
-    for i in range(6):
-        if i < condim:
-            inverse[i] = 1.0 / metric[i]
+def reciprocals(values: Any, count: int) -> Any:
+    """1 over each of the first values, those of rows that a contact has; 0 for the others."""
+    inverse = type(values)()
+    for i in range(wp.static(len(values))):
+        if i < count:
+            inverse[i] = 1.0 / values[i]
     return inverse
 
 
