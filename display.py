@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-import engines
+from mjsim import engines
 
 console = Console(stderr=True, highlight=False)
 

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import gl
-from errors import SettingError
+from mjsim.errors import SettingError
 
 RUN_PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy", "click", "rich")
 EXTRA_PACKAGES = {
@@ -53,9 +53,9 @@ def warp_findings() -> list[Finding]:
     try:
         import warp as wp
 
-        import engines
+        from mjsim.engines.device import warp_device
 
-        engines.warp_device("cpu")
+        warp_device("cpu")
     except SettingError as error:
         mend = f"set {error.setting} to another folder"
         return [Finding("Warp", f"does not start: {error.problem}", mend, needed=True)]

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import engines
-from errors import SettingError
+from mjsim import engines
+from mjsim.errors import SettingError
 from recording import missing_packages
 from run_settings import RunSettings
 

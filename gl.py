@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 
-from errors import SettingError
+from mjsim.errors import SettingError
 
 TIMEOUT = 60.0  # s
 

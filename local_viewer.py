@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 import settings
-from errors import SettingError
+from mjsim.errors import SettingError
 from recording import Recording, RecordingError
 from replay import Replay
 from replay_settings import ReplaySettings

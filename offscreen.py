@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 import gl
-from errors import SettingError
+from mjsim.errors import SettingError
 
 _MAX_GEOMS = 10_000  # drawn beside those of the model: contacts, forces
 

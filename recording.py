@@ -37,7 +37,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import mujoco
 import numpy as np
 
-from errors import SettingError
+from mjsim.errors import SettingError
 from protocol import Packet, ProtocolError, Snapshot, State, take_snapshot
 from stream_model import load_model, model_packet
 

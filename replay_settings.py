@@ -5,7 +5,7 @@ import dataclasses
 import click
 
 import settings
-from errors import SettingError
+from mjsim.errors import SettingError
 from offscreen import View
 
 

@@ -9,8 +9,8 @@ from importlib import metadata
 
 import click
 
-import engines
 import settings
+from mjsim import engines
 from recording import Recorder
 
 
@@ -144,7 +144,7 @@ class RunSettings:
           remember: simulated time of which states are kept for `Simulation.recall`, s.
 
         Raises:
-          engines.SettingError: a setting cannot be used on this machine or with this model.
+          SettingError: a setting cannot be used on this machine or with this model.
         """
         mjm = engines.load_model(self.model)
         if self.timestep is not None:
@@ -177,7 +177,7 @@ class RunSettings:
           **about: more to say of it, such as the world.
 
         Raises:
-          engines.SettingError: the file cannot be written.
+          SettingError: the file cannot be written.
         """
         chosen = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(RunSettings)

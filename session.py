@@ -11,7 +11,8 @@ import mujoco
 import numpy as np
 
 from broadcast import FRAME_SECONDS, MAX_LAG
-from engines import Counts, Health, Simulation, silent_mujoco_warnings
+from mjsim.engines import Counts, Health, Simulation
+from mjsim.engines.mjc import silent_mujoco_warnings
 from recording import Recorder
 from viewing import Controls, Display, Status
 

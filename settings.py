@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from errors import SettingError
+from mjsim.errors import SettingError
 
 SettingsType = TypeVar("SettingsType")
 

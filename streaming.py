@@ -55,7 +55,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from errors import SettingError
+from mjsim.errors import SettingError
 from protocol import (
     DEFAULT_LIMIT,
     HEADER,

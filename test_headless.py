@@ -21,12 +21,12 @@ from pathlib import Path
 import click
 
 import dump
-import engines
 import settings
 import streaming
 from broadcast import Broadcast, RecordedSimulation
 from display import CompilationDisplay, RunDisplay, console, pace, show_start, show_summary
-from errors import SettingError
+from mjsim import engines
+from mjsim.errors import SettingError
 from recording import Recorder, check_path, missing_packages
 from run_settings import RunSettings, versions
 from stop_signals import StopSignals

@@ -17,9 +17,9 @@ from pathlib import Path
 import click
 
 import dump
-import engines
 import settings
 from display import CompilationDisplay, console
+from mjsim import engines
 from recording import Recorder, check_path, missing_packages
 from run_settings import EngineType, RunSettings
 from session import Session
@@ -94,7 +94,7 @@ class ViewerSettings(RunSettings, ViewSettings):
         """Build the simulation, or one for each engine to compare.
 
         Raises:
-          engines.SettingError: a setting cannot be used on this machine or with this model.
+          SettingError: a setting cannot be used on this machine or with this model.
         """
         remember = dump.SECONDS if self.dump and not missing_packages() else 0.0
         simulations = []

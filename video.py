@@ -9,7 +9,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from errors import SettingError
+from mjsim.errors import SettingError
 from offscreen import Offscreen, View, make_camera
 from recording import Recording, RecordingError
 from replay import Cursor, show_state

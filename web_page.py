@@ -21,7 +21,7 @@ import mujoco
 import numpy as np
 import rich
 
-from errors import SettingError
+from mjsim.errors import SettingError
 from viewing import SPEEDS, Controls, Display, Status
 
 try:

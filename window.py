@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 import gl
-from errors import SettingError
+from mjsim.errors import SettingError
 from side_by_side import Row
 from viewing import KEYS, Controls, Display, Status, offered_keys
 

@@ -14,14 +14,15 @@ import warp as wp
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import display
-import engines
 from benchmark import contenders as contending
 from benchmark.machine import versions
 from benchmark.measuring import RecordedClock, Row, definition_hash, round_ratios, spread
 from benchmark.speed import Entry, Measured, Points, Skipped, measure_group
 from benchmark.speed_scenes import HUMANOID, SCENES, Scene, model_hash
 from benchmark.stream_cost import AUDIENCES, RECORDED, WARM_UP, audience_times
-from errors import SettingError
+from mjsim import engines
+from mjsim.engines.device import warp_device
+from mjsim.errors import SettingError
 
 STREAM_STEPS = 3000
 STREAM_SCENE = "humanoid on mjc, watched"
@@ -48,14 +49,14 @@ class Case:
 
 def cuda_devices() -> list[str]:
     """Every CUDA device; where there is none, the one that is missed."""
-    engines.warp_device("cpu")
+    warp_device("cpu")
     return [device.alias for device in wp.get_cuda_devices()] or ["cuda:0"]
 
 
 def why_missing(device: str) -> str | None:
     """Why there can be no rows of a device, or None."""
     try:
-        engines.warp_device(device)
+        warp_device(device)
     except SettingError as error:
         return str(error)
     return None

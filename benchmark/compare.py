@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmark.machine import RESULTS
 from benchmark.measuring import Row, differences, median_interval
-from errors import SettingError
+from mjsim.errors import SettingError
 
 TIE = 1.05  # contenders whose medians are closer than this share a rank
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import mujoco
 
-import engines
-from errors import SettingError
+from mjsim import engines
+from mjsim.errors import SettingError
 
 # The options of each kind of contender, all of them, so that a stored result says what it was.
 # The names are those of `engines.make_simulation`.

@@ -38,7 +38,6 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import engines
 import run_settings
 from benchmark import contenders as contending
 from benchmark import machine
@@ -47,7 +46,9 @@ from benchmark.fidelity_measures import EXACT, NEWTON, Quantity, Trajectory
 from benchmark.fidelity_scenes import BY_NAME, SCENES, SWEEP, Scene
 from benchmark.measuring import Row, why_invalid
 from display import CompilationDisplay
-from errors import SettingError
+from mjsim import engines
+from mjsim.engines.device import warp_device
+from mjsim.errors import SettingError
 from stop_signals import StopSignals
 from test_headless import check_json_path, write_json
 
@@ -373,7 +374,7 @@ def stability(rows: list[Row]) -> list[Row]:
 
 
 def describe_machine(device: str) -> Row:
-    wp_device = engines.warp_device(device)
+    wp_device = warp_device(device)
     return {
         "cpu": machine.cpu_name(),
         "cores": machine.cores(),
@@ -663,7 +664,7 @@ def main(
     try:
         path = path or default_path()
         check_json_path(path)
-        engines.warp_device(device)
+        warp_device(device)
         runs, skips = make_plan(
             parse_scenes(words), contending.parse_all(names), level, parse_timesteps(sweep)
         )

@@ -19,9 +19,9 @@ import mujoco
 import mujoco_warp
 import numpy as np
 
-import engines
 from benchmark import fidelity_measures as measures
 from benchmark.fidelity_measures import Quantity, Trajectory
+from mjsim import engines
 
 SWEEP = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)  # s
 GRAVITY = 9.81  # m/s^2

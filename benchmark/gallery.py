@@ -13,7 +13,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import engines
+from mjsim import engines
 from offscreen import Offscreen, View, make_camera
 
 DATA = engines.REPOSITORY / "benchmark" / "test_data"

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import warp as wp
 
-import engines
 import run_settings
+from mjsim import engines
+from mjsim.engines.device import warp_device
 
 RESULTS = engines.REPOSITORY / "benchmark" / "results"
 
@@ -47,7 +48,7 @@ def cpu_name() -> str:
 
 def describe_machine() -> dict[str, object]:
     """What a result's numbers belong to: CPU, cores, system, Warp's devices, load at the start."""
-    engines.warp_device("cpu")
+    warp_device("cpu")
     return {
         "node": platform.node(),
         "cpu": cpu_name(),

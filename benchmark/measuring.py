@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-import engines
+from mjsim import engines
 
 Row = dict[str, Any]
 Competitors = Mapping[str, Callable[[], None]]

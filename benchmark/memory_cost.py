@@ -19,14 +19,16 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import comfree_warp as cfwarp
-import engines
 from benchmark.machine import cpu_name
 from benchmark.measuring import interleaved_times, median_and_quartiles, round_ratios, spread
 from benchmark.speed_scenes import BY_NAME
 from comfree_warp.sweeps import launch
 from comfree_warp.types import vec6
 from comfree_warp.warm import memory
-from errors import SettingError
+from mjsim import engines
+from mjsim.engines.buffers import size_buffers
+from mjsim.engines.device import warp_device
+from mjsim.errors import SettingError
 
 PLACES = (("layer, 10,000 contacts", 1), ("wall, 3,000 contacts", 1), ("hand holding a cube", 8192))
 
@@ -82,7 +84,7 @@ def measure(place: str, nworld: int, device: str, rounds: int) -> list[str]:
     """A row of the table: contacts, time of the memory, and its part of a step."""
     scene = BY_NAME[place]
     mjm = scene.load()
-    sizes = engines.size_buffers(mjm, scene.probe)
+    sizes = size_buffers(mjm, scene.probe)
     mjd = engines.initial_data(mjm)
     mujoco.mj_step(mjm, mjd, scene.probe)
     graphs: dict[str, cfwarp.Graph] = {}
@@ -118,7 +120,7 @@ def measure(place: str, nworld: int, device: str, rounds: int) -> list[str]:
 @click.pass_context
 def main(ctx: click.Context, device: str, rounds: int) -> None:
     try:
-        device = engines.warp_device(device).alias
+        device = warp_device(device).alias
     except SettingError as error:
         raise click.UsageError(str(error), ctx) from error
     console = Console(width=140)  # Markdown tables do not wrap

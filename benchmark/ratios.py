@@ -27,13 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import comfree_warp as cfwarp
 import display
 import dump
-import engines
 import test_headless
 from benchmark.contenders import KINDS, parse
 from benchmark.machine import cpu_name
 from benchmark.measuring import interleaved_times, median_and_quartiles, round_ratios
 from benchmark.speed import Entry, Points, measure_group
 from benchmark.speed_scenes import BY_NAME, HUMANOID, Scene
+from mjsim import engines
+from mjsim.engines.buffers import size_buffers
 from stop_signals import StopSignals
 
 SHIPPED = Path(mujoco_warp.__file__).parent / "test_data"
@@ -76,7 +77,7 @@ class BareLoop:
         self.mjd = engines.initial_data(self.mjm)
         with wp.ScopedDevice(device):
             m = cfwarp.put_model(self.mjm)
-            self.d = cfwarp.put_data(self.mjm, self.mjd, **engines.size_buffers(self.mjm))
+            self.d = cfwarp.put_data(self.mjm, self.mjd, **size_buffers(self.mjm))
             self.graph = cfwarp.capture(lambda: cfwarp.step(m, self.d))
         self.device = device
 

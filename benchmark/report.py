@@ -31,7 +31,7 @@ from benchmark.standings import Curves, Ranking, Standing, label_of
 from benchmark.sweep_cases import swept
 from benchmark.sweep_results import HeatMap
 from benchmark.sweep_table import STATUSES, read_rows
-from errors import SettingError
+from mjsim.errors import SettingError
 
 OPENING, CLOSING = "<!-- made by: make report -->", "<!-- end of report -->"
 SUITES = {"speed/1": "speed", "fidelity/1": "fidelity"}

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from benchmark.measuring import Row
 from benchmark.standings import Curves, label_of
-from errors import SettingError
+from mjsim.errors import SettingError
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 COLOURS = {

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 import mujoco
 import numpy as np
 
-import engines
 from benchmark.contenders import Contender
 from benchmark.machine import DeviceMemory, HostMemory, versions
 from benchmark.measuring import (
@@ -28,7 +27,9 @@ from benchmark.measuring import (
 )
 from benchmark.speed_scenes import Scene, model_hash
 from display import pace
-from errors import SettingError
+from mjsim import engines
+from mjsim.engines.buffers import size_buffers
+from mjsim.errors import SettingError
 
 REVISION = 2  # of the measurement: raise it when rows of before must not be compared any more
 SEED = 0
@@ -78,7 +79,7 @@ def _settled(scene: Scene) -> tuple[mujoco.MjModel, dict[str, np.ndarray], dict[
         raise SettingError("scenes", f"{scene.name!r} does not settle: {divergence}")
     state = {field: source.read(field) for field in STATE}
     state["ctrl"] = engines.initial_data(mjm).ctrl.copy()
-    return mjm, state, engines.size_buffers(mjm, scene.probe)
+    return mjm, state, size_buffers(mjm, scene.probe)
 
 
 class Start:

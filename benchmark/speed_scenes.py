@@ -12,7 +12,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-import engines
+from mjsim import engines
 
 DATA = "benchmark/test_data/"
 HUMANOID = DATA + "humanoid/humanoid.xml"

@@ -30,11 +30,11 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import display
-import engines
 import test_headless
 from benchmark.measuring import median_and_quartiles, turns
 from benchmark.speed_scenes import HUMANOID
 from broadcast import Broadcast, RecordedSimulation
+from mjsim import engines
 from recording import Recorder
 from stop_signals import StopSignals
 from streaming import StreamClient, StreamServer, apply_mjdata, load_model

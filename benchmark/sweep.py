@@ -33,13 +33,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmark.machine import RESULTS, describe_provenance
 from benchmark.sweep_cases import KINDS, Case, Models, case_id, expand, read_file, split_flag
 from benchmark.sweep_table import Table, read_rows
-from engines import REPOSITORY
-from errors import SettingError
+from mjsim.errors import SettingError
+from mjsim.model.files import REPOSITORY
 from run_settings import versions
 from stop_signals import StopSignals
 from stream_model import model_packet
 
-SHIPPED = ("*.py", "comfree_warp/*.py", "benchmark/*.py", "benchmark/test_data/**/*")
+SHIPPED = (
+    *("*.py", "comfree_warp/**/*.py", "mjsim/**/*.py"),
+    *("benchmark/*.py", "benchmark/test_data/**/*"),
+)
 ATTEMPTS = 3  # of a case whose process or node died
 POLL = 0.2  # s between two looks at the cluster
 

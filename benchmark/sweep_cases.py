@@ -11,12 +11,12 @@ from typing import Any
 import mujoco
 import numpy as np
 
-import engines
 import run_settings
 from benchmark.fidelity_scenes import BY_NAME
 from benchmark.measuring import definition_hash
 from benchmark.speed_scenes import model_hash
-from errors import SettingError
+from mjsim import engines
+from mjsim.errors import SettingError
 
 LAW = ("stiffness", "damping", "law", "passes")  # of comfree only
 MOST = 100_000  # cases; more are a slip

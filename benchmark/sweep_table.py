@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.sweep_cases import KINDS
-from errors import SettingError
+from mjsim.errors import SettingError
 
 FORMAT = "sweep/1"
 NEEDED = {

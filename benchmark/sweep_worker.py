@@ -17,7 +17,6 @@ import numpy as np
 import warp as wp
 
 import display
-import engines
 import run_settings
 import test_headless
 from benchmark import fidelity
@@ -25,7 +24,9 @@ from benchmark.contenders import KINDS, Contender
 from benchmark.fidelity_measures import Trajectory, penetrations
 from benchmark.fidelity_scenes import BY_NAME
 from benchmark.sweep_cases import LAW, Case
-from errors import SettingError
+from mjsim import engines
+from mjsim.engines.device import warp_device
+from mjsim.errors import SettingError
 
 TIMESTEP = 0.002  # s, of a scene whose case names none
 INTEGRATOR = "implicitfast"  # of scenes
@@ -44,7 +45,7 @@ def check_versions(expected: dict[str, str]) -> None:
 
 def _compile_once(key: str, build: Callable[[], object]) -> None:
     """Let one worker of a node compile what a key needs, and the others wait to find it cached."""
-    engines.warp_device("cpu")
+    warp_device("cpu")
     folder = Path(wp.config.kernel_cache_dir)
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f"sweep-{key}"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from watching import TIMEOUT, wait_until
 
-from engines import REPOSITORY
+from mjsim.model.files import REPOSITORY
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 ARTEFACTS = REPOSITORY / ".artifacts"

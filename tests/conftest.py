@@ -12,11 +12,11 @@ import pytest
 import warp as wp
 from screen import Screen
 
-import engines
+from mjsim.engines.device import warp_device
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    engines.warp_device("cpu")
+    warp_device("cpu")
     # In the background of a shell SIGINT is ignored, which programs that tests start would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from engines import REPOSITORY
+from mjsim.model.files import REPOSITORY
 
 
 def printed_lines(program: str, *args: str, **variables: str) -> list[str]:

@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import reference
 
-import engines
+from mjsim import engines
 
 
 class ReferenceSimulation(engines.Simulation):

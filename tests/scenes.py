@@ -6,7 +6,7 @@ import mujoco
 import mujoco_warp
 import numpy as np
 
-from engines import REPOSITORY
+from mjsim.model.files import REPOSITORY
 
 OWN_FOLDER = REPOSITORY / "benchmark" / "test_data"
 THEIR_FOLDER = Path(mujoco_warp.__file__).parent / "test_data"

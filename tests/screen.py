@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from watching import wait_until
 
-from engines import REPOSITORY
+from mjsim.model.files import REPOSITORY
 
 ARTIFACTS = REPOSITORY / ".artifacts"  # screenshots, for people to look at
 XWD_VERSION = 7

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import warp as wp
 
-import engines
 from benchmark import compare, measuring, speed
 from benchmark.contenders import Contender, parse, parse_all
 from benchmark.speed_scenes import BY_NAME, SCENES, Scene, layer, model_hash
-from engines import REPOSITORY
-from errors import SettingError
+from mjsim import engines
+from mjsim.errors import SettingError
+from mjsim.model.files import REPOSITORY
 
 FALLING = '<mujoco><worldbody><body><freejoint/><geom size=".1"/></body></worldbody></mujoco>'
 # It falls for 0.1 s.

@@ -20,10 +20,11 @@ pytestmark = pytest.mark.engine
 PROGRAM = """
 import sys
 import mujoco, warp as wp
-import engines, comfree_warp as cfwarp
+import comfree_warp as cfwarp
 from comfree_warp.compilation import compile_kernels
+from mjsim.engines.device import warp_device
 
-device = engines.warp_device("cpu")
+device = warp_device("cpu")
 mjm = mujoco.MjModel.from_xml_string(
     "<mujoco><worldbody><body><joint/><geom size='.1'/></body></worldbody></mujoco>"
 )
@@ -123,7 +124,8 @@ def test_what_is_used_of_a_large_module_is_compiled_alone_until_another_call_use
 
 HEADERS = """
 import os
-import engines, mujoco
+import mujoco
+from mjsim import engines
 from warp._src import build
 
 without, build_cpu = [], build.build_cpu

@@ -7,8 +7,9 @@ import pytest
 from mujoco_warp._src.collision_core import create_collision_context
 from mujoco_warp._src.collision_driver import nxn_broadphase
 
-import engines
-from convex_pairs import ConvexPairs
+from mjsim import engines
+from mjsim.engines.buffers import size_buffers
+from mjsim.engines.convex_pairs import ConvexPairs
 
 PILE = """<mujoco><option timestep="0.005"/><worldbody>
   <geom type="plane" size="0 0 1"/>
@@ -56,7 +57,7 @@ def test_as_many_are_close_as_mujoco_warp_lets_through():
 )
 def test_buffers_hold_as_many_as_contacts_where_pairs_cannot_be_counted(countable, name):
     mjm = engines.load_model(f"benchmark/test_data/{name}")
-    sizes = engines.size_buffers(mjm, 150)
+    sizes = size_buffers(mjm, 150)
     assert ConvexPairs(mjm).countable == countable
     assert (sizes["nccdmax"] < sizes["nconmax"]) == countable
 
@@ -84,7 +85,7 @@ APART = f"<mujoco><worldbody><geom type='plane' size='0 0 1'/>{BOXES}</worldbody
 
 
 def test_what_is_apart_may_meet_later():
-    sizes = engines.size_buffers(mujoco.MjModel.from_xml_string(APART), 20)
+    sizes = size_buffers(mujoco.MjModel.from_xml_string(APART), 20)
     assert sizes["nccdmax"] == sizes["nconmax"] // 8 == 148
 
 

@@ -10,9 +10,9 @@ import mujoco
 import numpy as np
 import pytest
 
-import engines
-import recent
-from engines import REPOSITORY
+from mjsim import engines
+from mjsim.engines.history import MEMORY, NSPARSE, SPEC, RecentState, Rings, choose_rings
+from mjsim.model.files import REPOSITORY
 from recording import Recording
 
 # A spring that the integrator cannot follow: what the noise starts grows by a tenth with each step.
@@ -44,7 +44,7 @@ def state(simulation: engines.Simulation, world: int) -> list[np.ndarray]:
     return [simulation.read(field, world) for field in FIELDS]
 
 
-def check_recalled(recalled: list[recent.RecentState], history: list[list[np.ndarray]]) -> None:
+def check_recalled(recalled: list[RecentState], history: list[list[np.ndarray]]) -> None:
     for each in recalled:
         for field, values in zip(FIELDS, history[each.step], strict=True):
             np.testing.assert_array_equal(getattr(each, field), values)
@@ -57,8 +57,8 @@ def test_rings_reach_back_for_the_time_asked_for() -> None:
     for timestep in (0.0001, 0.002, 0.004, 0.01, 0.05, 0.7):
         mjm = mujoco.MjModel.from_xml_string(UNSTABLE)
         mjm.opt.timestep = timestep
-        rings = recent.choose_rings(mjm, nworld=1, seconds=1.0, itemsize=4)
-        assert rings.nsparse <= recent.NSPARSE
+        rings = choose_rings(mjm, nworld=1, seconds=1.0, itemsize=4)
+        assert rings.nsparse <= NSPARSE
         for last in (100_000, 100_001, 123_456):
             steps = [step for step, _ in rings.slots(last)]
             assert min(steps) <= last - 1.0 / timestep
@@ -67,7 +67,7 @@ def test_rings_reach_back_for_the_time_asked_for() -> None:
 
 def test_every_state_has_a_slot_of_its_own() -> None:
     """What is in a slot after `last` steps is what was put there last."""
-    for rings in (recent.Rings(9, 57, 16), recent.Rings(1, 3, 1), recent.Rings(4, 2, 5)):
+    for rings in (Rings(9, 57, 16), Rings(1, 3, 1), Rings(4, 2, 5)):
         filled: dict[int, int] = {}
         for last in range(200):
             for step, slot in rings.slots(last):
@@ -78,11 +78,11 @@ def test_every_state_has_a_slot_of_its_own() -> None:
 
 def test_many_worlds_are_remembered_in_bounded_memory() -> None:
     mjm = engines.load_model("benchmark/test_data/humanoid/humanoid.xml")
-    size = mujoco.mj_stateSize(mjm, recent.SPEC)
-    few, many = (recent.choose_rings(mjm, nworld, 1.0, itemsize=4) for nworld in (64, 16384))
+    size = mujoco.mj_stateSize(mjm, SPEC)
+    few, many = (choose_rings(mjm, nworld, 1.0, itemsize=4) for nworld in (64, 16384))
     assert few.nslots > 70
     assert 4 <= many.nslots < few.nslots
-    assert 4 * many.nslots * size * 16384 <= recent.MEMORY
+    assert 4 * many.nslots * size * 16384 <= MEMORY
     assert min(step for step, _ in many.slots(5000)) <= 4500
 
 

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import warp as wp
 
-import engines
+import comfree_warp
+from mjsim import engines
+from mjsim.engines.buffers import size_buffers
+from mjsim.errors import SettingError
 
 pytestmark = pytest.mark.engine
 
@@ -262,7 +265,7 @@ def test_new_controls_count_from_the_next_step_on(engine):
 
 
 def test_buffers_are_sized_from_the_model_when_not_given():
-    sizes = engines.size_buffers(mujoco.MjModel.from_xml_string(BOX))
+    sizes = size_buffers(mujoco.MjModel.from_xml_string(BOX))
     assert sizes["nconmax"] >= 8
     assert sizes["njmax"] >= 32
 
@@ -328,7 +331,7 @@ def test_a_diverging_mjc_run_leaves_no_log_and_prints_nothing(capfd, tmp_path, m
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(settings, setting, told):
-    with pytest.raises(engines.SettingError, match=told) as caught:
+    with pytest.raises(SettingError, match=told) as caught:
         make(**settings)
     assert caught.value.setting == setting
 
@@ -349,8 +352,8 @@ def test_a_refusal_is_of_the_parameter_that_it_names(told, setting, monkeypatch)
         given.update(parameters)
         raise ValueError(told)
 
-    monkeypatch.setattr(engines.comfree_warp, "put_model", refuse)
-    with pytest.raises(engines.SettingError, match=told) as caught:
+    monkeypatch.setattr(comfree_warp, "put_model", refuse)
+    with pytest.raises(SettingError, match=told) as caught:
         make(law="warm", passes=2, stiffness=0.1)
     assert caught.value.setting == setting
     assert given == {"comfree_law": "warm", "comfree_passes": 2, "comfree_stiffness": 0.1}
@@ -369,7 +372,7 @@ def test_other_engines_have_no_use_for_a_law(engine):
 
 
 def test_an_unsupported_model_is_refused_as_a_setting():
-    with pytest.raises(engines.SettingError, match="refused by comfree: integrator RK4"):
+    with pytest.raises(SettingError, match="refused by comfree: integrator RK4"):
         make('<mujoco><option integrator="RK4"/></mujoco>')
 
 
@@ -388,7 +391,7 @@ def test_a_relative_path_is_looked_for_in_the_working_directory_then_the_reposit
 def test_a_model_that_does_not_compile_is_told_in_one_line(tmp_path):
     path = tmp_path / "broken.xml"
     path.write_text("<mujoco>\n<worldbody>\n<geom size='-1'/>\n</worldbody></mujoco>")
-    with pytest.raises(engines.SettingError, match=r"broken\.xml' does not compile: ") as caught:
+    with pytest.raises(SettingError, match=r"broken\.xml' does not compile: ") as caught:
         engines.load_model(path)
     assert "\n" not in str(caught.value)
 

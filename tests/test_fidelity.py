@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from reference_simulation import ReferenceSimulation
 
-import engines
 from benchmark import contenders, fidelity, fidelity_measures, fidelity_scenes
 from benchmark.fidelity import Run, Sweep
 from benchmark.fidelity_measures import Quantity, Trajectory
 from benchmark.fidelity_scenes import BY_NAME, SCENES, SWEEP, Scene
+from mjsim import engines
+from mjsim.errors import SettingError
 
 MJC = contenders.parse("mjc")
 GRAVITY = 9.81
@@ -549,7 +550,7 @@ def test_timesteps_and_scenes_can_be_chosen():
     ],
 )
 def test_what_cannot_be_used_is_named(call, told):
-    with pytest.raises(engines.SettingError, match=told.replace("(", r"\(")):
+    with pytest.raises(SettingError, match=told.replace("(", r"\(")):
         call()
 
 

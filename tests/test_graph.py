@@ -9,8 +9,8 @@ import warp as wp
 from warp._src import context
 
 import comfree_warp as cfwarp
-import engines
 from comfree_warp.graph import Graph, trimmed_launches
+from mjsim import engines
 
 pytestmark = pytest.mark.engine
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from engines import REPOSITORY
+from mjsim.model.files import REPOSITORY
 
 PENDULA = "benchmark/test_data/pendula.xml"
 SUMMARY_KEYS = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scenes
 
-import engines
+from mjsim import engines
 
 pytestmark = pytest.mark.engine
 

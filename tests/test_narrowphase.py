@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import warp as wp
 
-import engines
 from comfree_warp import graph
 from comfree_warp.narrowphase import narrow_phase_on_few_threads
+from mjsim import engines
 
 pytestmark = pytest.mark.engine
 

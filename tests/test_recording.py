@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from mcap.reader import make_reader
 from watching import TIMEOUT, free_port, wait_until
 
-import engines
 import recording
-from engines import REPOSITORY
-from errors import SettingError
+from mjsim import engines
+from mjsim.errors import SettingError
+from mjsim.model.files import REPOSITORY
 from protocol import apply_mjdata, pack_mjdata
 from recording import RecordedState, Recorder, Recording, RecordingError
 from stream_model import model_packet

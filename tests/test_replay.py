@@ -11,7 +11,7 @@ import pytest
 from recordings import SWINGING, record_swinging
 from watching import ViewerProcess, Witness, wait_until
 
-from engines import REPOSITORY
+from mjsim.model.files import REPOSITORY
 from recording import Recording
 from replay import Cursor, Replay
 from stop_signals import StopSignals

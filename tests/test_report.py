@@ -14,8 +14,8 @@ from browsing import ARTEFACTS, Browser
 
 from benchmark import report, standings
 from benchmark.standings import Standing
-from engines import REPOSITORY
-from errors import SettingError
+from mjsim.errors import SettingError
+from mjsim.model.files import REPOSITORY
 
 HOSTILE = "</title><script>alert('$x_{')</script>|<img src=x onerror=alert(1)>`*"
 MACHINE = {"cpu": "a CPU <b>", "cores": 2, "system": "Linux", "python": "3.11"}

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-import engines
+from mjsim import engines
 from session import MAX_PIECE, Pacer, Session, Speedometer
 from viewing import SPEEDS, Controls, Display, Status
 

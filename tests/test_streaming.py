@@ -23,7 +23,7 @@ from scenes import OWN, OWN_FOLDER
 from watching import free_port
 
 import streaming
-from engines import REPOSITORY
+from mjsim.model.files import REPOSITORY
 from streaming import StreamClient, StreamError, StreamServer
 
 SWING = OWN_FOLDER / "pendula.xml"

@@ -22,8 +22,8 @@ from watching import wait_until
 from benchmark import sweep, sweep_cases, sweep_results, sweep_worker
 from benchmark.sweep_cases import Case, Models, case_id, expand
 from benchmark.sweep_table import Table, read_rows
-from engines import REPOSITORY
-from errors import SettingError
+from mjsim.errors import SettingError
+from mjsim.model.files import REPOSITORY
 
 PENDULA = "benchmark/test_data/pendula.xml"
 HUMANOID = "benchmark/test_data/humanoid/humanoid.xml"

@@ -13,8 +13,8 @@ import pytest
 from screen import Screen
 from watching import Program, wait_until
 
-import engines
 import viewing
+from mjsim import engines
 from recording import Recording
 
 # A body in the middle of the window, drifting: from keyframe 0, which is not qpos0.

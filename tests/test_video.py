@@ -15,8 +15,8 @@ from recordings import SWINGING, record_swinging
 from watching import ViewerProcess, wait_until
 
 import gl
-from engines import REPOSITORY
-from errors import SettingError
+from mjsim.errors import SettingError
+from mjsim.model.files import REPOSITORY
 from offscreen import Offscreen, View, make_camera
 from video import frame_times
 

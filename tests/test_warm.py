@@ -12,8 +12,9 @@ from engine_rows import relative_error
 from test_contacts import BELT, HANGING, shuffle_contacts
 
 import comfree_warp as cfwarp
-import engines
 from benchmark import fidelity_scenes
+from mjsim import engines
+from mjsim.engines.buffers import size_buffers
 
 pytestmark = pytest.mark.engine
 
@@ -34,7 +35,7 @@ def put(
     mjm: mujoco.MjModel, mjd: mujoco.MjData, passes: int = 1, nworld: int = 1
 ) -> tuple[cfwarp.Model, cfwarp.Data]:
     m = cfwarp.put_model(mjm, comfree_law="warm", comfree_passes=passes)
-    return m, cfwarp.put_data(mjm, mjd, nworld=nworld, **engines.size_buffers(mjm))
+    return m, cfwarp.put_data(mjm, mjd, nworld=nworld, **size_buffers(mjm))
 
 
 def under_way(mjm: mujoco.MjModel, nstep: int) -> mujoco.MjData:

@@ -14,7 +14,7 @@ from browsing import HELLO, Browser, centre, settled
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 import viewing
-from errors import SettingError
+from mjsim.errors import SettingError
 
 SWINGING = """
 <mujoco model="swinging">

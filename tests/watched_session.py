@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import engines
+from mjsim import engines
 from session import Session
 from viewing import Status
 from window import Window

@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 import viewing
-from engines import REPOSITORY
+from mjsim.model.files import REPOSITORY
 from streaming import StreamServer
 
 TIMEOUT = 60.0  # s: for what takes a few seconds on a machine that does nothing else

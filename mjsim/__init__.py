@@ -1,0 +1,1 @@
+"""Run, stream, record and watch MuJoCo simulations on machines without a display."""

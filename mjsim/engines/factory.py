@@ -1,0 +1,73 @@
+"""Make a simulation from the names and numbers that a person gives."""
+
+import mujoco
+import numpy.typing as npt
+
+from mjsim.engines.noise import ControlNoise
+from mjsim.engines.simulation import ENGINES, Progress, Simulation
+from mjsim.errors import SettingError
+
+
+def make_simulation(
+    mjm: mujoco.MjModel,
+    engine: str = "comfree",
+    device: str = "cpu",
+    nworld: int = 1,
+    nconmax: int | None = None,
+    njmax: int | None = None,
+    nccdmax: int | None = None,
+    stiffness: npt.ArrayLike | None = None,
+    damping: npt.ArrayLike | None = None,
+    law: str | None = None,
+    passes: int | None = None,
+    noise: ControlNoise | None = None,
+    remember: float = 0.0,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Build worlds of a model on an engine and a device, compiled and ready to step.
+
+    Args:
+      mjm: the model.
+      engine: one of `ENGINES`.
+      device: Warp's name of a device; mjc runs on the CPU only.
+      nworld: number of worlds, all starting from `initial_data`.
+      nconmax: contacts per world to allocate; from the model when None. Not used by mjc.
+      njmax: constraint rows per world to allocate, likewise.
+      nccdmax: convex collisions per world to allocate, up to nconmax; from the model when both are
+        None, else nconmax when None. A few worlds get as many as one of nconmax has.
+      stiffness: k of the law paper, a scalar or one per world (mod len); comfree only.
+      damping: d of the law paper, likewise.
+      law: one of `LAWS`, paper when None; comfree only.
+      passes: of the law warm, one of `PASSES`, 1 when None; comfree only.
+      noise: what to add to the controls; nothing when None.
+      remember: simulated time of which states are kept for `recall`, s; 0: none.
+      progress: told what is being compiled, where something is.
+
+    Raises:
+      SettingError: the engine, the device, a size, a parameter or the model cannot be used.
+    """
+    if engine not in ENGINES:
+        raise SettingError("engine", f"{engine!r} is none of {', '.join(ENGINES)}")
+    for setting, size, least in (
+        ("nworld", nworld, 1),
+        ("nconmax", nconmax, 0),
+        ("njmax", njmax, 0),
+        ("nccdmax", nccdmax, 0),
+    ):
+        if size is not None and size < least:
+            raise SettingError(setting, f"{size} is too small: at least {least}")
+    noise = noise or ControlNoise()
+    if engine == "mjc":
+        if device != "cpu":
+            raise SettingError("device", f"{device!r} cannot run mjc, which is CPU only; use cpu")
+        from mjsim.engines.mjc import MjcSimulation
+
+        return MjcSimulation(mjm, nworld, noise, remember)
+
+    # Only here: importing Warp and compiling its kernels' sources takes seconds.
+    from mjsim.engines.on_warp import make_on_warp
+
+    sizes = {"nconmax": nconmax, "njmax": njmax, "nccdmax": nccdmax}
+    law_settings = {"stiffness": stiffness, "damping": damping, "passes": passes, "law": law}
+    given = {name: value for name, value in law_settings.items() if value is not None}
+    return make_on_warp(mjm, engine, device, nworld, sizes, given, noise, remember, progress)

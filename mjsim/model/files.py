@@ -1,0 +1,48 @@
+"""Find model files, load them, and make the state that a run starts from."""
+
+import os
+from pathlib import Path
+
+import mujoco
+
+from mjsim.errors import SettingError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def find_file(path: str | os.PathLike[str]) -> Path:
+    """Resolve a path against the working directory, then against the repository.
+
+    Raises:
+      SettingError: no such file in either.
+    """
+    candidates = dict.fromkeys([Path.cwd() / path, REPOSITORY / path])
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    tried = " or ".join(str(candidate) for candidate in candidates)
+    raise SettingError("model", f"{str(path)!r} is no file; looked for {tried}")
+
+
+def load_model(path: str | os.PathLike[str]) -> mujoco.MjModel:
+    """Compile an MJCF or URDF file, or load an MJB.
+
+    Raises:
+      SettingError: the file does not exist or is no valid model; in one line, with MuJoCo's reason.
+    """
+    file = find_file(path)
+    try:
+        if file.suffix == ".mjb":
+            return mujoco.MjModel.from_binary_path(str(file))
+        return mujoco.MjModel.from_xml_path(str(file))
+    except (ValueError, mujoco.FatalError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingError("model", f"{str(path)!r} does not compile: {reason}") from None
+
+
+def initial_data(mjm: mujoco.MjModel) -> mujoco.MjData:
+    """The state that a run starts from: keyframe 0 where the model has one, else qpos0."""
+    mjd = mujoco.MjData(mjm)
+    if mjm.nkey:
+        mujoco.mj_resetDataKeyframe(mjm, mjd, 0)
+    return mjd
