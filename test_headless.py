@@ -3,7 +3,8 @@
     python test_headless.py --engine comfree --model benchmark/test_data/primitives.xml
     MJSIM_ENGINE=mjwarp WARP_DEVICE=cuda:0 MJSIM_NWORLD=1024 python test_headless.py
 
-Exit status: 0 done, 1 a world diverged, 2 wrong use, 130 or 143 interrupted (Ctrl-C, SIGTERM).
+Exit status: 0 done, 1 a world diverged, 2 wrong use, 3 contacts or constraint rows were lost, or
+there was no memory for them, 130 or 143 interrupted (Ctrl-C, SIGTERM).
 """
 
 import contextlib
@@ -26,7 +27,7 @@ import streaming
 from broadcast import Broadcast, RecordedSimulation
 from display import CompilationDisplay, RunDisplay, console, pace, show_start, show_summary
 from mjsim import engines
-from mjsim.errors import SettingError
+from mjsim.errors import OutOfRoomError, SettingError
 from recording import Recorder, check_path, missing_packages
 from run_settings import RunSettings, versions
 from stop_signals import StopSignals
@@ -145,15 +146,22 @@ def run_steps(
     signals: StopSignals,
     broadcast: Broadcast | None = None,
 ) -> float:
-    """Step until `nsteps` are done, all worlds have diverged or a signal came; seconds taken."""
+    """Step until `nsteps` are done or cannot be, or a signal came; seconds taken.
+
+    They cannot be where all worlds have diverged, or there is no memory for what they need.
+    """
     step = broadcast.step if broadcast else simulation.step
     told: set[str] = set()
     block, start = 1, time.perf_counter()
     with RunDisplay(simulation, nsteps) as display:
         while simulation.nstep < nsteps and signals.received is None:
             block_start = time.perf_counter()
-            step(min(block, nsteps - simulation.nstep))
-            health = simulation.health()
+            out_of_room = False
+            try:
+                step(min(block, nsteps - simulation.nstep))
+                health = simulation.health()
+            except OutOfRoomError:
+                health, out_of_room = simulation.health(), True
             now = time.perf_counter()
             # At most doubled, since the first blocks may be slow for reasons that do not last.
             block = max(1, min(2 * block, int(block * BLOCK_SECONDS / (now - block_start))))
@@ -163,7 +171,7 @@ def run_steps(
                     told.add(kind)
                     console.print(f"warning: {sentence}")
             display.update(now - start)
-            if health.ndiverged == simulation.nworld:
+            if out_of_room or health.ndiverged == simulation.nworld:
                 break
     return time.perf_counter() - start
 
@@ -196,6 +204,7 @@ def summarize(
         "diverged": health.ndiverged,
         "first_divergence": health.divergence and dataclasses.asdict(health.divergence),
         "overflow": list(health.overflow),
+        "grown": list(simulation.grown),
         "stopped_by": stopped_by,
         "stream": dataclasses.asdict(server.counters) if server.enabled else None,
         "recording": recorder
@@ -266,7 +275,8 @@ def run(
     with setting_errors(), make_server(chosen, stream_from) as server:
         with CompilationDisplay() as compilation:
             remember = dump.SECONDS if chosen.dump and not missing_packages() else 0.0
-            simulation = chosen.make_simulation(compilation.update, remember)
+            report = functools.partial(console.print, markup=False, soft_wrap=True)
+            simulation = chosen.make_simulation(compilation.update, remember, report)
         with StopSignals() as signals:
             with recorded(chosen, simulation) as (stepped, recorder):
                 server.start(interrupted=lambda: signals.received is not None)
@@ -289,11 +299,15 @@ def main(chosen: HeadlessSettings) -> int:
     if chosen.record:
         check_path(chosen.record)
     simulation, summary = run(chosen)
-    divergence = simulation.health().divergence
+    health = simulation.health()
+    divergence = health.divergence
     if divergence:
         kept = f"; {dump.write_divergence(chosen, simulation)}" if chosen.dump else ""
         print(f"test_headless.py: {divergence}{kept}", file=sys.stderr)
         return 1
+    if health.lost:
+        print(f"test_headless.py: {'; '.join(health.overflow)}", file=sys.stderr)
+        return 3
     stopped_by = summary["stopped_by"]
     return 128 + signal.Signals[stopped_by] if stopped_by else 0
 

@@ -100,7 +100,7 @@ class ViewerSettings(RunSettings, ViewSettings):
         simulations = []
         for run in self.runs:
             with CompilationDisplay() as compilation:
-                simulations.append(run.make_simulation(compilation.update, remember))
+                simulations.append(run.make_simulation(compilation.update, remember, say))
         return simulations
 
     @contextlib.contextmanager

@@ -53,7 +53,11 @@ class Contender:
         noise: engines.ControlNoise = NO_NOISE,
         progress: engines.Progress | None = None,
     ) -> engines.Simulation:
-        """Build the worlds, compiled and ready to step."""
+        """Build the worlds, compiled and ready to step.
+
+        Their buffers are fixed: growing would be timed with the steps, and so would the snapshots
+        that it goes back to. A row whose contacts did not fit is invalid.
+        """
         return engines.make_simulation(
             mjm,
             self.engine,
@@ -64,6 +68,7 @@ class Contender:
             nccdmax,
             noise=noise,
             progress=progress,
+            fixed_buffers=True,
             **self.options,
         )
 

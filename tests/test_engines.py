@@ -179,7 +179,7 @@ def test_a_reset_mends_a_diverged_run(engine):
 
 @pytest.mark.parametrize("engine", ["mjwarp", "comfree"])
 def test_a_reset_forgets_overflow_until_it_comes_again(engine):
-    simulation = make(engine=engine, njmax=3, nconmax=2)
+    simulation = make(engine=engine, njmax=3, nconmax=2, fixed_buffers=True)
     simulation.step(20)
     told = simulation.health().overflow
     assert told
@@ -219,9 +219,10 @@ def test_a_healthy_run_says_so(engine):
 
 @pytest.mark.parametrize("engine", ["mjwarp", "comfree"])
 def test_overflow_is_told_with_the_count_needed_and_nothing_is_printed(engine, capfd):
-    simulation = make(engine=engine, njmax=3, nconmax=2)
+    simulation = make(engine=engine, njmax=3, nconmax=2, fixed_buffers=True)
     simulation.step(20)
     simulation.synchronize()
+    assert simulation.health().lost
     told = "\n".join(simulation.health().overflow)
     assert "njmax=3, needed at least" in told
     assert "--njmax" in told

@@ -307,7 +307,9 @@ def test_buffers_that_are_too_small_are_told() -> None:
     mjm = mujoco.MjModel.from_xml_path(
         str(engines.REPOSITORY / "benchmark/test_data/humanoid/humanoid.xml")
     )
-    simulation = engines.make_simulation(mjm, engine="comfree", njmax=3, nconmax=2)
+    simulation = engines.make_simulation(
+        mjm, engine="comfree", njmax=3, nconmax=2, fixed_buffers=True
+    )
     script = watch(simulation, *wait(100))
     told = " ".join(value for name, value in script.statuses[-1].rows.items() if "WARN" in name)
     assert "raise --nconmax" in told
