@@ -16,16 +16,6 @@ from mjsim import engines
 pytestmark = pytest.mark.engine
 
 
-BALLS = """
-<mujoco><worldbody>
-  <geom type="plane" size="1 1 1"/>
-  <body pos="0 0 .1"><freejoint/><geom size=".1"/></body>
-  <body pos=".3 0 .1"><freejoint/><geom size=".1"/></body>
-  <body pos=".6 0 .1"><freejoint/><geom size=".1"/></body>
-</worldbody></mujoco>
-"""
-
-
 def put(bodies: str) -> tuple[mujoco_warp.Model, mujoco_warp.Data]:
     mjm = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
     return mujoco_warp.put_model(mjm), mujoco_warp.put_data(mjm, mujoco.MjData(mjm), nconmax=99)

@@ -69,6 +69,7 @@ class MjcSimulation(Simulation):
             times, least = self._LASTING_ARENA
             model = with_arena(model, max(times * model.narena, least))
         self._make_batch(model)
+        self._before = np.empty_like(self._batch.state)  # of the block of steps in progress
         self._diverged_step = np.empty(nworld, dtype=int)
         self._ctrl = np.empty((nworld, mjm.nu), dtype=np.float32)
         self._drawn, self._drawn_from = np.empty((nworld, 0, mjm.nu), dtype=np.float32), 0
@@ -90,7 +91,6 @@ class MjcSimulation(Simulation):
         self._fields = {field: self._batch.bind(field) for field in STATE_FIELDS}
         self._ncon, self._nefc = self._batch.bind("ncon"), self._batch.bind("nefc")
         self._niter, self._nisland = (self._batch.bind(it) for it in ("solver_niter", "nisland"))
-        self._before = np.empty_like(self._batch.state)
 
     def reset(self) -> None:
         mjd = initial_data(self.mjm)
@@ -202,12 +202,12 @@ class MjcSimulation(Simulation):
 
     def _grow(self, told: str, warned: np.ndarray) -> None:
         """Go back to before the block, in an arena of twice the size."""
-        before, old = self._before, self._model.narena
+        old = self._model.narena
         available = available_memory()
         if available is not None and 2 * old > available:
             self._stop(told, f"there are {available:,} bytes left")
         self._make_batch(with_arena(self._model, 2 * old))
-        self._batch.state[:], self._batch.warning[:] = before, warned
+        self._batch.state[:], self._batch.warning[:] = self._before, warned
         self._tell_growth(f"{told} than an arena of {old:,} bytes (now {2 * old:,})")
 
     def _stop(self, told: str, why: str = "it is fixed") -> None:
@@ -217,7 +217,7 @@ class MjcSimulation(Simulation):
             self._batch.state[:] = self._before
         self._stopped_by = OutOfRoomError(
             f"{told} than MuJoCo's arena of {self._model.narena:,} bytes, which cannot grow: "
-            f"{why}. {self.nstep:,} steps are done, with nothing lost. Raise <size memory> in the "
+            f"{why}. {self.nstep:,} steps are done. Raise <size memory> in the "
             "model"
         )
         raise self._stopped_by

@@ -251,6 +251,7 @@ class WarpSimulation(Simulation):
         if self.engine == "comfree":
             d.overflow_told.fill_(-1)  # `health` tells instead
             comfree_warp.allocate_memory(self._m, d)
+        _clear_compact(d)
         return d
 
     def _bind(self, d: mujoco_warp.Data) -> None:
@@ -560,6 +561,18 @@ class WarpSimulation(Simulation):
     def synchronize(self) -> None:
         self._settle()
         wp.synchronize_device(self._wp_device)
+
+
+def _clear_compact(d: mujoco_warp.Data) -> None:
+    """Zero what the solver of awake bodies works in.
+
+    MuJoCo Warp leaves it as the allocator gives it, and reads its padding: where bodies may sleep
+    a second simulation of a process was all NaN.
+    """
+    for field in dataclasses.fields(d):
+        array = getattr(d, field.name)
+        if "nvmax_pad" in (getattr(field.type, "shape", None) or ()) and array.dtype == wp.float32:
+            array.zero_()
 
 
 def _arrays(holder: object) -> Iterator[wp.array]:

@@ -75,10 +75,12 @@ def larger(
         told.append(f"{what} than {name}={before:,} (now {new[name]:,})")
 
     lacks = need.overflow
-    if lacks & OverflowType.NEFC or rows > sizes["njmax"]:
+    if lacks & OverflowType.NEFC:
         grow("njmax", "more constraint rows", sizes["njmax"], rows)
-        if "njmax_nnz" in sizes:
-            new["njmax_nnz"] = sizes["njmax_nnz"] * new["njmax"] // max(1, sizes["njmax"])
+    elif rows > sizes["njmax"]:
+        new["njmax"] = math.ceil(_MARGIN * rows)
+    if "njmax_nnz" in sizes:
+        new["njmax_nnz"] = sizes["njmax_nnz"] * new["njmax"] // sizes["njmax"]
     if lacks & OverflowType.NJMAX_NNZ:
         grow("njmax_nnz", "more non-zeros in the Jacobian", d.njmax_nnz, 0)
     if lacks & _CONTACTS:
