@@ -60,6 +60,7 @@ _NARROWPHASE = wp.constant(int(OverflowType.NARROWPHASE))
 _REDO_STEPS = 32
 _REDO_STEPS_ON_GPU = 128
 _REDO_SECONDS = 0.1  # on a CPU, of steps that take longer
+_MANY_WORLDS = 100  # of which it is worth while to ask beforehand whether there is memory
 _EPA_BYTES = 9_000  # of a convex collision, at most
 
 
@@ -214,6 +215,8 @@ class WarpSimulation(Simulation):
                 called = self._m.callback
                 called.contactfilter = called.control = self._launch_note_counts
                 called.passive = self._launch_note_counts
+            if device.is_cpu and nworld >= _MANY_WORLDS:
+                self._check_memory(mjd)
             self._bind(self._put_data(mjd, nworld))
             self._ctrl = wp.clone(self._d.ctrl)
             self._limits = _ctrl_limits(mjm)
@@ -236,12 +239,25 @@ class WarpSimulation(Simulation):
             self._status_in_place = self._status.numpy() if device.is_cpu else None
             self._stopped_by: OutOfRoomError | None = None
             self._compile(mjd, progress)
+            if not fixed_buffers:
+                self._snapshot = Snapshot(self._kept_arrays(), device)
 
     def _counts_anew(self) -> bool:
         """Whether a step counts contacts or rows several times, and tells what was last."""
         sleeps = mujoco.mjtEnableBit.mjENBL_SLEEP
         runge_kutta = self.mjm.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
         return runge_kutta or bool(self.mjm.opt.enableflags & sleeps)
+
+    def _check_memory(self, mjd: mujoco.MjData) -> None:
+        """Raises SettingError: there is no memory for all worlds, as the system would not say."""
+        world = sum(array.capacity for array in _arrays(self._put_data(mjd, nworld=1)))
+        available = available_memory()
+        if available is not None and self.nworld * world > available:
+            raise SettingError(
+                "nworld",
+                f"{self.nworld:,} do not fit the memory of cpu: each takes {world:,} bytes, and "
+                f"{available:,} are left; take fewer, or smaller nconmax and njmax",
+            )
 
     def _put_data(self, mjd: mujoco.MjData, nworld: int) -> mujoco_warp.Data:
         sizes = {
@@ -266,15 +282,17 @@ class WarpSimulation(Simulation):
         )
 
     def _compile(self, mjd: mujoco.MjData, progress: Progress | None) -> None:
-        """Compile what the step launches, and capture it and the snapshot of what it reads."""
+        """Compile what the step launches, and capture it with the data that there is."""
         start = time.perf_counter()
         scratch = self._put_data(mjd, nworld=1)
         with kernel_cache_in_use():
             compile_kernels(lambda: self._launch_step(scratch), self._wp_device, progress)
-            self._graph = capture(lambda: self._launch_step(self._d), self._wp_device)
-        if not self.fixed_buffers:
-            self._snapshot = Snapshot(self._kept_arrays(), self._wp_device)
+        self._capture()
         self.compile_seconds += time.perf_counter() - start
+
+    def _capture(self) -> None:
+        with kernel_cache_in_use():
+            self._graph = capture(lambda: self._launch_step(self._d), self._wp_device)
 
     def _kept_arrays(self) -> list[wp.array]:
         """What a step reads and changes: of the data, and of what is kept beside it."""
@@ -429,34 +447,47 @@ class WarpSimulation(Simulation):
             before they were needed.
         """
         need, before = self._need(), self.sizes
-        snapshot = self._snapshot
         new, told = overflow.larger(before, need, self._m, self._d)
         if not told:  # a contact sensor that has all it can get
             self._growable &= ~need.overflow
         more = self._memory_for(new) - self._memory_for(before)
-        available = available_memory() if self._wp_device.is_cpu else None
-        try:
-            if available is not None and more > available:
-                raise MemoryError(f"{available:,} bytes are left")
-            self._reallocate(new, snapshot)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            reason = " ".join(str(error).split())
-        else:
+        problem = self._grow(new, more)
+        if problem is None:
             if told:
                 self._tell_growth(told)
             return
-        self._reallocate(before, snapshot)
         done = need.step - 1
         self._take_again(done - (self.nstep - self._since))
         self.nstep, self._settled = done, True
         self._stopped_by = OutOfRoomError(
-            f"{told}, and about {more:,} bytes for that cannot be had on {self.device}: {reason}. "
+            f"{told}, and about {more:,} bytes for that cannot be had on {self.device}: {problem}. "
             f"The {done:,} steps before are done, with nothing lost. Take fewer worlds, or fixed "
             "buffers (--fixed-buffers) to go on without what does not fit"
         )
         raise self._stopped_by
+
+    def _grow(self, sizes: dict[str, int], more: int) -> str | None:
+        """Go back to the snapshot, with these sizes; or with the present ones, and say why.
+
+        Args:
+          sizes: to have.
+          more: about how many bytes that takes beyond what there is.
+        """
+        before = self.sizes
+        available = available_memory() if self._wp_device.is_cpu else None
+        # Beside the buffers, what fills them takes memory for a moment, and their kernels.
+        if available is not None and 2 * more > available:
+            self._snapshot.put_back()
+            return f"{available:,} bytes are left"
+        try:
+            self._reallocate(sizes)
+            return None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = " ".join(str(error).split())
+        self._reallocate(before, again=True)
+        return problem
 
     def _memory_for(self, sizes: dict[str, int]) -> int:
         """About how many bytes the data would have with other sizes."""
@@ -465,20 +496,28 @@ class WarpSimulation(Simulation):
         factor = max(size / max(1, self.sizes.get(name, size)) for name, size in sizes.items())
         return kept + int(factor * growing) + _EPA_BYTES * sizes["nccdmax"] * self.nworld
 
-    def _reallocate(self, sizes: dict[str, int], snapshot: Snapshot) -> None:
-        """Take other buffers in the place of the present ones, with the state of a snapshot."""
+    def _reallocate(self, sizes: dict[str, int], again: bool = False) -> None:
+        """Take other buffers in the place of the present ones, with the state of the snapshot.
+
+        Args:
+          sizes: theirs.
+          again: whether there was data of these sizes before, and so there are kernels for it.
+        """
         self.sizes = sizes
         if "contact_sensor_maxmatch" in sizes:
             self._m.opt.contact_sensor_maxmatch = sizes["contact_sensor_maxmatch"]
         # First of all let go of what there is, for memory that has no room for both.
-        self._d = self._graph = self._snapshot = None
+        self._d = self._graph = None
         self._fields, self._in_place = {}, {}
+        self._snapshot.let_go()
         mjd = initial_data(self.mjm)
         with wp.ScopedDevice(self._wp_device):
             self._bind(self._put_data(mjd, self.nworld))
-            self._compile(mjd, progress=None)
-        snapshot.put_into(self._kept_arrays())
-        self._snapshot.take()
+            if again:
+                self._capture()
+            else:
+                self._compile(mjd, progress=None)
+        self._snapshot.move_to(self._kept_arrays())
 
     # ------------------------------------------------------------------------ reading and writing
 

@@ -6,7 +6,7 @@ import dataclasses
 import mujoco_warp
 import warp as wp
 
-from comfree_warp.graph import capture
+from comfree_warp.graph import Graph, capture
 
 # Dimensions that the sizes of buffers decide, as `mujoco_warp.Data` declares them.
 _GROWING = {"naconmax", "njmax", "njmax_pad", "njmax_nnz"}
@@ -50,15 +50,35 @@ class Snapshot:
     """
 
     def __init__(self, arrays: list[wp.array], device: wp.Device):
-        self._copies = [wp.empty_like(array) for array in arrays]
-        pairs = list(zip(self._copies, arrays, strict=True))
-        self._graph = capture(lambda: [wp.copy(*pair) for pair in pairs], device)
+        self._arrays, self._device = arrays, device
+        self._copies = [wp.clone(array) for array in arrays]
+        self._graph = self._capture()
+
+    def _capture(self) -> Graph:
+        pairs = list(zip(self._copies, self._arrays, strict=True))
+        return capture(lambda: [wp.copy(*pair) for pair in pairs], self._device)
 
     def take(self) -> None:
         """Copy the arrays as they are now."""
         self._graph.launch()
 
-    def put_into(self, arrays: list[wp.array]) -> None:
-        """Copy what was taken into the same arrays of other data, which may be longer."""
-        for copy, array in zip(self._copies, arrays, strict=True):
+    def put_back(self) -> None:
+        """Copy what was taken into the arrays."""
+        for copy, array in zip(self._copies, self._arrays, strict=True):
             wp.copy(array, copy, count=copy.size)
+
+    def let_go(self) -> None:
+        """Keep no hold of the arrays, so that their memory is free; `move_to` comes next."""
+        self._arrays, self._graph = [], None
+
+    def move_to(self, arrays: list[wp.array]) -> None:
+        """Put what was taken into these arrays, and copy them from now on.
+
+        They are those of other data, in the same order; some may be longer.
+        """
+        self._arrays = arrays
+        self.put_back()
+        for i, (copy, array) in enumerate(zip(self._copies, arrays, strict=True)):
+            if copy.size < array.size:
+                self._copies[i] = wp.clone(array)
+        self._graph = self._capture()
