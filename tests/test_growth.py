@@ -337,6 +337,27 @@ def test_a_contact_sensor_takes_all_contacts_there_are():
     np.testing.assert_array_equal(simulation._d.sensordata.numpy(), expected._d.sensordata.numpy())
 
 
+GROUND = f"""<mujoco>
+  <asset>
+    <hfield name="ground" nrow="40" ncol="40" size="1 1 .1 .1" elevation="{"0 " * 1600}"/>
+  </asset>
+  <worldbody>
+    <geom type="hfield" hfield="ground"/>
+    <body pos="0 0 2.98"><freejoint/><geom size="3"/></body>
+  </worldbody>
+</mujoco>"""
+
+
+@pytest.mark.engine
+def test_what_cannot_grow_is_told_to_be_lost():
+    simulation = make(GROUND, "comfree", nconmax=400, njmax=1600)
+    simulation.step(20)
+    assert simulation.grown == ()
+    health = simulation.health()
+    assert health.lost
+    assert "a geom spans more cells of a height field" in health.overflow[0]
+
+
 @pytest.mark.engine
 def test_a_world_that_has_diverged_gets_no_more_room():
     simulation = make(HEAP, "comfree", nworld=2, nconmax=40, njmax=64)

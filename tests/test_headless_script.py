@@ -154,6 +154,36 @@ def test_divergence_is_status_1_and_told_with_world_step_and_time(tmp_path):
     assert summary["first_divergence"]["step"] < 20
 
 
+LANDING = """
+<mujoco><worldbody>
+  <geom type="plane" size="5 5 .1"/>
+  <body pos="0 0 .11"><freejoint/><geom type="box" size=".1 .1 .1"/></body>
+</worldbody></mujoco>
+"""
+
+
+@pytest.mark.engine
+def test_lost_contacts_are_status_3_and_buffers_that_grow_lose_none(tmp_path):
+    model, report = tmp_path / "landing.xml", tmp_path / "summary.json"
+    model.write_text(LANDING)
+    arguments = ["--model", str(model), "--nsteps=100", "--json", str(report), "--nconmax=2"]
+    done = headless(*arguments)
+    assert done.returncode == 0, done.stderr
+    line = "comfree on cpu: step 24 has more contacts or close pairs of geoms than nconmax=2 "
+    assert done.stderr.count(line) == 1
+    summary = json.loads(report.read_text())
+    assert len(summary["grown"]) == 1
+    assert summary["overflow"] == []
+
+    done = headless(*arguments, MJSIM_FIXED_BUFFERS="1")
+    assert done.returncode == 3
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("test_headless.py: contacts are lost: nconmax=2, needed at least 4")
+    summary = json.loads(report.read_text())
+    assert summary["grown"] == []
+    assert len(summary["overflow"]) >= 1
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_with_the_summary_of_what_was_run(signum, tmp_path):
     report = tmp_path / "summary.json"
@@ -212,6 +242,7 @@ def test_help_lists_every_flag_with_its_variable():
         ("--nworld", "MJSIM_NWORLD"),
         ("--njmax", "MJSIM_NJMAX"),
         ("--nconmax", "MJSIM_NCONMAX"),
+        ("--fixed-buffers", "MJSIM_FIXED_BUFFERS"),
         ("--device", "WARP_DEVICE"),
         ("--stiffness", "COMFREE_STIFFNESS"),
         ("--damping", "COMFREE_DAMPING"),
