@@ -1,6 +1,7 @@
 """MuJoCo Warp and comfree_warp, stepped by a captured graph on the CPU or CUDA."""
 
 import dataclasses
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -55,11 +56,11 @@ _NEFC = wp.constant(int(OverflowType.NEFC))
 _BROADPHASE = wp.constant(int(OverflowType.BROADPHASE))
 _NARROWPHASE = wp.constant(int(OverflowType.NARROWPHASE))
 
-# Steps between two states that can be gone back to, on a CPU and on a GPU. There a copy of about
-# 100 arrays takes as long as a small step, and to look at the status is to wait for it.
-_REDO_STEPS = 32
-_REDO_STEPS_ON_GPU = 128
-_REDO_SECONDS = 0.1  # on a CPU, of steps that take longer
+# What is taken again at most when a buffer was too small: steps, and about that many seconds of
+# them. More often a snapshot would take a part of small steps, and on a GPU wait for it.
+_REDO_STEPS = 256
+_REDO_SECONDS = 0.1
+_FEWEST_REDO_STEPS = 8  # on a GPU, where nobody knows yet how long a step takes
 _MANY_WORLDS = 100  # of which it is worth while to ask beforehand whether there is memory
 _EPA_BYTES = 9_000  # of a convex collision, at most
 
@@ -232,10 +233,8 @@ class WarpSimulation(Simulation):
                 size = mujoco.mj_stateSize(mjm, history.SPEC)
                 self._kept = wp.zeros((nworld, self.rings.nslots, size), dtype=float)
             self._growable = 0 if fixed_buffers else overflow.GROWABLE
-            self._redo_steps = _REDO_STEPS if device.is_cpu else _REDO_STEPS_ON_GPU
-            self._journal: list[int | _Write] = []  # steps taken, and fields set
-            self._since: int | None = None  # steps since the snapshot; None: there is none
-            self._settled = True  # whether all those steps are known to have lost nothing
+            self._redo_steps = _REDO_STEPS if device.is_cpu else _FEWEST_REDO_STEPS
+            self._forget_snapshot()
             self._status_in_place = self._status.numpy() if device.is_cpu else None
             self._stopped_by: OutOfRoomError | None = None
             self._compile(mjd, progress)
@@ -365,38 +364,45 @@ class WarpSimulation(Simulation):
             self._graph.launch(n)
             self.nstep += n
             return
+        in_place = self._status_in_place
         while n > 0:
-            if self._since is None or self._since >= self._redo_steps or self._redo_is_long():
+            if self._since >= self._redo_steps or time.perf_counter() > self._redo_by:
                 self._renew_snapshot()
-            count = min(n, self._piece())
+            count = 1 if n == 1 else self._piece(n)
             self._graph.launch(count)
-            self._settled = False
             self._journal.append(count)
             self._since += count
             self.nstep += count
             n -= count
-            if self._wp_device.is_cpu:
+            if in_place is None:
+                self._settled = False
+            elif in_place.item(_OVERFLOW) & self._growable:
+                self._settled = False
                 self._settle()
 
-    def _piece(self) -> int:
-        """How many steps to take before the next look, where there is one; doubling on a CPU."""
-        left = self._redo_steps - self._since
+    def _piece(self, n: int) -> int:
+        """How many of n steps to take at once: on a CPU doubling, to look soon whether all fits."""
+        left = min(n, self._redo_steps - self._since)
         return min(left, max(1, self._since)) if self._wp_device.is_cpu else left
-
-    def _redo_is_long(self) -> bool:
-        """Whether the steps since the snapshot, or what was written, are much to do again."""
-        if len(self._journal) >= 4 * self._redo_steps:
-            return True
-        seconds = time.perf_counter() - self._snapshot_time
-        return self._wp_device.is_cpu and self._since > 0 and seconds > _REDO_SECONDS
 
     # ---------------------------------------------------------------------- going back for room
 
+    def _forget_snapshot(self) -> None:
+        """Let the next step begin with another one."""
+        self._journal: list[int | _Write] | None = None  # steps taken and fields set since
+        self._since = self._redo_steps  # steps taken since
+        self._redo_by = 0.0  # when the next one is due at the latest, as `time.perf_counter`
+        self._settled = True  # whether the steps taken since are known to have lost nothing
+
     def _renew_snapshot(self) -> None:
         self._settle()
+        now = time.perf_counter()
+        if self._journal is not None and not self._wp_device.is_cpu:
+            fit = int(self._since * _REDO_SECONDS / (now - self._snapshot_time))
+            self._redo_steps = min(max(fit, _FEWEST_REDO_STEPS), _REDO_STEPS)
         self._snapshot.take()
-        self._journal.clear()
-        self._since, self._snapshot_time = 0, time.perf_counter()
+        self._journal, self._since, self._snapshot_time = [], 0, now
+        self._redo_by = now + _REDO_SECONDS if self._wp_device.is_cpu else math.inf
 
     def _settle(self) -> None:
         """Make sure that nothing was lost in the steps so far: else make room, and take them again.
@@ -544,8 +550,10 @@ class WarpSimulation(Simulation):
         full[:] = values
         entry = _Write(field, full, world)
         self._assign(entry)
-        if self._since is not None:
+        if self._journal is not None:
             self._journal.append(entry)
+            if len(self._journal) > 4 * _REDO_STEPS:  # which takes memory
+                self._redo_by = 0.0
 
     def _assign(self, entry: _Write) -> None:
         chosen = slice(None) if entry.world is None else slice(entry.world, entry.world + 1)
@@ -565,8 +573,8 @@ class WarpSimulation(Simulation):
             self._steps.zero_()
             self._diverged_step.fill_(-1)
         self._start_time, self.nstep = mjd.time, 0
-        self._journal.clear()
-        self._since, self._settled, self._stopped_by = None, True, None
+        self._forget_snapshot()
+        self._stopped_by = None
 
     def counts(self) -> Counts:
         self._settle()
