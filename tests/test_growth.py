@@ -8,6 +8,7 @@ import sys
 import mujoco
 import numpy as np
 import pytest
+import warp as wp
 
 from broadcast import RecordedSimulation
 from mjsim import engines
@@ -209,6 +210,11 @@ def test_a_step_reads_nothing_that_is_not_put_back(engine, law, model):
         np.testing.assert_array_equal(getattr(grown._d, field).numpy(), theirs)
 
 
+LANDING = """<mujoco><worldbody>
+  <geom type="plane" size="5 5 .1"/>
+  <body pos="0 0 .11"><freejoint/><geom type="box" size=".1 .1 .1"/></body>
+</worldbody></mujoco>"""
+
 HEAP = f"""<mujoco><option timestep="0.004"/><worldbody>
   <geom type="plane" size="5 5 .1"/>{FALLING}
 </worldbody></mujoco>"""
@@ -282,6 +288,20 @@ def test_states_read_and_recorded_after_growth_are_the_new_ones(tmp_path):
     with Recording(path) as recording:
         recorded = [state.state["qpos"] for state in recording.states()]
     np.testing.assert_array_equal(recorded[1:], seen)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("engine", ["mjwarp", "comfree"])
+def test_contacts_that_do_not_fit_are_not_lost_on_cuda(engine):
+    if not wp.is_cuda_available():
+        pytest.skip("no CUDA device on this machine")
+    simulation = make(LANDING, engine, device="cuda:0", nworld=256, nconmax=1, njmax=16)
+    for _ in range(300):  # without waiting for any of them
+        simulation.step()
+        simulation.write("xfrc_applied", np.zeros((2, 6)))
+    assert simulation.counts() == engines.Counts(contacts=4 * 256, rows=16 * 256)
+    assert simulation.grown
+    assert not simulation.health().lost
 
 
 # --------------------------------------------------------------------------- what is told no bit of
@@ -425,10 +445,6 @@ sizes = {"nworld": 10_000, "nconmax": 1, "njmax": 16}
 chosen = Limited(model=model, **sizes, nsteps=200, port=0, record=record, record_hz=0, json=json)
 sys.exit(test_headless.main(chosen))
 """
-LANDING = """<mujoco><worldbody>
-  <geom type="plane" size="5 5 .1"/>
-  <body pos="0 0 .11"><freejoint/><geom type="box" size=".1 .1 .1"/></body>
-</worldbody></mujoco>"""
 
 
 @pytest.mark.engine

@@ -63,9 +63,9 @@ class Snapshot:
         self._graph.launch()
 
     def put_back(self) -> None:
-        """Copy what was taken into the arrays."""
+        """Copy what was taken into the arrays, as far as they and it are long."""
         for copy, array in zip(self._copies, self._arrays, strict=True):
-            wp.copy(array, copy, count=copy.size)
+            wp.copy(array, copy, count=min(copy.size, array.size))
 
     def let_go(self) -> None:
         """Keep no hold of the arrays, so that their memory is free; `move_to` comes next."""
@@ -74,11 +74,12 @@ class Snapshot:
     def move_to(self, arrays: list[wp.array]) -> None:
         """Put what was taken into these arrays, and copy them from now on.
 
-        They are those of other data, in the same order; some may be longer.
+        They are those of other data, in the same order; what is remembered of contacts may be
+        longer, or as short as it was when an attempt at that failed.
         """
         self._arrays = arrays
         self.put_back()
         for i, (copy, array) in enumerate(zip(self._copies, arrays, strict=True)):
-            if copy.size < array.size:
+            if copy.size != array.size:
                 self._copies[i] = wp.clone(array)
         self._graph = self._capture()
