@@ -157,6 +157,25 @@ def test_convex_collisions_that_do_not_fit_are_not_lost(engine, law):
 
 
 @pytest.mark.engine
+@ON_WARP
+def test_a_run_at_which_nobody_looks_until_it_is_read_is_the_same(engine, law):
+    """As on a GPU, which none of its calls waits for: all since the snapshot is done again."""
+    simulation = make(RICH, engine, law, nconmax=1, njmax=1, noise=NOISE)
+    simulation._status_in_place = None
+    expected = make(RICH, engine, law, **ROOM, noise=NOISE)
+    for each in (simulation, expected):
+        for n in (1, 30, 2, 100):
+            each.step(n)
+            each.set_ctrl([0.2, -0.1, 0.01 * n])
+            each.write("qfrc_applied", np.full(each.mjm.nv, 1e-3 * n))
+    assert_same(simulation, expected)
+    assert len(simulation.grown) >= 2
+    for each in (simulation, expected):
+        each.step(5)
+    assert_same(simulation, expected)
+
+
+@pytest.mark.engine
 def test_non_zeros_of_a_sparse_jacobian_that_do_not_fit_are_not_lost():
     sizes = {"nconmax": 300, "njmax": 1200, "nccdmax": 300}
     simulation, expected = (

@@ -154,17 +154,20 @@ def _watch(
             diverged_step_out[world] = step
     if lane > 0:
         return
-    # Once a world has diverged, what it asks for is worth no memory.
-    before = diverged_step_out[world]
-    if before < 0 or before == step:
-        wp.atomic_max(status_out, _MAX_NEFC, nefc[world])
-        if overflow[world] != 0:
-            wp.atomic_or(status_out, _OVERFLOW, overflow[world])
-        if (overflow[world] & growable) != 0:
-            wp.atomic_min(status_out, _OVERFLOW_STEP, step)
+    # After a step to which something was lost, all counts are of another motion.
+    if status_out[_OVERFLOW_STEP] >= step:
+        # Once a world has diverged, what it asks for is worth no memory.
+        before = diverged_step_out[world]
+        if before < 0 or before == step:
+            wp.atomic_max(status_out, _MAX_NEFC, nefc[world])
+            if overflow[world] != 0:
+                wp.atomic_or(status_out, _OVERFLOW, overflow[world])
+            if (overflow[world] & growable) != 0:
+                wp.atomic_min(status_out, _OVERFLOW_STEP, step)
+        if world == 0:
+            wp.atomic_max(status_out, _MAX_NACON, nacon[0])
+            wp.atomic_max(status_out, _MAX_NCOLLISION, ncollision[0])
     if world == 0:
-        wp.atomic_max(status_out, _MAX_NACON, nacon[0])
-        wp.atomic_max(status_out, _MAX_NCOLLISION, ncollision[0])
         status_out[_STEP] += 1
 
 
@@ -428,7 +431,7 @@ class WarpSimulation(Simulation):
             count = min(entry, nstep)
             self._graph.launch(count)
             nstep -= count
-            if nstep == 0:
+            if count < entry:
                 return
 
     def _status_words(self) -> np.ndarray:
@@ -488,6 +491,8 @@ class WarpSimulation(Simulation):
         try:
             self._reallocate(sizes)
             return None
+        except SettingError as error:  # no room for a kernel on the disk
+            problem = str(error)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -65,14 +65,14 @@ def larger(
       m: the model that was stepped.
       d: the data that was too small.
     """
-    new, told = dict(sizes), []
+    new, grown = dict(sizes), {}
     contacts, pairs = need.contacts / d.naconmax, need.pairs / d.naconmax
     # The contacts that were lost have rows, too; of close pairs few may turn out to touch.
     rows = need.rows * max(1.0, contacts, min(2.0, pairs))
 
     def grow(name: str, what: str, before: int, least: float) -> None:
         new[name] = max(2 * before, math.ceil(_MARGIN * least))
-        told.append(f"{what} than {name}={before:,} (now {new[name]:,})")
+        grown[name] = f"{what} than {name}={before:,}"
 
     lacks = need.overflow
     if lacks & OverflowType.NEFC:
@@ -95,7 +95,8 @@ def larger(
         before = int(m.opt.contact_sensor_maxmatch)
         grow("contact_sensor_maxmatch", "more contacts of a sensor", before, 0)
     new["nccdmax"] = share_convex_collisions(new, d.nworld)
-    return new, f"step {need.step:,} has {' and '.join(told)}" if told else ""
+    told = " and ".join(f"{what} (now {new[name]:,})" for name, what in grown.items())
+    return new, told and f"step {need.step:,} has {told}"
 
 
 def sentences(need: Need, sizes: dict[str, int], nworld: int) -> tuple[str, ...]:
