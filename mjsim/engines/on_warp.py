@@ -163,11 +163,8 @@ class WarpSimulation(Simulation):
             self._compile(mjd, progress)
 
     def _put_data(self, mjd: mujoco.MjData, nworld: int) -> mujoco_warp.Data:
-        d = self._package.put_data(self.mjm, mjd, nworld=nworld, **self.sizes)
-        if self.engine == "comfree":
-            d.overflow_told.fill_(-1)  # `health` tells instead
-            comfree_warp.allocate_memory(self._m, d)
-        return d
+        law = {"comfree_law": self.law} if self.engine == "comfree" else {}
+        return self._package.put_data(self.mjm, mjd, nworld=nworld, **self.sizes, **law)
 
     def _compile(self, mjd: mujoco.MjData, progress: Progress | None) -> None:
         start = time.perf_counter()
