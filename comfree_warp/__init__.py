@@ -11,10 +11,11 @@ Code written for `mujoco_warp` runs with the import changed:
 Every public name of `mujoco_warp` is here too; the ones defined below replace their namesakes.
 """
 
-from comfree_warp.collector import collector_paused
+from comfree_warp.collector import collector_paused as _collector_paused
 
-with collector_paused():
+with _collector_paused():
     from mujoco_warp import *  # noqa: F403
+    from mujoco_warp import _src as _src  # where programs find MuJoCo Warp's hooks for SDFs
 
     from comfree_warp._version import __version__ as __version__
     from comfree_warp.broadphase import collision as collision
