@@ -15,13 +15,16 @@ vec10 = {f.name: f for f in dataclasses.fields(mujoco_warp.Data)}["crb"].type.dt
 
 
 def _with_inherited_attributes(cls: type) -> type:
-    """Put the attributes of the base class before those of `cls` in its docstring.
+    """Put the attributes of the base class before those of `cls`, where programs look them up.
 
-    MuJoCo Warp documents every field of its dataclasses, in their order.
+    Those are the docstring, which in MuJoCo Warp has every field in its place, and the annotations,
+    by which programs find the arrays that may differ from world to world.
     """
+    base = cls.__base__
     summary, own = cls.__doc__.split("    Attributes:\n")
-    inherited = cls.__base__.__doc__.split("Attributes:\n")[1].rstrip()
+    inherited = base.__doc__.split("Attributes:\n")[1].rstrip()
     cls.__doc__ = f"{summary}    Attributes:\n{inherited}\n{own}"
+    cls.__annotations__ = base.__annotations__ | cls.__annotations__
     return cls
 
 
