@@ -120,12 +120,13 @@ def show_start(simulation: engines.Simulation, model: str, nsteps: int) -> None:
 
 
 def show_summary(summary: dict[str, Any]) -> None:
-    """Print the summary that `test_headless.summarize` makes, in four to six lines."""
+    """Print the summary that `headless.summarize` makes, in four to six lines."""
     ended = f", ended by {summary['stopped_by']}" if summary["stopped_by"] else ""
     worlds_diverged = "no world"
     if summary["diverged"]:
         worlds_diverged = f"{summary['diverged']:,} of {_worlds(summary['nworld'])}"
     lines = [
+        f"{summary['name']} on {summary['device']}: "
         f"{summary['nsteps']:,} steps in {summary['run_seconds']:.2f} s{ended}: "
         f"{summary['steps_per_second']:,.0f} steps/s, {summary['realtime_factor']:.2f}x real time",
         f"{summary['compile_seconds']:.2f} s before that for compiling and loading kernels",

@@ -10,32 +10,34 @@ status: 0 window closed, Ctrl-C, SIGTERM, or what is shown has ended and --once 
 use, or no window can be opened here; 130 or 143: a video was cut short by Ctrl-C or SIGTERM.
 """
 
+from mjsim import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()
+
 import contextlib
 import dataclasses
 import os
 import sys
 from collections.abc import Iterator
-
-from rich.console import Console
-from rich.progress import track
+from typing import TYPE_CHECKING
 
 import settings
+import variables
 from mjsim.errors import SettingError
-from recording import Recording, RecordingError
-from replay import Replay
+from mjsim.text import printable
 from replay_settings import ReplaySettings
 from stop_signals import StopSignals
-from video import check_video_path, frame_times, frames, write_video
 from view_settings import ViewSettings
-from watch import Watch, WatchSettings, printable
+from watch_settings import WatchSettings
+
+if TYPE_CHECKING:  # else only where they are used, since --help does without MuJoCo
+    from recording import Recording
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewerSettings(ReplaySettings, ViewSettings, WatchSettings):
-    """Whom to watch or what to replay, and where to show it.
-
-    MJSTREAM_TOKEN has no flag, since other users of a machine can read a command line.
-    """
+    """Whom to watch or what to replay, and where to show it."""
 
 
 def say(text: str) -> None:
@@ -44,13 +46,17 @@ def say(text: str) -> None:
 
 def watch(chosen: ViewerSettings) -> None:
     """Show a stream."""
+    from watch import Watch
+
     with StopSignals() as signals, chosen.open_display() as display:
-        Watch(chosen, display, signals, os.environ.get("MJSTREAM_TOKEN")).follow()
+        Watch(chosen, display, signals, os.environ.get(settings.TOKEN)).follow()
 
 
 @contextlib.contextmanager
-def open_recording(path: str) -> Iterator[Recording]:
+def open_recording(path: str) -> Iterator["Recording"]:
     """A recording, with what is wrong with it said on stderr."""
+    from recording import Recording, RecordingError
+
     try:
         with Recording(path) as recording:
             if recording.problem:
@@ -62,6 +68,8 @@ def open_recording(path: str) -> Iterator[Recording]:
 
 def replay(chosen: ViewerSettings) -> None:
     """Show a recording."""
+    from replay import Replay
+
     with (
         open_recording(chosen.replay) as recording,
         StopSignals() as signals,
@@ -74,6 +82,11 @@ def replay(chosen: ViewerSettings) -> None:
 
 def render(chosen: ViewerSettings) -> int:
     """Make a video of a recording; the exit status."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from video import check_video_path, frame_times, frames, write_video
+
     check_video_path(chosen.video)
     with open_recording(chosen.replay) as recording, StopSignals() as signals:
         start, end = chosen.check_range(recording.duration)
@@ -98,4 +111,5 @@ def main(chosen: ViewerSettings) -> int:
 
 
 if __name__ == "__main__":
+    variables.warn_of_unknown()
     settings.run(ViewerSettings, main, description=__doc__.split("\n\n")[0])

@@ -55,6 +55,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from mjsim.choices import MODEL_MODES
 from mjsim.errors import SettingError
 from protocol import (
     DEFAULT_LIMIT,
@@ -72,7 +73,7 @@ from protocol import (
     take_snapshot,
     unpack_snapshot,
 )
-from stream_model import MODEL_KINDS, MODEL_MODES, load_model, model_packet
+from stream_model import MODEL_KINDS, load_model, model_packet
 
 __all__ = [
     "DEFAULT_LIMIT",

@@ -18,7 +18,6 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-BACKENDS = ("native", "web", "none")
 SPEEDS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 

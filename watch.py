@@ -1,17 +1,16 @@
 """Follow a server from connection to connection, and show what it sends on a display."""
 
-import dataclasses
 import sys
 import time
 
-import click
 import mujoco
 
-import settings
+from mjsim.text import printable
 from recording import RunsRecorder
 from stop_signals import StopSignals
 from streaming import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
 from viewing import Controls, Display, Meter, Status, same_model
+from watch_settings import WatchSettings
 
 # What MuJoCo makes of a model or a state that is well-formed and still more than it can take.
 MUJOCO_ERRORS = (mujoco.FatalError, mujoco.UnexpectedError, RuntimeError, MemoryError)
@@ -19,44 +18,6 @@ MUJOCO_ERRORS = (mujoco.FatalError, mujoco.UnexpectedError, RuntimeError, Memory
 LOOK_SECONDS = 0.02  # how often to look whether the window was closed while nothing arrives
 MAX_WORLDS = 1 << 30
 MAX_TEXT = 200  # characters of what a server says of itself
-
-
-@dataclasses.dataclass(frozen=True)
-class WatchSettings:
-    """Whom to watch, and how."""
-
-    host: str = settings.setting(
-        "127.0.0.1", "--host", "MJSTREAM_HOST", "Address of the server, or of the tunnel to it."
-    )
-    port: int = settings.setting(
-        7000, "--port", "MJSTREAM_PORT", "Port of it.", type=click.IntRange(1, 65535)
-    )
-    retry_delay: float = settings.setting(
-        2.0,
-        "--retry-delay",
-        "MJSTREAM_RETRY_DELAY",
-        "Seconds between two attempts to connect.",
-        type=click.FloatRange(min=0.0),
-    )
-    once: bool = settings.setting(
-        False,
-        "--once",
-        "MJSTREAM_ONCE",
-        "End with the stream, or the recording, instead of waiting there.",
-        is_flag=True,
-    )
-    record: str | None = settings.setting(
-        None,
-        "--record",
-        "MJSTREAM_RECORD",
-        "Record the stream to a file (MCAP), which must not exist; the next run to FILE-2.",
-        metavar="FILE",
-    )
-
-
-def printable(text: str) -> str:
-    """A text that may come from elsewhere, without what could steer a terminal, and cut short."""
-    return "".join(each if each.isprintable() else "?" for each in text[:500])
 
 
 class Watch:

@@ -1,11 +1,15 @@
 """Find model files, load them, and make the state that a run starts from."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-
-import mujoco
+from typing import TYPE_CHECKING
 
 from mjsim.errors import SettingError
+
+if TYPE_CHECKING:  # else only where it is used: finding a file does without MuJoCo
+    import mujoco
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,6 +34,8 @@ def load_model(path: str | os.PathLike[str]) -> mujoco.MjModel:
     Raises:
       SettingError: the file does not exist or is no valid model; in one line, with MuJoCo's reason.
     """
+    import mujoco
+
     file = find_file(path)
     try:
         if file.suffix == ".mjb":
@@ -42,6 +48,8 @@ def load_model(path: str | os.PathLike[str]) -> mujoco.MjModel:
 
 def initial_data(mjm: mujoco.MjModel) -> mujoco.MjData:
     """The state that a run starts from: keyframe 0 where the model has one, else qpos0."""
+    import mujoco
+
     mjd = mujoco.MjData(mjm)
     if mjm.nkey:
         mujoco.mj_resetDataKeyframe(mjm, mjd, 0)
