@@ -111,7 +111,7 @@ def main() -> int:
     ]
     findings += warp_findings()
     findings += [gl_finding(name) for name in gl.WAYS]
-    findings.append(Finding("MUJOCO_GL", os.environ.get("MUJOCO_GL", "not set: MuJoCo chooses")))
+    findings.append(Finding("MUJOCO_GL", interrupts.MUJOCO_GL or "not set"))
 
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:

@@ -20,7 +20,8 @@ import viewing
 from recording import Recording
 from stop_signals import StopSignals
 from streaming import encode_packet, pack_mjdata
-from watch import Watch, WatchSettings
+from watch import Watch
+from watch_settings import WatchSettings
 
 SWINGING = """
 <mujoco model="swinging">
