@@ -21,8 +21,12 @@ def warn_of_unknown() -> None:
     """Name on stderr each variable that looks like one of a program's and is none's."""
     for name in sorted(os.environ):
         if name.startswith(_OURS) and name not in KNOWN:
-            nearest = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.0)[0]
-            print(
-                f"warning: no program knows the variable {name}; did you mean {nearest}?",
-                file=sys.stderr,
-            )
+            told = f"no program knows the variable {name}; did you mean {_nearest(name)}?"
+            print(f"warning: {told}", file=sys.stderr)
+
+
+def _nearest(name: str) -> str:
+    """The known variable that a name is most like; one that differs in its prefix before all."""
+    rest = name.partition("_")[2]
+    others = [known for known in sorted(KNOWN) if known.partition("_")[2] == rest]
+    return others[0] if others else difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.0)[0]
