@@ -1,4 +1,4 @@
-"""What the programs do before their work begins: flags, variables, imports, and Ctrl-C meanwhile."""
+"""How programs start: flags, variables, imports, and Ctrl-C meanwhile."""
 
 import os
 import signal
