@@ -148,11 +148,13 @@ def write_json(path: str, summary: dict[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def setting_errors() -> Iterator[None]:
+def setting_errors(model: str) -> Iterator[None]:
     """Turn an error of the stream into one that names the setting as this script calls it."""
     try:
         yield
     except streaming.StreamError as error:
+        if error.setting == "model":
+            engines.load_model(model)  # what is no model at all is told as such
         setting = error.setting if error.setting in ("host", "port") else f"stream_{error.setting}"
         raise SettingError(setting, error.problem) from error
 
@@ -181,7 +183,7 @@ def run(
       chosen: the settings.
       stream_from: file of the model that viewers are sent, where it is not `chosen.model`.
     """
-    with setting_errors(), make_server(chosen, stream_from) as server:
+    with setting_errors(chosen.model), make_server(chosen, stream_from) as server:
         with CompilationDisplay() as compilation:
             remember = dump.SECONDS if chosen.dump and not missing_packages() else 0.0
             simulation = chosen.make_simulation(compilation.update, remember)

@@ -6,8 +6,9 @@
     python local_viewer.py --replay run.mcap  # a recording, in any of these; or --video run.mp4
 
 Comes back after a dropped connection and shows the next run when the server starts again. Exit
-status: 0 window closed, Ctrl-C, SIGTERM, or what is shown has ended and --once was given; 2 wrong
-use, or no window can be opened here; 130 or 143: a video was cut short by Ctrl-C or SIGTERM.
+status: 0 window closed, Ctrl-C, SIGTERM, or what is shown has ended and --once was given; 1 --once
+was given and for 5 s there was no server; 2 wrong use, or no window can be opened here; 130 or 143
+interrupted by Ctrl-C or SIGTERM while it was starting or making a video.
 """
 
 from mjsim import interrupts
@@ -44,12 +45,12 @@ def say(text: str) -> None:
     print(f"local_viewer.py: {printable(text)}", file=sys.stderr, flush=True)
 
 
-def watch(chosen: ViewerSettings) -> None:
-    """Show a stream."""
+def watch(chosen: ViewerSettings) -> bool:
+    """Show a stream; False if there was none, where one was to be shown."""
     from watch import Watch
 
     with StopSignals() as signals, chosen.open_display() as display:
-        Watch(chosen, display, signals, os.environ.get(settings.TOKEN)).follow()
+        return Watch(chosen, display, signals, os.environ.get(settings.TOKEN)).follow()
 
 
 @contextlib.contextmanager
@@ -105,8 +106,11 @@ def main(chosen: ViewerSettings) -> int:
         if not chosen.replay:
             raise SettingError("video", "wants a recording to render: --replay FILE")
         return render(chosen)
+    if chosen.replay:
+        replay(chosen)
+        return 0
     with contextlib.suppress(KeyboardInterrupt):
-        replay(chosen) if chosen.replay else watch(chosen)
+        return 0 if watch(chosen) else 1
     return 0
 
 

@@ -758,36 +758,31 @@ class _IoThread:
             challenge = {"kind": "challenge", "algorithm": "hmac-sha256", "nonce": viewer.nonce}
             self._put(viewer, encode_packet(challenge))
         else:
-            self._ask_for_place(viewer)
-
-    def _ask_for_place(self, viewer: _Viewer) -> None:
-        """Admit it, or find out first whether there is somebody on all the connections before it.
-
-        What a connection takes first, its machine takes, whether a program reads it or not. A
-        viewer of our own says that it has the model; of others, whoever takes more than a machine
-        holds unread is there.
-        """
-        viewer.waiting = True
-        now = time.monotonic()
-        self._settle_waiting(now)
-        if viewer.waiting:
-            for each in self._viewers:
-                if each.admitted and not each.leaving and not each.known and each.probed is None:
-                    each.probed = now
-                    self._put(each, self._probe)
+            viewer.waiting = True
+            self._settle_waiting(time.monotonic())
 
     def _settle_waiting(self, now: float) -> None:
-        """Admit those that wait while there are places, and turn them away once there are none."""
+        """Admit those that wait while there are places, and turn them away once there are none.
+
+        What a connection takes first, its machine takes, whether a program reads it or not. So
+        where a place is wanted, this finds out who is there: a viewer of our own says that it has
+        the model, and any other takes more than a machine would hold unread.
+        """
         for each in self._viewers:
             each.known |= each.admitted and each.taken >= PROOF_BYTES
         for viewer in [each for each in self._viewers if each.waiting]:
             holders = [each for each in self._viewers if each.holds_place(now)]
             if len(holders) < MAX_VIEWERS:
                 self._admit(viewer, now)
-            elif all(each.known for each in holders):
+                continue
+            if all(each.known for each in holders):
                 viewer.waiting, viewer.leaving = False, True
                 self._put(viewer, self._close)
                 self._count_refusal(viewer, f"{MAX_VIEWERS} viewers are watching")
+            for each in holders:
+                if not each.known and each.probed is None:
+                    each.probed = now
+                    self._put(each, self._probe)
 
     def _admit(self, viewer: _Viewer, now: float) -> None:
         silent = [each for each in self._viewers if each.admitted and not each.holds_place(now)]
@@ -846,8 +841,8 @@ class _IoThread:
                     viewer.known = True
                     self._take_wish(packet)
                 elif self._is_response(viewer, packet):
-                    viewer.known = True
-                    self._ask_for_place(viewer)
+                    viewer.known = viewer.waiting = True
+                    self._settle_waiting(time.monotonic())
                 else:
                     self._refuse(viewer, "wrong token")
                     return
