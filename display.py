@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from mjsim import engines
+from recording import Recorder
 
 console = Console(stderr=True, highlight=False)
 
@@ -117,6 +118,16 @@ def show_start(simulation: engines.Simulation, model: str, nsteps: int) -> None:
         f"{simulation.place}: {nsteps:,} steps of {_worlds(simulation.nworld)} of {model}",
         soft_wrap=True,
     )
+
+
+def list_problems(health: engines.Health, recorder: Recorder | None = None) -> list[str]:
+    """What went wrong during a run, a sentence each, to be repeated at its end."""
+    problems = [str(health.divergence)] if health.divergence else []
+    problems += health.overflow
+    if recorder and recorder.problem:
+        told = f"the recording {str(recorder.path)!r} ends after {recorder.nstates:,} states"
+        problems.append(f"{told}: {recorder.problem}")
+    return problems
 
 
 def show_summary(summary: dict[str, Any]) -> None:

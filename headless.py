@@ -16,7 +16,15 @@ import dump
 import settings
 import streaming
 from broadcast import Broadcast, RecordedSimulation
-from display import CompilationDisplay, RunDisplay, console, pace, show_start, show_summary
+from display import (
+    CompilationDisplay,
+    RunDisplay,
+    console,
+    list_problems,
+    pace,
+    show_start,
+    show_summary,
+)
 from headless_settings import HeadlessSettings
 from mjsim import engines
 from mjsim.errors import SettingError
@@ -115,6 +123,7 @@ def summarize(
         "first_divergence": health.divergence and dataclasses.asdict(health.divergence),
         "overflow": list(health.overflow),
         "stopped_by": stopped_by,
+        "problems": list_problems(health, recorder) + ([server.problem] if server.problem else []),
         "stream": dataclasses.asdict(server.counters) if server.enabled else None,
         "recording": recorder
         and {
@@ -143,8 +152,12 @@ def check_json_path(path: str) -> None:
 def write_json(path: str, summary: dict[str, object]) -> None:
     """Write the summary whole or not at all."""
     partial = Path(f"{path}.partial")
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -198,21 +211,29 @@ def run(
             stopped_by = signals.received.name if signals.received else None
             summary = summarize(simulation, chosen.model, run_seconds, stopped_by, server, recorder)
             show_summary(summary)
-            if chosen.json:
-                write_json(chosen.json, summary)
     return simulation, summary
 
 
 def main(chosen: HeadlessSettings) -> int:
+    """Run, keep what led to a divergence, write the summary; the exit status."""
     if chosen.json:
         check_json_path(chosen.json)
     if chosen.record:
         check_path(chosen.record)
     simulation, summary = run(chosen)
-    divergence = simulation.health().divergence
-    if divergence:
-        kept = f"; {dump.write_divergence(chosen, simulation)}" if chosen.dump else ""
-        print(f"test_headless.py: {divergence}{kept}", file=sys.stderr)
-        return 1
-    stopped_by = summary["stopped_by"]
-    return 128 + signal.Signals[stopped_by] if stopped_by else 0
+    problems, status = list(summary["problems"]), 0
+    if stopped_by := summary["stopped_by"]:
+        status = 128 + signal.Signals[stopped_by]
+    if simulation.health().divergence:
+        status = 1
+        if chosen.dump:
+            problems[0] += f"; {dump.write_divergence(chosen, simulation)}"
+    if chosen.json:
+        try:
+            write_json(chosen.json, summary)
+        except OSError as error:
+            status = status or 1
+            problems.append(f"the summary is not in {chosen.json!r}: {error.strerror}")
+    if problems:  # as the last line, since what was said during the run has scrolled away
+        print(f"test_headless.py: {'; '.join(problems)}", file=sys.stderr)
+    return status

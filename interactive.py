@@ -2,11 +2,12 @@
 
 import contextlib
 import functools
+import itertools
 import time
 from collections.abc import Iterator
 
 import dump
-from display import CompilationDisplay, console
+from display import CompilationDisplay, console, list_problems
 from interactive_settings import InteractiveSettings
 from mjsim import interrupts
 from mjsim.engines import Simulation
@@ -74,4 +75,11 @@ def main(chosen: InteractiveSettings) -> int:
         say(line)
     for recorder in recorders:
         say(f"recorded: {recorder.nstates:,} states in {recorder.path}")
+    problems = [
+        f"{simulation.name}: {problem}"
+        for simulation, recorder in itertools.zip_longest(simulations, recorders)
+        for problem in list_problems(simulation.health(), recorder)
+    ]
+    if problems:  # as the last line, since what was said during the run has scrolled away
+        say(f"test_viewer.py: {'; '.join(problems)}")
     return 0

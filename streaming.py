@@ -405,6 +405,7 @@ class StreamServer:
 
     Attributes:
       counters: what it has done so far.
+      problem: why streaming ended before its time, or None.
       run: an id of this run, sent along.
       world: index of the world that viewers want to see: who steps the simulation sends that one.
     """
@@ -434,6 +435,7 @@ class StreamServer:
             raise StreamError("port", f"{port} is no port: 1 to 65535, or 0 for no streaming")
         self.model_path, self.host, self.port = model_path, host, port
         self.counters = Counters()
+        self.problem: str | None = None
         self.run = secrets.token_hex(8)
         self.about, self.world, self.nworld = dict(about or {}), world, nworld
         self._period = 1.0 / hz if hz else 0.0
@@ -652,7 +654,8 @@ class _IoThread:
         try:
             self._loop()
         except Exception as error:  # the simulation goes on, whatever this was
-            self._server._report(f"streaming ends, after an error of its own: {error!r}")
+            self._server.problem = f"streaming ended, after an error of its own: {error!r}"
+            self._server._report(self._server.problem)
         finally:
             self._server._watched = 0
             for viewer in list(self._viewers):

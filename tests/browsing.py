@@ -6,8 +6,9 @@ Its screenshots stay in `.artifacts`, for people to look at.
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -119,16 +120,27 @@ class Browser:
         return centre(self.pixels(), colour)
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the browser started, but for its own pages."""
+        """The addresses that were asked for since the browser started."""
         entries = [
             json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
         ]
-        urls = [
+        return [
             entry["params"]["request"]["url"]
             for entry in entries
             if entry["method"] == "Network.requestWillBeSent"
         ]
-        return [url for url in urls if not url.startswith("chrome:")]
+
+
+def hosts(urls: Iterable[str]) -> set[str]:
+    """The hosts that addresses name, also those within a page's own objects (blob:).
+
+    Chromium's own pages, at chrome:, chrome-untrusted: and the like, and what is written out in
+    the address itself (data:, about:) come from no host.
+    """
+    parts = [urlsplit(url.removeprefix("blob:")) for url in urls]
+    own = ("data", "about", "devtools")
+    named = [it for it in parts if it.scheme not in own and not it.scheme.startswith("chrome")]
+    return {it.hostname or it.geturl() for it in named}
 
 
 def centre(pixels: np.ndarray, colour: str) -> tuple[float, float] | None:

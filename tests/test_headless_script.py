@@ -166,6 +166,35 @@ def test_divergence_is_status_1_and_told_with_world_step_and_time(tmp_path):
     assert summary["first_divergence"]["step"] < 20
 
 
+def test_the_last_line_repeats_what_went_wrong(small_disk, tmp_path):
+    """A recording that a full disk ended, and a summary that did not fit either."""
+    report = small_disk / "summary.json"
+    arguments = ("--engine=mjc", "--model", PENDULA, "--nsteps=3000", "--record-hz=0")
+    done = headless("--record", str(small_disk / "run.mcap"), "--json", str(report), *arguments)
+    told = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert told[-1].startswith(
+        f"test_headless.py: the recording '{small_disk}/run.mcap' ends after "
+    )
+    assert f"; the summary is not in '{report}': No space left on device" in told[-1]
+    assert not list(small_disk.glob("summary*"))
+
+
+def test_the_summary_has_what_went_wrong(small_disk, tmp_path):
+    arguments = ("--engine=mjc", "--model", PENDULA, "--nsteps=3000", "--record-hz=0")
+    summary = run_with_summary(tmp_path, "--record", str(small_disk / "run.mcap"), *arguments)
+    (problem,) = summary["problems"]
+    assert problem.endswith("No space left on device")
+    assert summary["recording"]["problem"] == "No space left on device"
+
+
+@pytest.mark.engine
+def test_the_last_line_repeats_that_contacts_were_lost():
+    model = "benchmark/test_data/primitives.xml"
+    done = headless("--model", model, "--nsteps=20", "--nconmax=4", "--njmax=600")
+    assert done.stderr.splitlines()[-1].startswith("test_headless.py: contacts are lost: nconmax=4")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_with_the_summary_of_what_was_run(signum, tmp_path):
     report = tmp_path / "summary.json"
