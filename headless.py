@@ -180,7 +180,8 @@ def recorded(
     if chosen.record is None:
         yield simulation, None
         return
-    report, world = functools.partial(console.print, markup=False), chosen.stream_world
+    report = functools.partial(console.print, markup=False, soft_wrap=True)
+    world = chosen.stream_world
     with chosen.make_recorder(chosen.record, simulation, report, world=str(world)) as recorder:
         stepped = RecordedSimulation(simulation, recorder, world, chosen.record_hz)
         yield stepped, recorder

@@ -73,8 +73,7 @@ class InteractiveSettings(RunSettings, ViewSettings):
         for name in names:
             if names.count(name) > 1:
                 raise SettingError("compare", f"{name} is there twice: name each engine once")
-        if self.law and "comfree" not in self.compare:
-            refuse_unused({"law": self.law}, [name for name in names if ":" not in name])
+        if self.law and "comfree" not in self.compare and any(":" in name for name in names):
             raise SettingError("law", f"{self.law!r}, and --compare names laws: leave it out")
         refuse_unused(self.given, names)
 
