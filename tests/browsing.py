@@ -120,27 +120,33 @@ class Browser:
         return centre(self.pixels(), colour)
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the browser started."""
+        """The addresses asked for since the browser started, but for those of its own pages.
+
+        These are at chrome:, chrome-untrusted: and the like, and come from no host.
+        """
         entries = [
             json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
         ]
-        return [
+        urls = [
             entry["params"]["request"]["url"]
             for entry in entries
             if entry["method"] == "Network.requestWillBeSent"
         ]
+        return [url for url in urls if not is_of_chromium(url)]
+
+
+def is_of_chromium(url: str) -> bool:
+    """Whether an address is of a page of the browser's own."""
+    return urlsplit(url).scheme.startswith("chrome")
 
 
 def hosts(urls: Iterable[str]) -> set[str]:
     """The hosts that addresses name, also those within a page's own objects (blob:).
 
-    Chromium's own pages, at chrome:, chrome-untrusted: and the like, and what is written out in
-    the address itself (data:, about:) come from no host.
+    What is written out in the address itself (data:, about:) comes from no host.
     """
     parts = [urlsplit(url.removeprefix("blob:")) for url in urls]
-    own = ("data", "about", "devtools")
-    named = [it for it in parts if it.scheme not in own and not it.scheme.startswith("chrome")]
-    return {it.hostname or it.geturl() for it in named}
+    return {it.hostname or it.geturl() for it in parts if it.scheme not in ("data", "about")}
 
 
 def centre(pixels: np.ndarray, colour: str) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from browsing import HELLO, Browser, centre, hosts, settled
+from browsing import HELLO, Browser, centre, hosts, is_of_chromium, settled
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 import viewing
@@ -193,8 +193,11 @@ def test_nothing_is_asked_of_other_hosts(browser: Browser, viewer: WebViewer) ->
 
 
 def test_chromium_s_own_pages_are_no_hosts() -> None:
-    own = ["chrome://newtab/", "chrome-untrusted://print/", "data:,x", "about:blank"]
-    assert hosts([*own, "blob:http://127.0.0.1:8080/1-2", "ws://127.0.0.1:8080/"]) == {"127.0.0.1"}
+    for url in ("chrome://newtab/", "chrome-untrusted://new-tab-page/one-google-bar"):
+        assert is_of_chromium(url)
+    assert not is_of_chromium("https://chrome.example.org/x")
+    local = ["data:,x", "about:blank", "blob:http://127.0.0.1:8080/1-2", "ws://127.0.0.1:8080/"]
+    assert hosts(local) == {"127.0.0.1"}
     assert hosts(["https://chrome.example.org/x"]) == {"chrome.example.org"}
     assert hosts(["blob:https://example.org/1-2"]) == {"example.org"}
     assert hosts(["unheard-of:thing"]) == {"unheard-of:thing"}
