@@ -69,7 +69,12 @@ class Browser:
         for flag in (*FLAGS, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={folder}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-        self.driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+        service = webdriver.ChromeService(DRIVER)
+        try:
+            self.driver = webdriver.Chrome(options, service)
+        except BaseException:  # such as Ctrl-C in a benchmark, while the browser starts
+            service.stop()
+            raise
 
     def close(self) -> None:
         self.driver.quit()
