@@ -182,7 +182,7 @@ def test_a_diverging_scene_is_invalid_with_the_reason_and_never_ranks():
 
 @pytest.mark.engine
 def test_a_scene_that_overflows_is_invalid(monkeypatch):
-    monkeypatch.setattr(engines, "size_buffers", lambda mjm, nprobe: {"nconmax": 1, "njmax": 1})
+    monkeypatch.setattr(speed, "size_buffers", lambda mjm, nprobe: {"nconmax": 1, "njmax": 1})
     speed._settled.cache_clear()
     entry = speed.Entry(parse("comfree-paper"), "cpu")
     (measured,) = measure(small(name="too small", model=layer(3)), entry).values()

@@ -3,8 +3,9 @@
 import mujoco
 import numpy.typing as npt
 
+from mjsim.choices import engine_name, refuse_unused, split_name
 from mjsim.engines.noise import ControlNoise
-from mjsim.engines.simulation import ENGINES, Progress, Simulation
+from mjsim.engines.simulation import Progress, Simulation
 from mjsim.errors import SettingError
 
 
@@ -28,10 +29,10 @@ def make_simulation(
 
     Args:
       mjm: the model.
-      engine: one of `ENGINES`.
+      engine: one of `ENGINES`, or comfree with its law, such as "comfree:warm".
       device: Warp's name of a device; mjc runs on the CPU only.
       nworld: number of worlds, all starting from `initial_data`.
-      nconmax: contacts per world to allocate; from the model when None. Not used by mjc.
+      nconmax: contacts per world to allocate; from the model when None. Not for mjc.
       njmax: constraint rows per world to allocate, likewise.
       nccdmax: convex collisions per world to allocate, up to nconmax; from the model when both are
         None, else nconmax when None. A few worlds get as many as one of nconmax has.
@@ -44,10 +45,10 @@ def make_simulation(
       progress: told what is being compiled, where something is.
 
     Raises:
-      SettingError: the engine, the device, a size, a parameter or the model cannot be used.
+      SettingError: the engine, the device, a size, a parameter or the model cannot be used, or the
+        engine makes no use of a setting that is given.
     """
-    if engine not in ENGINES:
-        raise SettingError("engine", f"{engine!r} is none of {', '.join(ENGINES)}")
+    engine, law = split_name(engine, law)
     for setting, size, least in (
         ("nworld", nworld, 1),
         ("nconmax", nconmax, 0),
@@ -56,6 +57,11 @@ def make_simulation(
     ):
         if size is not None and size < least:
             raise SettingError(setting, f"{size} is too small: at least {least}")
+    sizes = {"nconmax": nconmax, "njmax": njmax, "nccdmax": nccdmax}
+    law_settings = {"stiffness": stiffness, "damping": damping, "passes": passes, "law": law}
+    given = {name: value for name, value in law_settings.items() if value is not None}
+    given_sizes = {name: size for name, size in sizes.items() if size is not None}
+    refuse_unused(given | given_sizes, [engine_name(engine, law)])
     noise = noise or ControlNoise()
     if engine == "mjc":
         if device != "cpu":
@@ -67,7 +73,4 @@ def make_simulation(
     # Only here: importing Warp and compiling its kernels' sources takes seconds.
     from mjsim.engines.on_warp import make_on_warp
 
-    sizes = {"nconmax": nconmax, "njmax": njmax, "nccdmax": nccdmax}
-    law_settings = {"stiffness": stiffness, "damping": damping, "passes": passes, "law": law}
-    given = {name: value for name, value in law_settings.items() if value is not None}
     return make_on_warp(mjm, engine, device, nworld, sizes, given, noise, remember, progress)

@@ -9,6 +9,7 @@ import mujoco.batch
 import numpy as np
 import numpy.typing as npt
 
+from mjsim.cores import usable_cores
 from mjsim.engines import history
 from mjsim.engines.noise import ControlNoise, draw
 from mjsim.engines.simulation import (
@@ -44,7 +45,7 @@ class MjcSimulation(Simulation):
         # Without this MuJoCo would silently put a diverged world back to its start.
         mjm = copy.copy(mjm)
         mjm.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-        self._batch = mujoco.batch.Batch(mjm, nworld)
+        self._batch = mujoco.batch.Batch(mjm, nworld, nthread=usable_cores())
         self._fields = {field: self._batch.bind(field) for field in STATE_FIELDS}
         self._diverged_step = np.empty(nworld, dtype=int)
         self._ctrl = np.empty((nworld, mjm.nu), dtype=np.float32)
