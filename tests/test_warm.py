@@ -495,9 +495,9 @@ def test_a_law_or_number_of_passes_that_does_not_exist_is_refused(law, passes, t
         cfwarp.put_model(mjm, comfree_law=law, comfree_passes=passes)
 
 
-def test_the_paper_law_needs_no_memory(device):
+def test_data_for_the_paper_law_alone_has_no_memory(device):
     mjm = mujoco.MjModel.from_xml_string(STACK)
-    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm)
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm, comfree_law="paper")
     cfwarp.step(m, d)
     assert d.warm is None
     assert m.comfree_law == "paper"
