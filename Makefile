@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SPEED := $(BIN)/python -m pytest -q -c benchmark/pytest.ini benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run view web video test test-slow doctor bench bench-quick bench-cuda bench-compare bench-engine bench-memory bench-stream bench-web fidelity sweep report gallery lint format lock clean
+.PHONY: help venv run view web video test test-slow test-drop-in doctor bench bench-quick bench-cuda bench-compare bench-engine bench-memory bench-stream bench-web fidelity sweep report gallery lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test: venv ## run the tests
 
 test-slow: venv ## run the tests that take a minute or more
 	$(BIN)/python -m pytest tests -m slow
+
+test-drop-in: venv ## run MuJoCo Warp's own tests with the import changed to comfree_warp
+	$(BIN)/python tests/mujoco_warp_tests.py $(FILES)
 
 doctor: venv ## report what this machine can do, and what would mend each lack
 	$(BIN)/python doctor.py

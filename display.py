@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from mjsim import engines
+from recording import Recorder
 
 console = Console(stderr=True, highlight=False)
 
@@ -119,13 +120,24 @@ def show_start(simulation: engines.Simulation, model: str, nsteps: int) -> None:
     )
 
 
+def list_problems(health: engines.Health, recorder: Recorder | None = None) -> list[str]:
+    """What went wrong during a run, a sentence each, to be repeated at its end."""
+    problems = [str(health.divergence)] if health.divergence else []
+    problems += health.overflow
+    if recorder and recorder.problem:
+        told = f"the recording {str(recorder.path)!r} ends after {recorder.nstates:,} states"
+        problems.append(f"{told}: {recorder.problem}")
+    return problems
+
+
 def show_summary(summary: dict[str, Any]) -> None:
-    """Print the summary that `test_headless.summarize` makes, in four to six lines."""
+    """Print the summary that `headless.summarize` makes, in four to six lines."""
     ended = f", ended by {summary['stopped_by']}" if summary["stopped_by"] else ""
     worlds_diverged = "no world"
     if summary["diverged"]:
         worlds_diverged = f"{summary['diverged']:,} of {_worlds(summary['nworld'])}"
     lines = [
+        f"{summary['name']} on {summary['device']}: "
         f"{summary['nsteps']:,} steps in {summary['run_seconds']:.2f} s{ended}: "
         f"{summary['steps_per_second']:,.0f} steps/s, {summary['realtime_factor']:.2f}x real time",
         f"{summary['compile_seconds']:.2f} s before that for compiling and loading kernels",

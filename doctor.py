@@ -5,6 +5,12 @@
 Exit status: 0 if a headless run is possible, 1 if not.
 """
 
+from mjsim import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()
+
+import argparse
 import contextlib
 import dataclasses
 import os
@@ -95,6 +101,7 @@ def gl_finding(name: str) -> Finding:
 
 
 def main() -> int:
+    """Print the report; the exit status."""
     findings = [python_finding()]
     findings += [package_finding(name, "run", needed=True) for name in RUN_PACKAGES]
     findings += [
@@ -104,7 +111,7 @@ def main() -> int:
     ]
     findings += warp_findings()
     findings += [gl_finding(name) for name in gl.WAYS]
-    findings.append(Finding("MUJOCO_GL", os.environ.get("MUJOCO_GL", "not set: MuJoCo chooses")))
+    findings.append(Finding("MUJOCO_GL", interrupts.MUJOCO_GL or "not set"))
 
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
@@ -115,4 +122,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Not click, which may be what is missing.
+    argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args()
+    with contextlib.suppress(ImportError):
+        import variables
+
+        variables.warn_of_unknown()
     sys.exit(main())

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mjsim import engines
+from mjsim.choices import file_name
 from mjsim.errors import SettingError
 from recording import missing_packages
 from run_settings import RunSettings
@@ -28,7 +29,8 @@ def write_divergence(chosen: RunSettings, simulation: engines.Simulation) -> str
     world = divergence.world
     states = simulation.recall(world)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = f"diverged-{Path(chosen.model).stem}-{chosen.engine}-world{world}-{stamp}.mcap"
+    engine = file_name(simulation.name)
+    path = f"diverged-{Path(chosen.model).stem}-{engine}-world{world}-{stamp}.mcap"
     # What pushes a body from outside does not change while the simulation is on its own.
     pushed = {
         field: simulation.read(field, world)

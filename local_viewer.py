@@ -6,51 +6,58 @@
     python local_viewer.py --replay run.mcap  # a recording, in any of these; or --video run.mp4
 
 Comes back after a dropped connection and shows the next run when the server starts again. Exit
-status: 0 window closed, Ctrl-C, SIGTERM, or what is shown has ended and --once was given; 2 wrong
-use, or no window can be opened here; 130 or 143: a video was cut short by Ctrl-C or SIGTERM.
+status: 0 window closed, Ctrl-C, SIGTERM, or what is shown has ended and --once was given; 1 --once
+was given and for 5 s there was no server; 2 wrong use, or no window can be opened here; 130 or 143
+interrupted by Ctrl-C or SIGTERM while it was starting or making a video.
 """
+
+from mjsim import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()
 
 import contextlib
 import dataclasses
 import os
 import sys
 from collections.abc import Iterator
-
-from rich.console import Console
-from rich.progress import track
+from typing import TYPE_CHECKING
 
 import settings
+import variables
 from mjsim.errors import SettingError
-from recording import Recording, RecordingError
-from replay import Replay
+from mjsim.text import printable
 from replay_settings import ReplaySettings
 from stop_signals import StopSignals
-from video import check_video_path, frame_times, frames, write_video
 from view_settings import ViewSettings
-from watch import Watch, WatchSettings, printable
+from watch_settings import WatchSettings
+
+if TYPE_CHECKING:  # else only where they are used, since --help does without MuJoCo
+    from recording import Recording
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewerSettings(ReplaySettings, ViewSettings, WatchSettings):
-    """Whom to watch or what to replay, and where to show it.
-
-    MJSTREAM_TOKEN has no flag, since other users of a machine can read a command line.
-    """
+    """Whom to watch or what to replay, and where to show it."""
 
 
 def say(text: str) -> None:
     print(f"local_viewer.py: {printable(text)}", file=sys.stderr, flush=True)
 
 
-def watch(chosen: ViewerSettings) -> None:
-    """Show a stream."""
+def watch(chosen: ViewerSettings) -> bool:
+    """Show a stream; False if there was none, where one was to be shown."""
+    from watch import Watch
+
     with StopSignals() as signals, chosen.open_display() as display:
-        Watch(chosen, display, signals, os.environ.get("MJSTREAM_TOKEN")).follow()
+        return Watch(chosen, display, signals, os.environ.get(settings.TOKEN)).follow()
 
 
 @contextlib.contextmanager
-def open_recording(path: str) -> Iterator[Recording]:
+def open_recording(path: str) -> Iterator["Recording"]:
     """A recording, with what is wrong with it said on stderr."""
+    from recording import Recording, RecordingError
+
     try:
         with Recording(path) as recording:
             if recording.problem:
@@ -62,6 +69,8 @@ def open_recording(path: str) -> Iterator[Recording]:
 
 def replay(chosen: ViewerSettings) -> None:
     """Show a recording."""
+    from replay import Replay
+
     with (
         open_recording(chosen.replay) as recording,
         StopSignals() as signals,
@@ -74,6 +83,11 @@ def replay(chosen: ViewerSettings) -> None:
 
 def render(chosen: ViewerSettings) -> int:
     """Make a video of a recording; the exit status."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from video import check_video_path, frame_times, frames, write_video
+
     check_video_path(chosen.video)
     with open_recording(chosen.replay) as recording, StopSignals() as signals:
         start, end = chosen.check_range(recording.duration)
@@ -92,10 +106,14 @@ def main(chosen: ViewerSettings) -> int:
         if not chosen.replay:
             raise SettingError("video", "wants a recording to render: --replay FILE")
         return render(chosen)
+    if chosen.replay:
+        replay(chosen)
+        return 0
     with contextlib.suppress(KeyboardInterrupt):
-        replay(chosen) if chosen.replay else watch(chosen)
+        return 0 if watch(chosen) else 1
     return 0
 
 
 if __name__ == "__main__":
+    variables.warn_of_unknown()
     settings.run(ViewerSettings, main, description=__doc__.split("\n\n")[0])

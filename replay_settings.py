@@ -1,12 +1,17 @@
 """What of a recording to play, and how to make a video of it: settings of `local_viewer.py`."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import click
 
 import settings
 from mjsim.errors import SettingError
-from offscreen import View
+
+if TYPE_CHECKING:
+    from offscreen import View
 
 
 class SizeType(click.ParamType):
@@ -130,4 +135,7 @@ class ReplaySettings:
 
     @property
     def view(self) -> View:
+        """From where the video is seen."""
+        from offscreen import View
+
         return View(self.camera, self.azimuth, self.elevation, self.distance)

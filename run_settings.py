@@ -3,34 +3,42 @@
 A script with more settings adds fields in a subclass.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
-from importlib import metadata
+from typing import TYPE_CHECKING
 
 import click
 
 import settings
-from mjsim import engines
-from recording import Recorder
+from mjsim.choices import ENGINES, LAWS, NAMES, PASSES, engine_name, refuse_unused, split_name
+
+if TYPE_CHECKING:  # else only where they are used, since --help does without MuJoCo
+    from mjsim import engines
+    from recording import Recorder
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages that a simulation's numbers depend on."""
+    from importlib import metadata
+
     packages = ("mujoco", "mujoco-warp", "warp-lang", "numpy")
     return {name: metadata.version(name) for name in packages}
 
 
 class EngineType(click.ParamType):
-    """The name of an engine, or its number."""
+    """The name of an engine, with or without its law, or its number."""
 
-    name = "|".join(engines.ENGINES)
+    name = "|".join(ENGINES)
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        names = {str(number): name for number, name in enumerate(engines.ENGINES)}
+        names = {str(number): name for number, name in enumerate(ENGINES)}
         name = names.get(value, value)
-        if name not in engines.ENGINES:
-            allowed = ", ".join(f"{name} ({number})" for number, name in names.items())
-            self.fail(f"{value!r} is no engine; allowed: {allowed}", param, ctx)
+        if name not in (*ENGINES, *NAMES):
+            allowed = [f"{name} ({number})" for number, name in names.items()]
+            allowed += [name for name in NAMES if name not in ENGINES]
+            self.fail(f"{value!r} is no engine; allowed: {', '.join(allowed)}", param, ctx)
         return name
 
 
@@ -50,13 +58,20 @@ class VectorType(click.ParamType):
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """What is simulated, on what, and for how long."""
+    """What is simulated, on what, and for how long.
+
+    An engine's name may come with its law, which is then in `law`.
+
+    Raises:
+      SettingError: two laws are named, or a setting is given of which the engine makes no use.
+    """
 
     engine: str = settings.setting(
         "comfree",
         "--engine",
         "MJSIM_ENGINE",
-        "mjc: MuJoCo C; mjwarp: MuJoCo Warp; comfree: complementarity-free contact (or 0, 1, 2).",
+        "mjc: MuJoCo C; mjwarp: MuJoCo Warp; comfree, comfree:paper, comfree:warm: "
+        "complementarity-free contact (or 0, 1, 2).",
         type=EngineType(),
     )
     model: str = settings.setting(
@@ -120,14 +135,14 @@ class RunSettings:
         "--law",
         "COMFREE_LAW",
         "Contact law of comfree; warm honours solref and solimp.  [default: paper]",
-        type=click.Choice(engines.LAWS),
+        type=click.Choice(LAWS),
     )
     passes: int | None = settings.setting(
         None,
         "--passes",
         "COMFREE_PASSES",
         "Passes of comfree's law warm over the contacts.  [default: 1]",
-        type=click.IntRange(min(engines.PASSES), max(engines.PASSES)),
+        type=click.IntRange(min(PASSES), max(PASSES)),
     )
     ctrl_noise: float = settings.setting(
         0.0,
@@ -140,22 +155,43 @@ class RunSettings:
         0, "--seed", "MJSIM_SEED", "Seed of the control noise.", type=click.IntRange(0, 2**31 - 1)
     )
 
+    def __post_init__(self) -> None:
+        engine, law = split_name(self.engine, self.law)
+        object.__setattr__(self, "engine", engine)
+        object.__setattr__(self, "law", law)
+        refuse_unused(self.given, [self.name])
+
+    @property
+    def name(self) -> str:
+        """The engine's whole name, with its law where it has one."""
+        return engine_name(self.engine, self.law)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What is simulated and how, as text: every setting of these that has a value."""
+        chosen = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(RunSettings)
+        }
+        return {name: _text(value) for name, value in chosen.items() if value is not None}
+
     def make_simulation(
         self,
         progress: engines.Progress | None = None,
         remember: float = 0.0,
-        report: engines.Report = engines.log_warning,
+        report: engines.Report | None = None,
     ) -> engines.Simulation:
         """Load the model and build the simulation.
 
         Args:
           progress: told what is being compiled.
           remember: simulated time of which states are kept for `Simulation.recall`, s.
-          report: told when a buffer grows.
+          report: told when a buffer grows; by default a warning of the log.
 
         Raises:
           SettingError: a setting cannot be used on this machine or with this model.
         """
+        from mjsim import engines
+
         mjm = engines.load_model(self.model)
         if self.timestep is not None:
             mjm.opt.timestep = self.timestep
@@ -174,7 +210,7 @@ class RunSettings:
             remember=remember,
             progress=progress,
             fixed_buffers=self.fixed_buffers,
-            report=report,
+            report=report or engines.log_warning,
         )
 
     def make_recorder(
@@ -191,10 +227,16 @@ class RunSettings:
         Raises:
           SettingError: the file cannot be written.
         """
-        chosen = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(RunSettings)
-        }
-        given = {name: str(value) for name, value in chosen.items() if value is not None}
-        model = {"kind": "model_path", "path": str(engines.find_file(self.model))}
-        timestep = str(simulation.mjm.opt.timestep)
-        return Recorder(path, model, given | versions() | {"timestep": timestep, **about}, report)
+        from mjsim.model.files import find_file
+        from recording import Recorder
+
+        model = {"kind": "model_path", "path": str(find_file(self.model))}
+        ran = {"engine": simulation.name, "timestep": str(simulation.mjm.opt.timestep)}
+        if simulation.law:
+            ran["law"] = simulation.law
+        return Recorder(path, model, self.given | versions() | ran | about, report)
+
+
+def _text(value: object) -> str:
+    """A setting's value as a person would give it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

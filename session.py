@@ -142,7 +142,7 @@ class Session:
     All take the same steps: the slowest sets the pace. All get the same pushes.
 
     Args:
-      simulations: what is stepped; of several, each is shown with the name of its engine.
+      simulations: what is stepped; of several, each is shown with the whole name of its engine.
       display: where to show them.
       recorders: what records each simulation as it is shown; or none.
       diverged: told of a simulation that has diverged; what it returns is shown.
@@ -176,8 +176,8 @@ class Session:
         self._pushed: dict[str, np.ndarray] = {}
         self._halted = False  # by a divergence, and not by the person
         self._take_world()
-        engines = [simulation.engine for simulation in simulations]
-        display.load(mjm, self._mjds, self.controls, engines if len(engines) > 1 else ())
+        names = [simulation.name for simulation in simulations]
+        display.load(mjm, self._mjds, self.controls, names if len(names) > 1 else ())
 
     def run(self, stopped: Callable[[], bool], nsteps: int | None = None) -> None:
         """Step and show until it is `stopped`, the display closed, or `nsteps` taken."""
@@ -306,7 +306,7 @@ class Session:
             rows["world"] = f"{self._world} of 0 to {self.controls.nworld - 1}"
         for shown in self._shown:
             rows |= self._describe(shown)
-            of = f" of {shown.simulation.engine}" if len(self._shown) > 1 else ""
+            of = f" of {shown.simulation.name}" if len(self._shown) > 1 else ""
             plots[f"step time{of}, ms"] = 1e3 * shown.step_seconds
             plots[f"contacts{of}"] = shown.counts.contacts
         return Status(rows, plots, notice=self._notice)
@@ -327,7 +327,7 @@ class Session:
             contacts = f"{shown.counts.contacts:,} in {shown.counts.rows:,} rows{of_all}"
             rows, of = {"step": shown.took, "contacts": contacts}, ""
         else:
-            rows, of = {engine: shown.row}, f" ({simulation.engine})"
+            rows, of = {engine: shown.row}, f" ({simulation.name})"
         if health.divergence:
             rows[f"DIVERGED{of}"] = f"{health.divergence}; reset to start again"
         for number, sentence in enumerate(health.overflow, start=1):

@@ -16,6 +16,9 @@ from mjsim.errors import SettingError
 
 SettingsType = TypeVar("SettingsType")
 
+# It has no flag, since other users of a machine can read a command line.
+TOKEN = "MJSTREAM_TOKEN"
+
 
 def setting(default: Any, flag: str, variable: str, help: str, **option: Any) -> Any:
     """A dataclass field that is a command-line option and an environment variable too.
@@ -31,6 +34,15 @@ def setting(default: Any, flag: str, variable: str, help: str, **option: Any) ->
     if default is not None:
         option.setdefault("show_default", True)
     return dataclasses.field(default=default, metadata={"flag": flag, "option": option})
+
+
+def variables(settings_type: type) -> set[str]:
+    """The environment variables of settings."""
+    return {
+        field.metadata["option"]["envvar"]
+        for field in dataclasses.fields(settings_type)
+        if field.metadata
+    }
 
 
 def _option(field: dataclasses.Field) -> click.Option:

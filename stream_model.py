@@ -8,11 +8,11 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from mjsim.choices import MODEL_MODES
 from mjsim.model.arena import with_ample_arena
 from protocol import Packet, ProtocolError
 
 MODEL_KINDS = ("xml", "model_path")
-MODEL_MODES = ("xml", "path")
 
 # What must be the same at the viewer for a state to mean the same there. MJCF is written with
 # seven digits, so the numbers are only nearly the same.

@@ -27,6 +27,8 @@ has `run`, `step`, `sent` (Unix time in s at which the state was taken), `world`
 known `step_seconds` (what a step takes).
 
 A viewer may send `{"kind": "world", "world": int}` to see another world; all viewers see the same.
+Where the model packet has `asks`: "ready", it sends `{"kind": "ready"}` when the model has come, so
+that the server knows that somebody reads.
 
 With a token set, the server first sends `{"kind": "challenge", "algorithm": "hmac-sha256",
 "nonce": bytes}`, and the viewer answers with `{"kind": "response", "digest": bytes}`: the
@@ -41,6 +43,7 @@ old states. Model and close packets have a queue of their own and are never drop
 import contextlib
 import ctypes
 import dataclasses
+import fcntl
 import hashlib
 import hmac
 import ipaddress
@@ -50,11 +53,13 @@ import select
 import selectors
 import socket
 import sys
+import termios
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
+from mjsim.choices import MODEL_MODES
 from mjsim.errors import SettingError
 from protocol import (
     DEFAULT_LIMIT,
@@ -72,7 +77,7 @@ from protocol import (
     take_snapshot,
     unpack_snapshot,
 )
-from stream_model import MODEL_KINDS, MODEL_MODES, load_model, model_packet
+from stream_model import MODEL_KINDS, load_model, model_packet
 
 __all__ = [
     "DEFAULT_LIMIT",
@@ -93,12 +98,15 @@ __all__ = [
 ]
 
 MAX_VIEWERS = 8
-MAX_PENDING = 16  # connections that have not yet answered the challenge
+MAX_PENDING = 16  # connections beside them that have not answered, or of which nobody has read
+PROOF_BYTES = 512 << 10  # that a connection has taken of which somebody reads: no kernel holds more
+PROBE_SECONDS = 1.0  # in which a viewer takes so much
 STALL_SECONDS = 10.0  # a viewer that takes nothing for so long is dropped
 CLOSE_SECONDS = 2.0  # how long stop_connection waits for viewers to take what is left
 MAX_UPSTREAM = 4096  # bytes that a viewer may send us in a second: it has little to say
 GLANCE_WITHIN = 0.004  # s around the time a frame is due in which the thread waits for it, ...
 GLANCE_SECONDS = 0.0003  # ... looking so often
+REFUSALS_SECONDS = 1.0  # of refusals that are one line
 UNSENT_BYTES = 16 << 10  # TCP_NOTSENT_LOWAT: what may wait in the kernel before a newer state
 
 
@@ -233,8 +241,11 @@ class StreamClient:
 
     def select_world(self, world: int) -> None:
         """Ask the server for another world; one that does not know of worlds takes no notice."""
+        self._say({"kind": "world", "world": world})
+
+    def _say(self, packet: Packet) -> None:
         with contextlib.suppress(OSError):  # if it is gone, reading will tell
-            send_packet(self._sock, {"kind": "world", "world": world})
+            send_packet(self._sock, packet)
 
     def drain(self, timeout: float = 0.0) -> list[Packet]:
         """What has arrived, in order: every model and close packet, and of states only the newest.
@@ -281,6 +292,8 @@ class StreamClient:
             self.skipped += 1
         elif packet["kind"] in (*MODEL_KINDS, "state", "close"):
             packets.append(packet)
+            if packet.get("asks") == "ready":
+                self._say({"kind": "ready"})
         # Another kind is from a newer server: it meant us to ignore what we do not know.
 
     def _answer(self, challenge: Packet) -> None:
@@ -291,8 +304,7 @@ class StreamClient:
         nonce = challenge.get("nonce")
         if not isinstance(nonce, bytes) or challenge.get("algorithm") != "hmac-sha256":
             raise ProtocolError("the server sent a challenge that is not hmac-sha256 over bytes")
-        with contextlib.suppress(OSError):  # if it is gone, reading will tell
-            send_packet(self._sock, {"kind": "response", "digest": _digest(self._token, nonce)})
+        self._say({"kind": "response", "digest": _digest(self._token, nonce)})
 
 
 # ----------------------------------------------------------------------------------- the server
@@ -336,6 +348,10 @@ class _Viewer:
       queue: what must go out, in order; the first may have gone out in part.
       fresh: the newest state has not yet been given to this one.
       admitted: it has shown the token, where there is one, and gets the stream.
+      waiting: it may have the stream, and waits for a place.
+      known: somebody reads there: it has said something, or taken `PROOF_BYTES`.
+      probed: when it was sent as much to find that out (time.monotonic); None: it was not.
+      sent: bytes that were handed to its socket.
       since: when it last took something, or had nothing to take (time.monotonic).
       upstream: bytes that it has sent us since `upstream_since` (time.monotonic).
       leaving: it is let go when the queue is empty.
@@ -346,13 +362,29 @@ class _Viewer:
         self.queue: deque[memoryview] = deque()
         self.reader = PacketReader(MAX_UPSTREAM)
         self.nonce = secrets.token_bytes(32)
-        self.fresh = self.admitted = self.leaving = False
+        self.fresh = self.admitted = self.leaving = self.waiting = self.known = False
+        self.probed: float | None = None
+        self.sent = 0
         self.since = self.upstream_since = time.monotonic()
         self.upstream = 0
 
     @property
     def pending(self) -> bool:
         return bool(self.queue) or self.fresh
+
+    @property
+    def taken(self) -> int:
+        """Bytes that its machine has acknowledged; that one may hold some unread."""
+        try:
+            left = fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4))
+        except OSError:  # a system that does not tell, or a connection that is gone
+            return self.sent
+        return self.sent - int.from_bytes(left, sys.byteorder)
+
+    def holds_place(self, now: float) -> bool:
+        """Whether it is one of those that `MAX_VIEWERS` counts."""
+        silent = self.probed is not None and now - self.probed > PROBE_SECONDS
+        return self.admitted and not self.leaving and (self.known or not silent)
 
 
 class StreamServer:
@@ -373,6 +405,7 @@ class StreamServer:
 
     Attributes:
       counters: what it has done so far.
+      problem: why streaming ended before its time, or None.
       run: an id of this run, sent along.
       world: index of the world that viewers want to see: who steps the simulation sends that one.
     """
@@ -402,6 +435,7 @@ class StreamServer:
             raise StreamError("port", f"{port} is no port: 1 to 65535, or 0 for no streaming")
         self.model_path, self.host, self.port = model_path, host, port
         self.counters = Counters()
+        self.problem: str | None = None
         self.run = secrets.token_hex(8)
         self.about, self.world, self.nworld = dict(about or {}), world, nworld
         self._period = 1.0 / hz if hz else 0.0
@@ -447,13 +481,6 @@ class StreamServer:
         if not self.enabled or self._thread:
             return
         self.bind()
-        try:
-            model = model_packet(self.model_path, self._mode)
-        except (ValueError, OSError) as error:
-            self._unbind()
-            raise StreamError("model", " ".join(str(error).split())) from error
-        described = {"about": self.about, "nworld": self.nworld}
-        self._model = encode_packet({**model, **described, "run": self.run})
         self._stop_at, self._awake = None, False
         self._slot.clear()
         self._first.clear()
@@ -465,16 +492,28 @@ class StreamServer:
         self._wait_for_viewer(interrupted)
 
     def bind(self) -> None:
-        """Take the port, so that an error shows before long preparations; `start` does it too.
+        """Take the port and make the model's packet; `start` does it too.
 
-        Viewers that come before `start` have to wait for it.
+        So an error shows before long preparations. Viewers that come before `start` have to wait
+        for it.
 
         Raises:
-          StreamError: the host or the port cannot be used.
+          StreamError: the host or the port cannot be used, or the model cannot be sent.
         """
-        if self.enabled and self._listener is None:
-            self._listener = self._listen()
-            self._listener.setblocking(False)
+        if not self.enabled or self._listener is not None:
+            return
+        self._listener = self._listen()
+        self._listener.setblocking(False)
+        try:
+            model = model_packet(self.model_path, self._mode)
+            described = {"about": self.about, "nworld": self.nworld, "asks": "ready"}
+            self._model = encode_packet({**model, **described, "run": self.run})
+        except (ValueError, OSError) as error:
+            self._unbind()
+            raise StreamError("model", " ".join(str(error).split())) from error
+        except BaseException:
+            self._unbind()
+            raise
 
     def _unbind(self) -> None:
         if self._listener is not None:
@@ -604,6 +643,10 @@ class _IoThread:
         self._taken = server.counters.frames  # the number of the newest frame taken from the slot
         self._encoded: bytes | None = None  # of the latest, made when first needed
         self._close = encode_packet({"kind": "close"})
+        # Of a kind that no viewer knows, which it then leaves alone.
+        self._probe = encode_packet({"kind": "probe", "padding": bytes(PROOF_BYTES)})
+        self._refusals: Counter[str] = Counter()  # by their reasons, not told yet
+        self._tell_refusals_at = 0.0  # time.monotonic()
 
     def run(self) -> None:
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -611,11 +654,13 @@ class _IoThread:
         try:
             self._loop()
         except Exception as error:  # the simulation goes on, whatever this was
-            self._server._report(f"streaming ends, after an error of its own: {error!r}")
+            self._server.problem = f"streaming ended, after an error of its own: {error!r}"
+            self._server._report(self._server.problem)
         finally:
             self._server._watched = 0
             for viewer in list(self._viewers):
                 self._let_go(viewer)
+            self._tell_refusals()
             self._listener.close()
             self._selector.close()
 
@@ -623,7 +668,8 @@ class _IoThread:
         stopping = False
         check_at = 0.0
         while True:
-            for key, events in self._selector.select(0.05 if stopping else self._patience()):
+            soon = stopping or any(viewer.waiting for viewer in self._viewers)
+            for key, events in self._selector.select(0.05 if soon else self._patience()):
                 if key.data is not None:
                     self._serve(key.data, events)
                 elif key.fileobj is self._wake_out:
@@ -637,9 +683,13 @@ class _IoThread:
                 if not self._viewers or time.monotonic() > self._server._stop_at:
                     return
             now = time.monotonic()
+            if any(viewer.waiting for viewer in self._viewers):
+                self._settle_waiting(now)
             if now >= check_at:
                 check_at = now + 0.25
                 self._drop_stalled(now)
+                if now >= self._tell_refusals_at:
+                    self._tell_refusals()
 
     def _patience(self) -> float:
         """Look whether there is a new frame; the seconds to wait in select after that.
@@ -705,22 +755,43 @@ class _IoThread:
         except OSError:  # gone already
             self._let_go(viewer)
             return
-        if not self._server._token:
-            self._admit(viewer)
-        elif sum(not each.admitted for each in self._viewers) > MAX_PENDING:
-            self._refuse(viewer, "too many connections that have not shown the token")
-        else:
+        if sum(not each.admitted for each in self._viewers) > MAX_PENDING:
+            self._refuse(viewer, "too many connections that nobody has answered on")
+        elif self._server._token:
             challenge = {"kind": "challenge", "algorithm": "hmac-sha256", "nonce": viewer.nonce}
             self._put(viewer, encode_packet(challenge))
+        else:
+            viewer.waiting = True
+            self._settle_waiting(time.monotonic())
 
-    def _admit(self, viewer: _Viewer) -> None:
-        if sum(each.admitted for each in self._viewers) >= MAX_VIEWERS:
-            self._put(viewer, self._close)
-            viewer.leaving = True
-            self._counters.refused += 1
-            self._server._report(f"refused {viewer.name}: {MAX_VIEWERS} viewers are watching")
-            return
-        viewer.admitted = True
+    def _settle_waiting(self, now: float) -> None:
+        """Admit those that wait while there are places, and turn them away once there are none.
+
+        What a connection takes first, its machine takes, whether a program reads it or not. So
+        where a place is wanted, this finds out who is there: a viewer of our own says that it has
+        the model, and any other takes more than a machine would hold unread.
+        """
+        for each in self._viewers:
+            each.known |= each.admitted and each.taken >= PROOF_BYTES
+        for viewer in [each for each in self._viewers if each.waiting]:
+            holders = [each for each in self._viewers if each.holds_place(now)]
+            if len(holders) < MAX_VIEWERS:
+                self._admit(viewer, now)
+                continue
+            if all(each.known for each in holders):
+                viewer.waiting, viewer.leaving = False, True
+                self._put(viewer, self._close)
+                self._count_refusal(viewer, f"{MAX_VIEWERS} viewers are watching")
+            for each in holders:
+                if not each.known and each.probed is None:
+                    each.probed = now
+                    self._put(each, self._probe)
+
+    def _admit(self, viewer: _Viewer, now: float) -> None:
+        silent = [each for each in self._viewers if each.admitted and not each.holds_place(now)]
+        for each in silent[: max(0, len(silent) + 1 - MAX_PENDING)]:
+            self._refuse(each, "nobody reads there")
+        viewer.waiting, viewer.admitted = False, True
         viewer.fresh = self._latest is not None
         self._put(viewer, self._server._model)
         self._counters.viewers += 1
@@ -760,7 +831,7 @@ class _IoThread:
         viewer.upstream += len(data)
         if viewer.upstream > MAX_UPSTREAM:
             self._refuse(viewer, "it sends more than a viewer has to say")
-        elif viewer.admitted or (self._server._token and not viewer.leaving):
+        elif not viewer.leaving:
             self._listen(viewer, data)
 
     def _listen(self, viewer: _Viewer, data: bytes) -> None:
@@ -769,16 +840,18 @@ class _IoThread:
                 packet = decode_payload(payload)
                 if viewer.leaving:
                     return
-                if viewer.admitted:
+                if viewer.admitted or viewer.waiting:
+                    viewer.known = True
                     self._take_wish(packet)
                 elif self._is_response(viewer, packet):
-                    self._admit(viewer)
+                    viewer.known = viewer.waiting = True
+                    self._settle_waiting(time.monotonic())
                 else:
                     self._refuse(viewer, "wrong token")
                     return
         except ProtocolError:
             said = "it sends what is no packet"
-            if not viewer.admitted:
+            if not viewer.admitted and not viewer.waiting:
                 said = "wrong token: no response to the challenge"
             self._refuse(viewer, said)
 
@@ -799,6 +872,7 @@ class _IoThread:
             self._counters.frames_sent += 1
         if viewer.queue:
             sent = viewer.sock.send(viewer.queue[0])
+            viewer.sent += sent
             self._counters.bytes_sent += sent
             viewer.since = time.monotonic()
             if sent == len(viewer.queue[0]):
@@ -829,7 +903,7 @@ class _IoThread:
         for viewer in list(self._viewers):
             if now - viewer.since < STALL_SECONDS:
                 continue
-            if not viewer.admitted and self._server._token:
+            if not (viewer.admitted or viewer.waiting or viewer.leaving):
                 self._refuse(viewer, "it did not answer the challenge: missing token")
             elif viewer.pending:
                 self._counters.dropped += 1
@@ -839,9 +913,27 @@ class _IoThread:
                 self._let_go(viewer)
 
     def _refuse(self, viewer: _Viewer, reason: str) -> None:
-        self._counters.refused += 1
-        self._server._report(f"refused {viewer.name}: {reason}")
+        self._count_refusal(viewer, reason)
         self._let_go(viewer)
+
+    def _count_refusal(self, viewer: _Viewer, reason: str) -> None:
+        """Tell of it now, or with the others of this second: a port scanner makes hundreds."""
+        self._counters.refused += 1
+        now = time.monotonic()
+        if self._refusals or now < self._tell_refusals_at:
+            self._refusals[reason] += 1
+        else:
+            self._tell_refusals_at = now + REFUSALS_SECONDS
+            self._server._report(f"refused {viewer.name}: {reason}")
+
+    def _tell_refusals(self) -> None:
+        if self._refusals:
+            self._tell_refusals_at = time.monotonic() + REFUSALS_SECONDS
+            reasons = ", ".join(f"{count} because {it}" for it, count in self._refusals.items())
+            self._server._report(
+                f"refused {self._refusals.total()} more in {REFUSALS_SECONDS:g} s: {reasons}"
+            )
+            self._refusals.clear()
 
     def _let_go(self, viewer: _Viewer) -> None:
         if viewer not in self._viewers:

@@ -1,11 +1,17 @@
 """Where a scene is shown: the settings that the viewers share."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import click
 
 import settings
-from viewing import BACKENDS, Display, Lines
+from mjsim.choices import BACKENDS
+
+if TYPE_CHECKING:
+    from viewing import Display
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,4 +51,6 @@ class ViewSettings:
             from web_page import WebPage
 
             return WebPage(self.http_host, self.http_port)
+        from viewing import Lines
+
         return Lines()

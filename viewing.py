@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-BACKENDS = ("native", "web", "none")
+STALLED_SECONDS = 2.0  # without a state, after which a stream is said to have stalled
 SPEEDS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -225,20 +225,27 @@ class Figures:
       realtime_factor: simulated seconds per second of wall time.
       delay: how much later the newest state came than the quickest one of this connection, s; or
         None if the server does not say when it sends.
+      silent: since when nothing has come, s.
     """
 
     time: float
     frames_per_second: float
     realtime_factor: float
     delay: float | None
+    silent: float = 0.0
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing has come for so long that the figures are of no present."""
+        return self.silent >= STALLED_SECONDS
 
     @property
     def rows(self) -> dict[str, str]:
-        return {
-            "time": f"{self.time:.3f} s",
-            "rate": f"{self.frames_per_second:.1f} frames/s, {self.realtime_factor:.2f}x real time",
-            "delay": "unknown" if self.delay is None else f"{1e3 * self.delay:.0f} ms",
-        }
+        rate = f"{self.frames_per_second:.1f} frames/s, {self.realtime_factor:.2f}x real time"
+        delay = "unknown" if self.delay is None else f"{1e3 * self.delay:.0f} ms"
+        if self.stalled:
+            rate, delay = f"nothing for {int(self.silent)} s", "unknown"
+        return {"time": f"{self.time:.3f} s", "rate": rate, "delay": delay}
 
 
 class Meter:
@@ -247,22 +254,38 @@ class Meter:
     The delay is counted from the quickest arrival of the connection, because the clocks of two
     machines differ by more than what is to be measured. What remains is the time that states wait
     on their way; the way itself, half a round trip, is not in it.
+
+    The first state of a connection is in no rate: it may have been taken long before, when somebody
+    else was watching.
     """
 
     WINDOW = 2.0  # s
 
     def __init__(self) -> None:
         self._arrivals: collections.deque[tuple[float, float, int]] = collections.deque()
-        self._simulated = 0.0
+        self._last = time.monotonic()  # arrival, or the start
+        self._simulated: float | None = None
         self._quickest: float | None = None
         self._delay: float | None = None
 
-    def note(self, simulated: float, sent: float | None, nframes: int) -> None:
-        """Take the newest of `nframes` states: its simulated time, and the clock as it was sent."""
+    def note(
+        self, simulated: float, sent: float | None, nframes: int, arrived: float | None = None
+    ) -> None:
+        """Take the newest of some states that have arrived.
+
+        Args:
+          simulated: its simulated time, s.
+          sent: the clock as it was sent (Unix time, s), where that is known.
+          nframes: how many they are.
+          arrived: when it did (time.monotonic); now, when None.
+        """
+        now = time.monotonic()
+        self._last = now if arrived is None else arrived
+        if self._simulated is not None:
+            self._arrivals.append((self._last, simulated, nframes))
         self._simulated = simulated
-        self._arrivals.append((time.monotonic(), simulated, nframes))
         if sent is not None:
-            took = time.time() - sent
+            took = time.time() - (now - self._last) - sent
             self._quickest = took if self._quickest is None else min(took, self._quickest)
             self._delay = took - self._quickest
 
@@ -271,17 +294,13 @@ class Meter:
         now = time.monotonic()
         while self._arrivals and self._arrivals[0][0] < now - self.WINDOW:
             self._arrivals.popleft()
-        if len(self._arrivals) < 2:
-            return Figures(self._simulated, 0.0, 0.0, self._delay)
-        start, simulated, first = self._arrivals[0]
-        frames = sum(nframes for _, _, nframes in self._arrivals) - first
-        span = self._arrivals[-1][0] - start
-        return Figures(
-            self._simulated,
-            frames / span,
-            (self._arrivals[-1][1] - simulated) / span,
-            self._delay,
-        )
+        frames, factor = 0.0, 0.0
+        if len(self._arrivals) > 1:
+            (start, before, first), (end, after, _) = self._arrivals[0], self._arrivals[-1]
+            if end > start:
+                frames = (sum(nframes for *_, nframes in self._arrivals) - first) / (end - start)
+                factor = (after - before) / (end - start)
+        return Figures(self._simulated or 0.0, frames, factor, self._delay, now - self._last)
 
 
 def same_model(one: mujoco.MjModel, other: mujoco.MjModel) -> bool:

@@ -1,62 +1,110 @@
 """Follow a server from connection to connection, and show what it sends on a display."""
 
-import dataclasses
 import sys
+import threading
 import time
+from typing import NamedTuple
 
-import click
 import mujoco
 
-import settings
+from mjsim.text import printable
+from protocol import Packet
 from recording import RunsRecorder
 from stop_signals import StopSignals
 from streaming import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
 from viewing import Controls, Display, Meter, Status, same_model
+from watch_settings import WatchSettings
 
 # What MuJoCo makes of a model or a state that is well-formed and still more than it can take.
 MUJOCO_ERRORS = (mujoco.FatalError, mujoco.UnexpectedError, RuntimeError, MemoryError)
 
 LOOK_SECONDS = 0.02  # how often to look whether the window was closed while nothing arrives
+ONCE_SECONDS = 5.0  # in which a server must be found, where only one stream is to be shown
 MAX_WORLDS = 1 << 30
 MAX_TEXT = 200  # characters of what a server says of itself
 
 
-@dataclasses.dataclass(frozen=True)
-class WatchSettings:
-    """Whom to watch, and how."""
+class Arrival(NamedTuple):
+    """A packet that has come.
 
-    host: str = settings.setting(
-        "127.0.0.1", "--host", "MJSTREAM_HOST", "Address of the server, or of the tunnel to it."
-    )
-    port: int = settings.setting(
-        7000, "--port", "MJSTREAM_PORT", "Port of it.", type=click.IntRange(1, 65535)
-    )
-    retry_delay: float = settings.setting(
-        2.0,
-        "--retry-delay",
-        "MJSTREAM_RETRY_DELAY",
-        "Seconds between two attempts to connect.",
-        type=click.FloatRange(min=0.0),
-    )
-    once: bool = settings.setting(
-        False,
-        "--once",
-        "MJSTREAM_ONCE",
-        "End with the stream, or the recording, instead of waiting there.",
-        is_flag=True,
-    )
-    record: str | None = settings.setting(
-        None,
-        "--record",
-        "MJSTREAM_RECORD",
-        "Record the stream to a file (MCAP), which must not exist; the next run to FILE-2.",
-        metavar="FILE",
-    )
+    Attributes:
+      packet: it.
+      nframes: states that have come since the last one that was taken, it included.
+      at: when it did (time.monotonic).
+    """
+
+    packet: Packet
+    nframes: int
+    at: float
 
 
-def printable(text: str) -> str:
-    """A text that may come from elsewhere, without what could steer a terminal, and cut short."""
-    return "".join(each if each.isprintable() else "?" for each in text[:500])
+class Reader:
+    """Reads a connection in a thread of its own, until it ends, whatever its taker is busy with.
+
+    So the server does not take for stalled, and drop, a viewer that compiles a large model or opens
+    a window. What is not taken in time is pushed out by what is newer: a state by the next, and all
+    by another model. So never more than a model, two states and the end wait to be taken.
+
+    Args:
+      client: the connection; closed at the end of this context, and read by nobody else.
+    """
+
+    def __init__(self, client: StreamClient) -> None:
+        self.client = client
+        self._arrivals: list[Arrival] = []
+        self._error: Exception | None = None
+        self._left = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, name="viewer", daemon=True)
+
+    def __enter__(self) -> "Reader":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._left = True
+        self._thread.join()
+        self.client.close()
+
+    def take(self, timeout: float) -> list[Arrival]:
+        """What has come, in order; waits so many seconds for something where nothing has.
+
+        Raises:
+          ConnectionError: the stream has ended, after all that came before that was taken.
+          ProtocolError: likewise, something came that is no packet of a stream.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._arrivals or self._error, timeout)
+            arrivals, self._arrivals = self._arrivals, []
+            if not arrivals and self._error:
+                raise self._error
+            return arrivals
+
+    def _read(self) -> None:
+        try:
+            while not self._left:
+                packets = self.client.drain(LOOK_SECONDS)
+                skipped, self.client.skipped = self.client.skipped, 0
+                if packets:
+                    self._put(packets, skipped)
+        except Exception as error:  # for the one who takes, as if it had read itself
+            with self._changed:
+                self._error = error
+                self._changed.notify()
+
+    def _put(self, packets: list[Packet], skipped: int) -> None:
+        now = time.monotonic()
+        with self._changed:
+            for packet in packets:
+                nframes = int(packet["kind"] == "state")
+                if packet["kind"] in MODEL_KINDS:
+                    self._arrivals.clear()
+                elif nframes:
+                    nframes, skipped = 1 + skipped, 0
+                    if self._arrivals and self._arrivals[-1].nframes:
+                        nframes += self._arrivals.pop().nframes
+                self._arrivals.append(Arrival(packet, nframes, now))
+            self._changed.notify()
 
 
 class Watch:
@@ -89,6 +137,7 @@ class Watch:
         self._step_seconds: float | None = None
         self._meter = Meter()
         self._told = ""
+        self._have_model = False  # of the connection that there is
         self._recorder: RunsRecorder | None = None
         if chosen.record:
             server = {"server": f"{chosen.host}:{chosen.port}"}
@@ -98,27 +147,40 @@ class Watch:
     def _over(self) -> bool:
         return self._signals.received is not None or self._display.closed
 
-    def follow(self) -> None:
-        """Connect, show, and again, until the user or (with `once`) the end of a stream says so."""
+    def follow(self) -> bool:
+        """Connect, show, and again, until the user or (with `once`) the end of a stream says so.
+
+        Returns:
+          False if it was to show one stream and found none within `ONCE_SECONDS`.
+        """
         try:
-            self._follow()
+            return self._follow()
         finally:
             if self._recorder:
                 self._recorder.close()
 
-    def _follow(self) -> None:
-        ended = False
-        while not self._over and not (ended and self._chosen.once):
+    def _follow(self) -> bool:
+        once, last_shown = self._chosen.once, time.monotonic()
+        while not self._over:
+            self._have_model = False
             try:
-                with self._connect() as client:
+                with Reader(self._connect()) as reader:
                     self._meter = Meter()
-                    ended = self._show_stream(client)
+                    ended = self._show_stream(reader)
+                    if self._over or (ended and once):
+                        return True
                     reason = "the run has ended"
             except (OSError, ProtocolError, *MUJOCO_ERRORS) as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            if not self._over and not (ended and self._chosen.once):
+            if self._have_model:
+                last_shown = time.monotonic()
+            if once and time.monotonic() - last_shown > ONCE_SECONDS:
+                self._tell(f"{reason}; given up after {ONCE_SECONDS:g} s")
+                return False
+            if not self._over:
                 self._tell(f"{reason}; trying every {self._chosen.retry_delay:g} s")
                 self._pause()
+        return True
 
     def _connect(self) -> StreamClient:
         chosen, signals = self._chosen, self._signals
@@ -131,31 +193,31 @@ class Watch:
         finally:
             signals.waits = False
 
-    def _show_stream(self, client: StreamClient) -> bool:
+    def _show_stream(self, reader: Reader) -> bool:
         """Show a connection; True when the server has closed the stream, False on user's wish."""
-        have_model = False
         while not self._over:
             try:
-                packets = client.drain(LOOK_SECONDS)
+                arrivals = reader.take(LOOK_SECONDS)
             except ConnectionError as error:
-                hint = "" if have_model else ", before a model came: is MJSTREAM_TOKEN the same?"
+                hint = ", before a model came: is MJSTREAM_TOKEN the same?"
+                hint = "" if self._have_model else hint
                 raise ConnectionError(f"{error}{hint}") from None
             moved = False
-            for packet in packets:
+            for arrival in arrivals:
+                packet = arrival.packet
                 if packet["kind"] in MODEL_KINDS:
                     self._load(packet)
-                    have_model = True
+                    self._have_model = True
                 elif packet["kind"] == "close":
-                    if not have_model:
+                    if not self._have_model:
                         raise ConnectionError("the server takes no more viewers")
                     return True
-                elif not have_model:
+                elif not self._have_model:
                     raise ProtocolError("the server sent a state before its model")
                 else:
-                    moved |= self._take(packet, 1 + client.skipped)
-                    client.skipped = 0
-            if have_model:
-                self._choose_world(client)
+                    moved |= self._take(arrival)
+            if self._have_model:
+                self._choose_world(reader.client)
                 self._display.show(self._status(), moved)
         return False
 
@@ -180,8 +242,9 @@ class Watch:
         self._controls, self._world = Controls(offers, nworld), 0
         self._display.load(mjm, [mjd], self._controls)
 
-    def _take(self, packet: dict, nframes: int) -> bool:
+    def _take(self, arrival: Arrival) -> bool:
         """Take a state; whether it is to be seen."""
+        packet = arrival.packet
         held = self._controls.paused
         mjd = self._unseen if held else self._mjd
         apply_mjdata(mjd, packet.get("state"))
@@ -189,7 +252,8 @@ class Watch:
             step = packet.get("step")
             self._recorder.write(mjd, step if isinstance(step, int) else 0)
         sent, took, world = (packet.get(key) for key in ("sent", "step_seconds", "world"))
-        self._meter.note(mjd.time, sent if isinstance(sent, float) else None, nframes)
+        sent = sent if isinstance(sent, float) else None
+        self._meter.note(mjd.time, sent, arrival.nframes, arrival.at)
         self._step_seconds = took if isinstance(took, float) else None
         if isinstance(world, int) and 0 <= world < self._controls.nworld:
             self._follow_world(world)
@@ -214,9 +278,14 @@ class Watch:
         rows, plots = {}, {"contacts": float(self._mjd.ncon)}
         if "engine" in self._about:
             rows["engine"] = f"{self._about['engine']} on {self._about.get('device', '?')}"
-        rows |= self._meter.figures().rows
+        figures = self._meter.figures()
+        rows |= figures.rows
+        notice = ""
         if not connected:
-            rows["rate"] = "no connection"
+            rows |= {"rate": "no connection", "delay": "unknown"}
+            notice = self._told
+        elif figures.stalled:
+            notice = "nothing comes from the server; this is the last that it sent"
         elif self._controls.paused:
             rows["rate"] = "paused"
         if self._controls.nworld > 1:
@@ -225,7 +294,7 @@ class Watch:
             rows["step"] = f"{1e6 * self._step_seconds:,.0f} us"
             plots["step time, ms"] = 1e3 * self._step_seconds
         rows["contacts"] = f"{self._mjd.ncon:,}"
-        return Status(rows, plots, notice="" if connected else self._told)
+        return Status(rows, plots, notice=notice)
 
     def _pause(self) -> None:
         """Wait before the next attempt, with the window alive."""

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 import gl
+from mjsim import interrupts
 from mjsim.errors import SettingError
 from side_by_side import Row
 from viewing import KEYS, Controls, Display, Status, offered_keys
@@ -60,8 +61,10 @@ class Window(Display):
         tried = gl.probe("window")
         if not tried.renderer:
             raise window_error(tried.reason)
-        # Only here: it wants glfw, which a machine without a screen need not have.
-        import mujoco.viewer
+        # Only here: it wants glfw, which a machine without a screen need not have, and which looks
+        # for its library in a Python of its own.
+        with interrupts.Deferred():
+            import mujoco.viewer
 
         self._launch = mujoco.viewer.launch_passive
         self._handle: mujoco.viewer.Handle | None = None

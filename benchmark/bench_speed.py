@@ -19,7 +19,7 @@ from benchmark.machine import versions
 from benchmark.measuring import RecordedClock, Row, definition_hash, round_ratios, spread
 from benchmark.speed import Entry, Measured, Points, Skipped, measure_group
 from benchmark.speed_scenes import HUMANOID, SCENES, Scene, model_hash
-from benchmark.stream_cost import AUDIENCES, RECORDED, WARM_UP, audience_times
+from benchmark.stream_rounds import AUDIENCES, RECORDED, WARM_UP, audience_times
 from mjsim import engines
 from mjsim.engines.device import warp_device
 from mjsim.errors import SettingError

@@ -12,10 +12,19 @@ overlap. Where only some of that holds, nothing is known.
 Exit status: 0 alike, 1 slower (with --ranks: other ranks), 2 wrong use.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from mjsim import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()
+
 import dataclasses
 import json
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +34,7 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+import variables
 from benchmark.machine import RESULTS
 from benchmark.measuring import Row, differences, median_interval
 from mjsim.errors import SettingError
@@ -315,4 +323,5 @@ def main(ctx: click.Context, runs: tuple[Path, ...], ratio: float, ranks: bool) 
 
 
 if __name__ == "__main__":
+    variables.warn_of_unknown()
     main()

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from benchmark import contenders as contending
+from benchmark import levels
 from benchmark.compare import ranking_table, scaling_table
 from benchmark.machine import (
     RESULTS,
@@ -23,7 +24,6 @@ from benchmark.machine import (
     file_stem,
 )
 from benchmark.measuring import Row, scaling_fits
-from benchmark.speed_scenes import LEVELS
 
 FORMAT = "speed/1"
 USUAL = {"scenes": "", "contenders": contending.DEFAULT}
@@ -37,7 +37,9 @@ MEASURED = pytest.StashKey[Path]()  # the rows so far
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("speed", "speed of the engines")
-    group.addoption("--level", choices=LEVELS, default="standard", help="How much to measure.")
+    group.addoption(
+        "--level", choices=levels.SPEED, default="standard", help="How much to measure."
+    )
     group.addoption("--contenders", default=contending.DEFAULT, help="What to compare.")
     group.addoption("--scenes", default="", help="Words of scene names, between semicolons.")
     group.addoption("--rounds", type=int, default=9, help="Rounds of each row.")

@@ -3,13 +3,18 @@
 mjc    mjwarp    comfree-paper    "comfree-paper k=0.1 d=0.01"    "comfree-warm p=2"
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import mujoco
-
-from mjsim import engines
 from mjsim.errors import SettingError
+
+if TYPE_CHECKING:  # else only where it is used, since a program's --help does without MuJoCo
+    import mujoco
+
+    from mjsim import engines
 
 # The options of each kind of contender, all of them, so that a stored result says what it was.
 # The names are those of `engines.make_simulation`.
@@ -21,7 +26,6 @@ KINDS: dict[str, tuple[str, Mapping[str, float | str]]] = {
 }
 SHORT = {"k": "stiffness", "d": "damping", "p": "passes"}
 DEFAULT = ",".join(KINDS)
-NO_NOISE = engines.ControlNoise()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,22 +54,23 @@ class Contender:
         nconmax: int | None = None,
         njmax: int | None = None,
         nccdmax: int | None = None,
-        noise: engines.ControlNoise = NO_NOISE,
+        noise: engines.ControlNoise | None = None,
         progress: engines.Progress | None = None,
     ) -> engines.Simulation:
-        """Build the worlds, compiled and ready to step.
+        """Build the worlds, compiled and ready to step; mjc has no use for sizes.
 
         Their buffers are fixed: growing would be timed with the steps, and so would the snapshots
         that it goes back to. A row whose contacts did not fit is invalid.
         """
+        from mjsim import engines
+
+        sizes = {"nconmax": nconmax, "njmax": njmax, "nccdmax": nccdmax}
         return engines.make_simulation(
             mjm,
             self.engine,
             self.device(device),
             nworld,
-            nconmax,
-            njmax,
-            nccdmax,
+            **({} if self.engine == "mjc" else sizes),
             noise=noise,
             progress=progress,
             fixed_buffers=True,

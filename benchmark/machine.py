@@ -12,13 +12,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import warp as wp
-
 import run_settings
-from mjsim import engines
-from mjsim.engines.device import warp_device
+from mjsim.cores import usable_cores
+from mjsim.model.files import REPOSITORY
 
-RESULTS = engines.REPOSITORY / "benchmark" / "results"
+RESULTS = REPOSITORY / "benchmark" / "results"
 
 
 def versions() -> dict[str, str]:
@@ -34,13 +32,6 @@ def _read_first(path: str, key: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def cpu_name() -> str:
     """The processor as its maker calls it."""
     return _read_first("/proc/cpuinfo", "model name") or platform.processor()
@@ -48,11 +39,16 @@ def cpu_name() -> str:
 
 def describe_machine() -> dict[str, object]:
     """What a result's numbers belong to: CPU, cores, system, Warp's devices, load at the start."""
+    # Only here, since programs that read results do without Warp.
+    import warp as wp
+
+    from mjsim.engines.device import warp_device
+
     warp_device("cpu")
     return {
         "node": platform.node(),
         "cpu": cpu_name(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "system": f"{platform.system()} {platform.release()}",
         "devices": {device.alias: device.name for device in wp.get_devices()},
         "load_average": os.getloadavg()[0],
@@ -61,7 +57,7 @@ def describe_machine() -> dict[str, object]:
 
 def _git(*arguments: str) -> str:
     done = subprocess.run(
-        ["git", *arguments], cwd=engines.REPOSITORY, capture_output=True, text=True, check=False
+        ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     return done.stdout.strip()
 
@@ -124,7 +120,9 @@ class DeviceMemory:
     """
 
     def __init__(self, device: str):
-        self._device = wp.get_device(device)
+        import warp as wp
+
+        self._wp, self._device = wp, wp.get_device(device)
         if self._device.is_cuda:
             self._before = wp.get_mempool_used_mem_current(self._device)
             self._high = wp.get_mempool_used_mem_high(self._device)
@@ -133,7 +131,7 @@ class DeviceMemory:
         """Bytes above the start."""
         if not self._device.is_cuda:
             return None
-        high = wp.get_mempool_used_mem_high(self._device)
+        high = self._wp.get_mempool_used_mem_high(self._device)
         if high == self._high:
-            high = wp.get_mempool_used_mem_current(self._device)
+            high = self._wp.get_mempool_used_mem_current(self._device)
         return max(0, high - self._before)

@@ -4,16 +4,19 @@ Rounds take turns, so that a machine that drifts hits all alike. A row of result
 definition; what is defined otherwise is another series, never compared.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mjsim import engines
+if TYPE_CHECKING:
+    from mjsim import engines
 
 Row = dict[str, Any]
 Competitors = Mapping[str, Callable[[], None]]

@@ -16,7 +16,6 @@ from mjsim import engines
 
 DATA = "benchmark/test_data/"
 HUMANOID = DATA + "humanoid/humanoid.xml"
-LEVELS = ("quick", "standard", "cuda")
 
 # Families of scenes that grow: how many boxes, and how many contacts those have, more or less.
 LAYERS = {3: 12, 8: 32, 25: 100, 75: 300, 250: 1000, 750: 3000, 2500: 10000}

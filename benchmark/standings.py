@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark.compare import TIE
-from benchmark.fidelity import headlines
+from benchmark.fidelity_runs import headlines
 from benchmark.measuring import Row
 
 TIMESTEP = 0.002  # s; accuracy is ranked at it, or at the nearest that most contenders have

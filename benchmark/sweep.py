@@ -11,13 +11,21 @@ the table as soon as the case ends; the same command again runs what is missing.
 Exit status: 0 all cases are in the table, 2 wrong use, 130 or 143 interrupted.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from mjsim import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()
+
 import contextlib
 import dataclasses
 import importlib.util
-import os
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -28,16 +36,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+import variables
 from benchmark.machine import RESULTS, describe_provenance
 from benchmark.sweep_cases import KINDS, Case, Models, case_id, expand, read_file, split_flag
 from benchmark.sweep_table import Table, read_rows
+from mjsim.cores import usable_cores
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY
 from run_settings import versions
 from stop_signals import StopSignals
-from stream_model import model_packet
 
 SHIPPED = (
     *("*.py", "comfree_warp/**/*.py", "mjsim/**/*.py"),
@@ -98,14 +105,15 @@ def cluster(ray: Any, address: str | None, cores: int | None) -> Iterator[None]:
     if address:
         check_answers(address)
     with shipped_code() as code:
-        given = {} if address else {"num_cpus": cores, "include_dashboard": False}
+        # Else Ray would count the cores of the machine, and not those that this process may use.
+        here = {"num_cpus": cores or usable_cores(), "include_dashboard": False}
         try:
             ray.init(
                 address=address,
                 runtime_env={"working_dir": code},
                 logging_level="ERROR",
                 log_to_driver=False,
-                **given,
+                **({} if address else here),
             )
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             told = " ".join(str(error).split())
@@ -213,6 +221,8 @@ class Driver:
                 self._objects[key] = self._ray.put(content)
             model = self._objects[key]
             if self._watched and self._watched[0] == job.id:
+                from stream_model import model_packet  # only here: --help does without MuJoCo
+
                 watched = (self._watched[1], dict(model_packet(case.model)))
         else:
             key = case.scene.replace(" ", "-")
@@ -364,7 +374,7 @@ def _flags(command: Any) -> Any:
 @click.option("--table", type=click.Path(path_type=Path), help="Rows.  [default: by FILE]")
 @click.option("--dry-run", is_flag=True, help="List the cases, and run none.")
 @click.option("--time-limit", type=click.FloatRange(min=0.0, min_open=True), help="s per case.")
-@click.option("--cores", type=click.IntRange(min=1), help="Of this machine.  [default: all]")
+@click.option("--cores", type=click.IntRange(min=1), help="Of this machine.  [default: all it has]")
 @click.option("--watch", metavar="CASE", help="Stream a case: its number, or its id's beginning.")
 @click.option("--port", default=7000, type=click.IntRange(1, 65535), help="To stream it at.")
 @click.pass_context
@@ -399,7 +409,7 @@ def main(
             ended_by = None
             if jobs:
                 ray = require_ray(address)
-                with cluster(ray, address, cores):
+                with interrupts.Unwinding(), cluster(ray, address, cores):
                     setup = time.perf_counter() - started
                     console.print(
                         f"{len(jobs)} cases on {ray.cluster_resources().get('CPU', 0):g} cores of "
@@ -426,4 +436,5 @@ def main(
 
 
 if __name__ == "__main__":
+    variables.warn_of_unknown()
     main()

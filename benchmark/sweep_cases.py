@@ -1,22 +1,23 @@
 """What a sweep runs: cases from a TOML file or flags, each named by its whole definition."""
 
+from __future__ import annotations
+
 import dataclasses
 import glob
 import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import mujoco
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import run_settings
-from benchmark.fidelity_scenes import BY_NAME
-from benchmark.measuring import definition_hash
-from benchmark.speed_scenes import model_hash
-from mjsim import engines
+from mjsim import choices
+from mjsim.choices import ENGINES, LAWS, NAMES, PASSES, engine_name, is_used, refuse_unused
 from mjsim.errors import SettingError
+from mjsim.model.files import REPOSITORY, find_file
+
+if TYPE_CHECKING:  # else only where it is used, since --help does without MuJoCo
+    from benchmark.fidelity_scenes import Scene
 
 LAW = ("stiffness", "damping", "law", "passes")  # of comfree only
 MOST = 100_000  # cases; more are a slip
@@ -29,14 +30,14 @@ class Case:
     Attributes:
       model: path of a model; None for a scene.
       scene: name of a scene of benchmark/fidelity_scenes.py; None for a model.
-      engine: one of `engines.ENGINES`.
+      engine: one of `choices.ENGINES`.
       device: Warp's name.
       nworld: number of worlds; None: 1, or the scene's.
       timestep: s; None: the model's, or 0.002 s.
       stiffness: k of comfree's law paper; None: the default.
       damping: d of comfree's law paper, likewise.
-      law: of comfree, one of `engines.LAWS`; None: paper.
-      passes: of comfree's law warm, one of `engines.PASSES`; None: the default.
+      law: of comfree, one of `choices.LAWS`; None: paper.
+      passes: of comfree's law warm, one of `choices.PASSES`; None: the default.
       ctrl_noise: as a fraction of half the control range; models only.
       seed: of the noise.
       nsteps: steps; models only.
@@ -66,12 +67,13 @@ class Case:
     @property
     def label(self) -> str:
         """What tells it apart, in a line."""
+        named = ("model", "scene", "engine", "law")
         told = [
             f"{name} {value}"
             for name, value in dataclasses.asdict(self).items()
-            if name not in ("model", "scene", "engine") and value not in (None, getattr(Case, name))
+            if name not in named and value not in (None, getattr(Case, name))
         ]
-        return ", ".join([self.subject, self.engine, *told])
+        return ", ".join([self.subject, engine_name(self.engine, self.law), *told])
 
 
 KINDS: dict[str, type] = {
@@ -131,10 +133,11 @@ def _parse_bool(text: str) -> bool:
 def expand(settings: Mapping[str, Any]) -> list[Case]:
     """The product of all lists, or that of each entry of `cases` on top of the rest.
 
-    What an engine does not know is left out, and what is then there twice.
+    Of a case is left out what its engine makes no use of, and then what is there twice. What no
+    case makes use of is refused.
 
     Raises:
-      SettingError: a setting is unknown or of another kind, or nothing is to be run.
+      SettingError: a setting is unknown, of another kind or of no use, or nothing is to be run.
     """
     base = {name: value for name, value in settings.items() if name != "cases"}
     entries = settings.get("cases", [{}])
@@ -146,6 +149,9 @@ def expand(settings: Mapping[str, Any]) -> list[Case]:
             cases[case] = None
             if len(cases) > MOST:
                 raise SettingError("cases", f"are more than {MOST:,}")
+    names = {engine_name(case.engine, case.law) for case in cases}
+    given = {name: it for entry in (base, *entries) for name, it in entry.items() if name in LAW}
+    refuse_unused(given, sorted(names))
     return list(cases)
 
 
@@ -177,27 +183,34 @@ def _values(name: str, value: Any) -> list[Any]:
     if not values:
         raise SettingError(name, "is an empty list")
     for each in values:
-        if name == "engine" and each not in engines.ENGINES:
-            raise SettingError(name, f"{each!r} is none of {', '.join(engines.ENGINES)}")
-        if name == "law" and each not in engines.LAWS:
-            raise SettingError(name, f"{each!r} is none of {', '.join(engines.LAWS)}")
-        if name == "passes" and each not in engines.PASSES:
-            raise SettingError(name, f"{each} is none of {', '.join(map(str, engines.PASSES))}")
-        if name == "scene" and each not in BY_NAME:
-            raise SettingError(name, f"{each!r} is none of {'; '.join(BY_NAME)}")
+        if name == "engine" and each not in (*ENGINES, *NAMES):
+            raise SettingError(name, f"{each!r} is none of {', '.join((*ENGINES, *NAMES[2:]))}")
+        if name == "law" and each not in LAWS:
+            raise SettingError(name, f"{each!r} is none of {', '.join(LAWS)}")
+        if name == "passes" and each not in PASSES:
+            raise SettingError(name, f"{each} is none of {', '.join(map(str, PASSES))}")
+        if name == "scene" and each not in _scenes():
+            raise SettingError(name, f"{each!r} is none of {'; '.join(_scenes())}")
         if name == "timestep" and not 0 < each <= 0.1:
             raise SettingError(name, f"{each} s is not above 0 and up to 0.1")
     return [kind(each) for each in values]
 
 
+def _scenes() -> dict[str, Scene]:
+    """The scenes of the fidelity suite by their names."""
+    from benchmark.fidelity_scenes import BY_NAME
+
+    return BY_NAME
+
+
 def _find(pattern: str) -> list[str]:
     """Paths from the working directory, or else from the repository."""
     if not glob.has_magic(pattern):
-        engines.find_file(pattern)
+        find_file(pattern)
         return [pattern]
     found = sorted(glob.glob(pattern, recursive=True))
     if not found:
-        root = engines.REPOSITORY
+        root = REPOSITORY
         found = sorted(glob.glob(pattern, root_dir=root, recursive=True))
     if not found:
         raise SettingError("model", f"{pattern!r} matches no file")
@@ -205,11 +218,10 @@ def _find(pattern: str) -> list[str]:
 
 
 def _only_known(chosen: dict[str, Any]) -> Case:
-    unknown = LAW
-    if chosen.get("engine", Case.engine) == "comfree":
-        warm = chosen.get("law") == "warm"
-        unknown = ("stiffness", "damping") if warm else ("passes",)
-    chosen = {name: value for name, value in chosen.items() if name not in unknown}
+    engine, law = choices.split_name(chosen.get("engine", Case.engine), chosen.get("law"))
+    chosen = {**chosen, "engine": engine, "law": law}
+    name = engine_name(engine, law)
+    chosen = {setting: value for setting, value in chosen.items() if is_used(setting, name)}
     if chosen.get("engine") == "mjc":
         chosen = {**chosen, "device": "cpu"}
     if "scene" in chosen:
@@ -234,7 +246,13 @@ class Models:
           SettingError: it does not compile.
         """
         if path not in self._found:
-            mjm = engines.load_model(path)
+            import mujoco
+            import numpy as np
+
+            from benchmark.speed_scenes import model_hash
+            from mjsim.model.files import load_model
+
+            mjm = load_model(path)
             saved = np.empty(mujoco.mj_sizeModel(mjm), dtype=np.uint8)
             mujoco.mj_saveModel(mjm, None, saved)
             self._found[path] = (saved.tobytes(), model_hash(mjm))
@@ -243,10 +261,12 @@ class Models:
 
 def case_id(case: Case, models: Models) -> str:
     """16 hex digits for a case with its model and the versions: the same for the same run only."""
+    from benchmark.measuring import definition_hash
+
     if case.model:
         content = models.of(case.model)[1]
     else:
-        scene = BY_NAME[case.scene]
+        scene = _scenes()[case.scene]
         content = f"{scene.revision} {scene.model_hash()}"
     definition = {**dataclasses.asdict(case), "content": content}
     if not case.fixed_buffers:  # which older cases did not know

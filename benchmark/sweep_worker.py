@@ -17,13 +17,14 @@ import numpy as np
 import warp as wp
 
 import display
+import headless
 import run_settings
-import test_headless
-from benchmark import fidelity
+from benchmark import fidelity_runs
 from benchmark.contenders import KINDS, Contender
 from benchmark.fidelity_measures import Trajectory, penetrations
 from benchmark.fidelity_scenes import BY_NAME
 from benchmark.sweep_cases import LAW, Case
+from headless_settings import HeadlessSettings
 from mjsim import engines
 from mjsim.engines.device import warp_device
 from mjsim.errors import SettingError
@@ -80,9 +81,9 @@ def _unpack(packet: dict[str, Any]) -> str:
     return str(path)
 
 
-def headless_settings(case: Case, path: str, port: int = 0) -> test_headless.HeadlessSettings:
+def headless_settings(case: Case, path: str, port: int = 0) -> HeadlessSettings:
     """The case as test_headless.py takes it."""
-    return test_headless.HeadlessSettings(
+    return HeadlessSettings(
         engine=case.engine,
         model=path,
         nsteps=case.nsteps,
@@ -107,7 +108,7 @@ def _run_model(
     chosen = headless_settings(case, path, port)
     if case.engine != "mjc":
         _compile_once(key, chosen.make_simulation)
-    simulation, summary = test_headless.run(chosen, _unpack(packet) if packet else None)
+    simulation, summary = headless.run(chosen, _unpack(packet) if packet else None)
     qpos, qvel = (simulation.read(field)[None, None] for field in ("qpos", "qvel"))
     depths = 1e3 * penetrations(simulation.mjm, Trajectory(np.zeros(1), qpos, qvel))
     summary["model"] = case.model
@@ -141,12 +142,12 @@ def _run_scene(case: Case, key: str) -> dict[str, Any]:
         mjm, sizes = scene.model(timestep, INTEGRATOR), (scene.nconmax, scene.njmax)
         build = functools.partial(contender.make_simulation, mjm, case.device, nworld, *sizes)
         _compile_once(key, build)
-    rows = fidelity.Sweep(INTEGRATOR, case.device, "standard", []).run(
-        fidelity.Run(scene, contender, timestep, nworld)
+    rows = fidelity_runs.Sweep(INTEGRATOR, case.device, "standard", []).run(
+        fidelity_runs.Run(scene, contender, timestep, nworld)
     )
     measured = {
         f"{quantity}, error{' in ' + row['unit'] if row['unit'] else ''}": row["error"]
-        for (_, quantity), row in fidelity.headlines(rows).items()
+        for (_, quantity), row in fidelity_runs.headlines(rows).items()
     }
     invalid, status = rows[0]["invalid"], "done"
     if invalid:

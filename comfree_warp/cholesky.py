@@ -294,8 +294,8 @@ def euler(m: Model, d: Data) -> None:
     with (
         changed(d, qacc=qacc),
         changed(m.opt, disableflags=m.opt.disableflags | DisableBit.EULERDAMP),
-        # Or it goes over all actuators to advance the activations that none has.
-        changed(m, nactuator=m.nactuator if m.na else 0),
+        # Or it goes over all actuators to advance activations and histories that none has.
+        changed(m, nactuator=m.nactuator if m.na or m.nhistory else 0),
     ):
         mjw.euler(m, d)
     wp.copy(d.qacc_warmstart, d.qacc)

@@ -251,7 +251,9 @@ def compile_kernels(
             if missing and device.is_cpu and not any(_shared_headers().glob("*.pch")):
                 quickest = max(missing, key=order.index)
                 order.remove(quickest)
-                load(quickest)  # with the headers, which the others then find
+                # With the headers, which the others then find. Not here: Python looks for Ctrl-C
+                # while it waits for another thread, and not in the compiler.
+                pool.submit(load, quickest).result()
             for _ in pool.map(load, order):
                 pass
     finally:

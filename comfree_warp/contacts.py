@@ -283,6 +283,23 @@ def reserve_rows(worldid: int, nrow: int, njmax: int, nefc_out: wp.array[int]) -
 
 
 @wp.func
+def count_rows(
+    condim: int, elliptic: bool, invweight: float, mu: float, sliding: float
+) -> tuple[int, int, float]:
+    """Number and type of the rows that a contact has in `efc`, and the inverse weight of each.
+
+    `mu` is the regularized, `sliding` the given coefficient of sliding friction. Source: MuJoCo's
+    "Computation" chapter, on pyramidal cones.
+    """
+    if condim == 1:
+        return condim, int(FRICTIONLESS), invweight
+    if elliptic:
+        return condim, int(ELLIPTIC), invweight
+    facet = invweight * (2.0 * (1.0 + sliding * sliding) * mu * mu)
+    return 2 * (condim - 1), int(PYRAMIDAL), facet
+
+
+@wp.func
 def describe_row(
     worldid: int,
     efcid: int,
@@ -291,20 +308,40 @@ def describe_row(
     pos: float,
     margin: float,
     D: float,
+    sparse: bool,
+    njmax_nnz: int,
     efc_type_out: wp.array2d[int],
     efc_id_out: wp.array2d[int],
+    efc_J_rownnz_out: wp.array2d[int],
+    efc_J_rowadr_out: wp.array2d[int],
+    efc_J_out: wp.array3d[float],
     efc_pos_out: wp.array2d[float],
     efc_margin_out: wp.array2d[float],
     efc_D_out: wp.array2d[float],
+    efc_vel_out: wp.array2d[float],
+    efc_aref_out: wp.array2d[float],
     efc_frictionloss_out: wp.array2d[float],
 ):
-    """Write what `efc` tells of a contact's row beside its force and state."""
+    """Write what `efc` tells of a contact's row beside its force and state.
+
+    J, vel and aref are not computed, and read as NaN, so that nobody takes what an earlier step has
+    left for them. A sparse J has an entry for that behind those of the other rows.
+    """
+    nan = wp.static(float("nan"))
     efc_type_out[worldid, efcid] = row_type
     efc_id_out[worldid, efcid] = conid
     efc_pos_out[worldid, efcid] = pos
     efc_margin_out[worldid, efcid] = margin
     efc_D_out[worldid, efcid] = D
     efc_frictionloss_out[worldid, efcid] = 0.0
+    efc_vel_out[worldid, efcid] = nan
+    efc_aref_out[worldid, efcid] = nan
+    if sparse:
+        efc_J_rownnz_out[worldid, efcid] = 1
+        efc_J_rowadr_out[worldid, efcid] = njmax_nnz
+    elif not wp.isnan(efc_J_out[worldid, efcid, 0]):  # it was another row's, or never used
+        for i in range(efc_J_out.shape[2]):
+            efc_J_out[worldid, efcid, i] = nan
 
 
 @functools.cache
@@ -326,6 +363,7 @@ def _contact_force(
         body_invweight0: wp.array2d[wp.vec2],
         geom_bodyid: wp.array[int],
         njmax: int,
+        njmax_nnz: int,
         naconmax: int,
         nthread: int,
         subtree_com_in: wp.array2d[wp.vec3],
@@ -348,9 +386,13 @@ def _contact_force(
         efc_type_out: wp.array2d[int],
         efc_id_out: wp.array2d[int],
         efc_J_rownnz_out: wp.array2d[int],
+        efc_J_rowadr_out: wp.array2d[int],
+        efc_J_out: wp.array3d[float],
         efc_pos_out: wp.array2d[float],
         efc_margin_out: wp.array2d[float],
         efc_D_out: wp.array2d[float],
+        efc_vel_out: wp.array2d[float],
+        efc_aref_out: wp.array2d[float],
         efc_frictionloss_out: wp.array2d[float],
         efc_force_out: wp.array2d[float],
         efc_state_out: wp.array2d[int],
@@ -395,12 +437,9 @@ def _contact_force(
             mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
             invweights = body_invweight0[worldid % body_invweight0.shape[0]]
             invweight = invweights[body1][0] + invweights[body2][0]
-            nrow, row_type = condim, int(FRICTIONLESS)
-            if condim > 1:
-                row_type = wp.static(ELLIPTIC if elliptic else PYRAMIDAL)
-                if wp.static(not elliptic):
-                    nrow = 2 * (condim - 1)
-                    invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
+            nrow, row_type, invweight = count_rows(
+                condim, wp.static(elliptic), invweight, mu, friction[0]
+            )
             imp = impedance(contact_solimp_in[conid], phi)
             D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
 
@@ -437,15 +476,20 @@ def _contact_force(
                             pos_row,
                             margin,
                             D_row,
+                            wp.static(sparse),
+                            njmax_nnz,
                             efc_type_out,
                             efc_id_out,
+                            efc_J_rownnz_out,
+                            efc_J_rowadr_out,
+                            efc_J_out,
                             efc_pos_out,
                             efc_margin_out,
                             efc_D_out,
+                            efc_vel_out,
+                            efc_aref_out,
                             efc_frictionloss_out,
                         )
-                        if wp.static(sparse):
-                            efc_J_rownnz_out[worldid, efcid] = 0
                         efc_force_out[worldid, efcid] = f_row
                         efc_state_out[worldid, efcid] = state
 
@@ -641,8 +685,138 @@ def predict_velocity(m: Model, d: Data) -> None:
     )
 
 
+def described_rows(d: Data) -> list[wp.array]:
+    """The arrays of `efc` that `describe_row` writes."""
+    efc = d.efc
+    return [
+        *(efc.type, efc.id, efc.J_rownnz, efc.J_rowadr, efc.J, efc.pos, efc.margin, efc.D),
+        *(efc.vel, efc.aref, efc.frictionloss),
+    ]
+
+
+@functools.cache
+def _describe_contacts(elliptic: bool, maxcondim: int, adhesion: bool, sparse: bool) -> wp.Kernel:
+    nrow_max = max_rows_of_contact(elliptic, maxcondim)
+
+    @wp.kernel(module="unique", enable_backward=False)
+    def describe_contacts(
+        opt_impratio_invsqrt: wp.array[float],
+        body_invweight0: wp.array2d[wp.vec2],
+        geom_bodyid: wp.array[int],
+        njmax: int,
+        njmax_nnz: int,
+        naconmax: int,
+        nthread: int,
+        nacon_in: wp.array[int],
+        contact_dist_in: wp.array[float],
+        contact_includemargin_in: wp.array[float],
+        contact_friction_in: wp.array[vec5],
+        contact_solimp_in: wp.array[vec5],
+        contact_dim_in: wp.array[int],
+        contact_geom_in: wp.array[wp.vec2i],
+        contact_worldid_in: wp.array[int],
+        contact_type_in: wp.array[int],
+        contact_adhesion_in: wp.array[float],
+        nefc_out: wp.array[int],
+        contact_efc_address_out: wp.array2d[int],
+        efc_type_out: wp.array2d[int],
+        efc_id_out: wp.array2d[int],
+        efc_J_rownnz_out: wp.array2d[int],
+        efc_J_rowadr_out: wp.array2d[int],
+        efc_J_out: wp.array3d[float],
+        efc_pos_out: wp.array2d[float],
+        efc_margin_out: wp.array2d[float],
+        efc_D_out: wp.array2d[float],
+        efc_vel_out: wp.array2d[float],
+        efc_aref_out: wp.array2d[float],
+        efc_frictionloss_out: wp.array2d[float],
+        efc_force_out: wp.array2d[float],
+        efc_state_out: wp.array2d[int],
+    ):
+        item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+        while item < ncon:
+            conid = index(item)
+            item += nthread
+            margin = contact_includemargin_in[conid]
+            phi = contact_dist_in[conid] - margin
+            active = phi < 0.0
+            if wp.static(adhesion):
+                active = active or contact_adhesion_in[conid] != 0.0
+            if not active or not (contact_type_in[conid] & CONTACT_TYPE_CONSTRAINT):
+                continue
+            worldid = index(contact_worldid_in[conid])
+            condim = wp.min(contact_dim_in[conid], wp.static(maxcondim))
+            geom, friction = contact_geom_in[conid], contact_friction_in[conid]
+            invweights = body_invweight0[worldid % body_invweight0.shape[0]]
+            invweight = invweights[geom_bodyid[geom[0]]][0] + invweights[geom_bodyid[geom[1]]][0]
+            mu = friction[0] * opt_impratio_invsqrt[worldid % opt_impratio_invsqrt.shape[0]]
+            nrow, row_type, invweight = count_rows(
+                condim, wp.static(elliptic), invweight, mu, friction[0]
+            )
+            imp = impedance(contact_solimp_in[conid], phi)
+            D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
+            efcid0 = reserve_rows(worldid, nrow, njmax, nefc_out)
+            for row in range(wp.static(nrow_max)):
+                if row < nrow:
+                    efcid = wp.where(efcid0 < 0, -1, efcid0 + row)
+                    contact_efc_address_out[conid, row] = efcid
+                    if efcid >= 0:
+                        D_row, pos_row = D, phi + margin
+                        if wp.static(elliptic) and row > 0:
+                            ratio = friction[row - 1] / mu
+                            D_row, pos_row = D * ratio * ratio, margin
+                        describe_row(
+                            worldid,
+                            efcid,
+                            conid,
+                            row_type,
+                            pos_row,
+                            margin,
+                            D_row,
+                            wp.static(sparse),
+                            njmax_nnz,
+                            efc_type_out,
+                            efc_id_out,
+                            efc_J_rownnz_out,
+                            efc_J_rowadr_out,
+                            efc_J_out,
+                            efc_pos_out,
+                            efc_margin_out,
+                            efc_D_out,
+                            efc_vel_out,
+                            efc_aref_out,
+                            efc_frictionloss_out,
+                        )
+                        efc_force_out[worldid, efcid] = 0.0
+                        efc_state_out[worldid, efcid] = SATISFIED
+
+    return describe_contacts
+
+
+def describe_contacts(m: Model, d: Data) -> None:
+    """The rows of all contacts in `efc`, as `force_contacts` makes them, with no force yet."""
+    contact = d.contact
+    nthread = nthread_for(d, d.naconmax)
+    elliptic = m.opt.cone == ConeType.ELLIPTIC
+    launch(
+        _describe_contacts(
+            bool(elliptic), int(m.nmaxcondim), bool(m.flg_adhesion), bool(m.is_sparse)
+        ),
+        dim=nthread,
+        inputs=[
+            *(m.opt.impratio_invsqrt, m.body_invweight0, m.geom_bodyid),
+            *(d.njmax, d.njmax_nnz, d.naconmax, nthread, d.nacon),
+            *(contact.dist, contact.includemargin, contact.friction, contact.solimp, contact.dim),
+            *(contact.geom, contact.worldid, contact.type, contact.adhesion),
+        ],
+        outputs=[
+            *(d.nefc, contact.efc_address, *described_rows(d), d.efc.force, d.efc.state),
+        ],
+    )
+
+
 def force_contacts(m: Model, d: Data) -> None:
-    """`cfrc_contact` of all contacts, and their rows of `efc` but for J, vel and aref."""
+    """`cfrc_contact` of all contacts, and their rows of `efc`."""
     contact, efc = d.contact, d.efc
     nthread = nthread_for(d, d.naconmax)
     launch(
@@ -665,6 +839,7 @@ def force_contacts(m: Model, d: Data) -> None:
             m.body_invweight0,
             m.geom_bodyid,
             d.njmax,
+            d.njmax_nnz,
             d.naconmax,
             nthread,
             d.subtree_com,
@@ -686,13 +861,7 @@ def force_contacts(m: Model, d: Data) -> None:
         outputs=[
             d.nefc,
             contact.efc_address,
-            efc.type,
-            efc.id,
-            efc.J_rownnz,
-            efc.pos,
-            efc.margin,
-            efc.D,
-            efc.frictionloss,
+            *described_rows(d),
             efc.force,
             efc.state,
             d.cfrc_contact,

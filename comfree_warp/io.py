@@ -1,6 +1,11 @@
-"""Between MuJoCo's host structures and the device: `mujoco_warp`'s functions, with k and d."""
+"""Models and data: made from MuJoCo's host structures, reset, and copied back.
 
+The functions of `mujoco_warp.io`, with what the contact law adds to model and data.
+"""
+
+import copy
 import dataclasses
+import functools
 from typing import Any
 
 import mujoco
@@ -8,13 +13,15 @@ import mujoco_warp
 import numpy as np
 import numpy.typing as npt
 import warp as wp
-from mujoco_warp import BroadphaseType, EnableBit, IntegratorType, OverflowType
+from mujoco_warp import BroadphaseType
 
 from comfree_warp.bodies import has_small_trees
+from comfree_warp.changes import changed
+from comfree_warp.options import check_flex, check_options
 from comfree_warp.rows import has_contact_rows, max_nonzeros
-from comfree_warp.sweeps import launch
+from comfree_warp.sweeps import launch, nthread_for
 from comfree_warp.types import Data, Model
-from comfree_warp.warm import forget
+from comfree_warp.warm import allocate_memory, forget
 
 # Beyond this many pairs of geoms one core tests them slower than it sorts the geoms (MuJoCo Warp
 # itself sorts from 250,000 on).
@@ -22,9 +29,8 @@ _MAX_PAIRS_ON_CPU = 5_000
 
 LAWS = ("paper", "warm")  # the default first
 PASSES = (1, 2, 3, 4)  # of the warm law
+EFC = ("lean", "full")  # what the rows of contacts have; the default first
 _DEFAULTS = {"comfree_stiffness": 0.2, "comfree_damping": 0.001}
-
-_INTEGRATORS = (IntegratorType.EULER, IntegratorType.IMPLICIT, IntegratorType.IMPLICITFAST)
 
 
 def _parameter(name: str, value: npt.ArrayLike) -> wp.array:
@@ -62,88 +68,60 @@ def _check_law(law: str, passes: int, parameters: dict[str, npt.ArrayLike | None
             )
 
 
-def check_supported(mjm: mujoco.MjModel) -> None:
-    """Refuse what the complementarity-free step does not cover, before anything is on the device.
-
-    Raises:
-      NotImplementedError: names the option and what to use instead.
-    """
-    integrator = mujoco.mjtIntegrator(mjm.opt.integrator)
-    if mjm.opt.integrator not in _INTEGRATORS:
-        raise NotImplementedError(
-            f"integrator {integrator.name[len('mjINT_') :]} is not supported by comfree: "
-            "set <option integrator> to Euler, implicitfast or implicit"
-        )
-    if mjm.opt.enableflags & EnableBit.SLEEP:
-        raise NotImplementedError(
-            "sleep is not supported by comfree: remove <flag sleep='enable'/> from <option>"
-        )
-    if mjm.opt.noslip_iterations > 0:
-        raise NotImplementedError(
-            f"noslip_iterations={mjm.opt.noslip_iterations} is not supported by comfree, which has "
-            "no solver to post-process: set it to 0 in <option>"
-        )
-
-
-def _check_flex(m: mujoco_warp.Model) -> None:
-    """Refuse the flex models that MuJoCo Warp itself would refuse, but only inside its step."""
-    refused = {
-        "stable Neo-Hookean flex elasticity": m.has_flex_snh,
-        "passive flex contact": m.has_flex_passive,
-        "flex elasticity under an implicit integrator": m.opt.integrator != IntegratorType.EULER
-        and (m.nefmK > 0 or m.has_non_simple_flex),
-    }
-    for what, found in refused.items():
-        if found:
-            raise NotImplementedError(
-                f"{what} needs MuJoCo's discrete integrator, which comfree does not support: "
-                "use flex edge equalities, or elasticity with integrator='Euler'"
-            )
+def _check_efc(efc: str) -> None:
+    if efc not in EFC:
+        raise ValueError(f"comfree_efc={efc!r}: expected one of {', '.join(EFC)}")
 
 
 def put_model(
     mjm: mujoco.MjModel,
+    batch_sizes: dict[str, int] | None = None,
+    *,
     comfree_stiffness: npt.ArrayLike | None = None,
     comfree_damping: npt.ArrayLike | None = None,
-    *,
     comfree_law: str = "paper",
     comfree_passes: int = 1,
-    **kwargs: Any,
+    comfree_efc: str = "lean",
 ) -> Model:
     """Create a model on the current Warp device.
 
     Args:
       mjm: the model on the host.
+      batch_sizes: as of `mujoco_warp.put_model`.
       comfree_stiffness: k of the paper law, a scalar or a vector; world w uses entry w mod len.
         Dimensionless, finite, >= 0. 0.2 when None.
       comfree_damping: d of the paper law, likewise. 0.001 when None.
       comfree_law: "paper", the published law; or "warm", which has no parameter and honours
         solref and solimp.
       comfree_passes: of the warm law over normal forces, 1 to 4.
-      **kwargs: as `mujoco_warp.put_model`.
+      comfree_efc: what the rows of contacts have in `Data.efc`. "lean": type, id, pos, margin, D,
+        force and state, while J, vel and aref are not computed and read as NaN. "full": all, at the
+        cost of a Jacobian. The data has to be made with the same.
 
     Returns:
       The model, with the parameters in `comfree_stiffness` and `comfree_damping`, (len,) float32.
 
     Raises:
       ValueError: a parameter is negative, not finite, empty, no number or not a vector, or the
-        law has no such parameter; the law or number of passes does not exist.
+        law has no such parameter; the law, number of passes or `comfree_efc` does not exist.
       NotImplementedError: the model uses what this engine does not support (RK4, the discrete
         integrator, sleep, noslip, elasticity that needs the discrete integrator), or what
         MuJoCo Warp does not.
     """
     given = {"comfree_stiffness": comfree_stiffness, "comfree_damping": comfree_damping}
     _check_law(comfree_law, comfree_passes, given)
+    _check_efc(comfree_efc)
     parameters = {
         name: _parameter(name, _DEFAULTS[name] if value is None else value)
         for name, value in given.items()
     }
-    check_supported(mjm)
-    base = mujoco_warp.put_model(mjm, **kwargs)
-    _check_flex(base)
-    # comfree_warp.step tells the user once; MuJoCo Warp's own kernels would every step.
-    # But that the Jacobian of contacts does not fit is for who makes one: `inverse`, `solve`.
-    base.opt.warn_overflow = 0 if has_contact_rows(base) else OverflowType.NJMAX_NNZ
+    check_options(mjm.opt)
+    if mjm.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
+        # MuJoCo Warp has no such solver, and comfree uses none; CG needs least of the data.
+        mjm = copy.copy(mjm)
+        mjm.opt.solver = mujoco.mjtSolver.mjSOL_CG
+    base = mujoco_warp.put_model(mjm, batch_sizes)
+    check_flex(base)
     nxn = base.opt.broadphase == BroadphaseType.NXN
     if wp.get_device().is_cpu and nxn and len(base.nxn_geom_pair_filtered) > _MAX_PAIRS_ON_CPU:
         base.opt.broadphase = BroadphaseType.SAP_TILE
@@ -152,8 +130,7 @@ def put_model(
         **parameters,
         comfree_law=comfree_law,
         comfree_passes=comfree_passes,
-        has_gravcomp=bool(mjm.body_gravcomp.any()),
-        has_frictionloss=bool(mjm.dof_frictionloss.any() or mjm.tendon_frictionloss.any()),
+        comfree_efc=comfree_efc,
         body_shiftnum=wp.array(_shiftnum(mjm), dtype=int),
         by_body=has_small_trees(mjm),
     )
@@ -170,9 +147,14 @@ def _shallow(instance: Any) -> dict[str, Any]:
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
 
 
-def _extend_data(base: mujoco_warp.Data) -> Data:
+def _extend_data(mjm: mujoco.MjModel, base: mujoco_warp.Data, efc: str, law: str | None) -> Data:
     base.solver_niter.zero_()
-    return Data(
+    if not has_contact_rows(mjm, efc):
+        base.njmax_nnz -= 1
+        launch(
+            _make_unknown, dim=base.efc.J_colind.shape[0], inputs=[base.efc.J_colind, base.efc.J]
+        )
+    d = Data(
         **_shallow(base),
         qvel_smooth_pred=wp.zeros_like(base.qvel),
         qfrc_total=base.efc.Ma,
@@ -181,25 +163,70 @@ def _extend_data(base: mujoco_warp.Data) -> Data:
         cfrc_fixed=wp.zeros((*base.cvel.shape, 6), dtype=wp.int64),
         qfrc_fixed=wp.zeros(base.qvel.shape, dtype=wp.int64),
         overflow_told=wp.zeros(1, dtype=int),
+        comfree_efc=efc,
+        nfriction=wp.zeros(1, dtype=int),
     )
+    if law != "paper":
+        d.warm = allocate_memory(mjm, d)
+    return d
 
 
-def _sized(mjm: mujoco.MjModel, held: int, njmax_nnz: int | None) -> dict[str, int]:
+@wp.kernel(enable_backward=False)
+def _make_unknown(efc_J_colind: wp.array3d[int], efc_J: wp.array3d[float]):
+    """Set the last entry of a sparse J, at which the rows of contacts point."""
+    worldid = wp.tid()
+    if efc_J_colind.shape[1] > 0:
+        efc_J_colind[worldid, 0, efc_J_colind.shape[2] - 1] = 0
+        efc_J[worldid, 0, efc_J.shape[2] - 1] = wp.static(float("nan"))
+
+
+def _sized(mjm: mujoco.MjModel, efc: str, held: int, njmax_nnz: int | None) -> dict[str, int]:
     """njmax_nnz where it is not given and contacts have no Jacobian: else MuJoCo Warp chooses."""
-    if njmax_nnz is None and not has_contact_rows(mjm):
+    if has_contact_rows(mjm, efc):
+        return {} if njmax_nnz is None else {"njmax_nnz": njmax_nnz}
+    if njmax_nnz is None:
         njmax_nnz = max(held, max_nonzeros(mjm))
-    return {} if njmax_nnz is None else {"njmax_nnz": njmax_nnz}
+    return {"njmax_nnz": njmax_nnz + 1}  # and what the rows of contacts point at
+
+
+def _check_data_settings(efc: str, law: str | None) -> None:
+    _check_efc(efc)
+    if law not in (None, *LAWS):
+        raise ValueError(f"comfree_law={law!r}: expected one of {', '.join(LAWS)}, or None")
 
 
 def make_data(
-    mjm: mujoco.MjModel, nworld: int = 1, *, njmax_nnz: int | None = None, **kwargs: Any
+    mjm: mujoco.MjModel,
+    nworld: int = 1,
+    nconmax: int | None = None,
+    nccdmax: int | None = None,
+    njmax: int | None = None,
+    njmax_nnz: int | None = None,
+    naconmax: int | None = None,
+    naccdmax: int | None = None,
+    nvmax: int | None = None,
+    *,
+    comfree_efc: str = "lean",
+    comfree_law: str | None = None,
 ) -> Data:
     """Create data in the model's initial state.
 
-    Arguments and errors as `mujoco_warp.make_data`; see `put_data` for njmax_nnz.
+    Arguments and errors as of `mujoco_warp.make_data` and, for the others, `put_data`.
     """
-    sizes = _sized(mjm, 0, njmax_nnz)
-    return _extend_data(mujoco_warp.make_data(mjm, nworld, **sizes, **kwargs))
+    _check_data_settings(comfree_efc, comfree_law)
+    sizes = _sized(mjm, comfree_efc, 0, njmax_nnz)
+    base = mujoco_warp.make_data(
+        mjm,
+        nworld,
+        nconmax,
+        nccdmax,
+        njmax,
+        naconmax=naconmax,
+        naccdmax=naccdmax,
+        nvmax=nvmax,
+        **sizes,
+    )
+    return _extend_data(mjm, base, comfree_efc, comfree_law)
 
 
 def put_data(
@@ -207,10 +234,15 @@ def put_data(
     mjd: mujoco.MjData,
     nworld: int = 1,
     nconmax: int | None = None,
+    nccdmax: int | None = None,
     njmax: int | None = None,
-    *,
     njmax_nnz: int | None = None,
-    **kwargs: Any,
+    naconmax: int | None = None,
+    naccdmax: int | None = None,
+    nvmax: int | None = None,
+    *,
+    comfree_efc: str = "lean",
+    comfree_law: str | None = None,
 ) -> Data:
     """Copy data from the host into every world on the current Warp device.
 
@@ -219,61 +251,185 @@ def put_data(
       mjd: the data on the host.
       nworld: number of worlds.
       nconmax: contacts to allocate per world (all worlds share the sum).
+      nccdmax: convex collisions to allocate per world, likewise.
       njmax: constraint rows to allocate per world.
-      njmax_nnz: non-zeros of a sparse Jacobian to allocate per world; what rows other than contacts
-        can need when None, since a contact gets no Jacobian. To call `make_constraint`, `inverse`
-        or `solve` of MuJoCo Warp on the data, give what they need.
-      **kwargs: as `mujoco_warp.put_data`.
+      njmax_nnz: non-zeros of a sparse Jacobian to allocate per world. When None, what rows other
+        than contacts can need, since with "lean" rows a contact gets no Jacobian.
+      naconmax: contacts to allocate for all worlds, in the place of nconmax.
+      naccdmax: convex collisions to allocate for all worlds, in the place of nccdmax.
+      nvmax: as of `mujoco_warp.put_data`.
+      comfree_efc: what the rows of contacts have room for, as of `put_model`.
+      comfree_law: "paper" saves the memory that the warm law needs; else it is allocated.
 
     Returns:
       The data, with `qvel_smooth_pred` and `qfrc_total`, (nworld, nv), beside MuJoCo Warp's.
 
     Raises:
-      ValueError: a size is negative or too small for what `mjd` already holds.
+      ValueError: a size is negative or too small for what `mjd` already holds, or a setting does
+        not exist.
     """
+    _check_data_settings(comfree_efc, comfree_law)
     held = int(mjd.efc_J_rownnz.sum()) if mujoco.mj_isSparse(mjm) else mjd.nefc * mjm.nv
-    sizes = {"nworld": nworld, "nconmax": nconmax, "njmax": njmax}
-    sizes |= _sized(mjm, held, njmax_nnz)
-    return _extend_data(mujoco_warp.put_data(mjm, mjd, **sizes, **kwargs))
+    sizes = _sized(mjm, comfree_efc, held, njmax_nnz)
+    base = mujoco_warp.put_data(
+        mjm,
+        mjd,
+        nworld,
+        nconmax,
+        nccdmax,
+        njmax,
+        naconmax=naconmax,
+        naccdmax=naccdmax,
+        nvmax=nvmax,
+        **sizes,
+    )
+    return _extend_data(mjm, base, comfree_efc, comfree_law)
 
 
-_CONTACT_ROWS = (
-    int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS),
-    int(mujoco.mjtConstraint.mjCNSTR_CONTACT_PYRAMIDAL),
-    int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC),
-)
+# ------------------------------------------------------------------------------------- resetting
 
 
-def get_data_into(result: mujoco.MjData, mjm: mujoco.MjModel, d: Data, world_id: int = 0) -> None:
-    """Copy a world back to the host. As `mujoco_warp.get_data_into`.
-
-    Where contacts get no Jacobian, their rows have zeros in `efc_J`, `efc_vel` and `efc_aref`;
-    `mujoco.mj_forward` on the result makes MuJoCo C's.
-    """
-    mujoco_warp.get_data_into(result, mjm, d, world_id)
-    if has_contact_rows(mjm) or not mjm.nv:
-        return
-    contact = np.flatnonzero(np.isin(result.efc_type, _CONTACT_ROWS))
-    result.efc_vel[contact] = 0.0
-    result.efc_aref[contact] = 0.0
-    if mujoco.mj_isSparse(mjm):
-        for adr, nnz in zip(
-            result.efc_J_rowadr[contact], result.efc_J_rownnz[contact], strict=True
-        ):
-            result.efc_J[adr : adr + nnz] = 0.0
-    else:
-        result.efc_J.reshape(-1, mjm.nv)[contact] = 0.0
+# A kernel for every type of array. Warp's graphs on the CPU take one overload of a generic kernel
+# for another, which writes past its array.
 
 
 @wp.kernel(enable_backward=False)
-def _clear_worlds(reset_in: wp.array[bool], out: wp.array2d[Any]):
+def _clear_numbers(reset_in: wp.array[bool], out: wp.array2d[float]):
     worldid, i = wp.tid()
     if reset_in[worldid]:
-        out[worldid, i] = type(out[worldid, i])(0.0)
+        out[worldid, i] = 0.0
+
+
+@wp.kernel(enable_backward=False)
+def _clear_spatial(reset_in: wp.array[bool], out: wp.array2d[wp.spatial_vector]):
+    worldid, i = wp.tid()
+    if reset_in[worldid]:
+        out[worldid, i] = wp.spatial_vector()
+
+
+@functools.cache
+def _mark(dtype: type, nkey: int | None) -> wp.Kernel:
+    """Kernel from whole numbers to which worlds they say: not zero, or an index below `nkey`."""
+
+    @wp.kernel(module="unique", enable_backward=False)
+    def mark(number_in: wp.array[dtype], mask_out: wp.array[bool]):
+        worldid = wp.tid()
+        number = number_in[worldid]
+        if wp.static(nkey is None):
+            mask_out[worldid] = number != dtype(0)
+        else:
+            mask_out[worldid] = number >= dtype(0) and number < dtype(wp.static(nkey or 0))
+
+    return mark
+
+
+def _mask(numbers: wp.array, nworld: int, nkey: int | None = None) -> wp.array[bool]:
+    """Which worlds an array says, (nworld,) bool."""
+    mask = wp.empty(nworld, dtype=bool)
+    launch(_mark(numbers.dtype, nkey), dim=nworld, inputs=[numbers], outputs=[mask])
+    return mask
+
+
+@wp.kernel(enable_backward=False)
+def _list_contacts(
+    naconmax: int,
+    nthread: int,
+    nacon_in: wp.array[int],
+    contact_type_in: wp.array[int],
+    count_out: wp.array[int],
+    old_out: wp.array[int],
+):
+    """List the contacts that are not void: those of reset worlds have no type any more."""
+    item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
+    while item < ncon:
+        if contact_type_in[item] != 0:
+            old_out[wp.atomic_add(count_out, 0, 1)] = item
+        item += nthread
+
+
+@wp.kernel(enable_backward=False)
+def _gather(
+    unused: int,
+    count_in: wp.array[int],
+    old_in: wp.array[int],
+    words: wp.array2d[int],
+    out: wp.array2d[int],
+):
+    i, word = wp.tid()
+    out[i, word] = unused
+    if i < count_in[0]:
+        out[i, word] = words[old_in[i], word]
+
+
+@wp.kernel(enable_backward=False)
+def _tell_rows(
+    nacon_in: wp.array[int],
+    contact_worldid_in: wp.array[int],
+    contact_efc_address_in: wp.array2d[int],
+    efc_id_out: wp.array2d[int],
+):
+    """The rows of a contact are of the contact of another number now."""
+    conid, i = wp.tid()
+    if conid < nacon_in[0]:
+        efcid = contact_efc_address_in[conid, i]
+        if efcid >= 0:
+            efc_id_out[contact_worldid_in[conid], efcid] = conid
+
+
+def _words(array: wp.array) -> wp.array2d[int]:
+    """An array of 4-byte components as (length, words of an element) int32, in place."""
+    length = array.shape[0]
+    nword = array.size * wp.types.type_size_in_bytes(array.dtype) // 4 // max(length, 1)
+    return wp.array(
+        ptr=array.ptr, dtype=int, shape=(length, nword), device=array.device, copy=False
+    )
+
+
+def _drop_void_contacts(d: Data) -> None:
+    """Keep the contacts of the worlds that were not reset, in their order on a CPU."""
+    old, count = wp.empty(d.naconmax, dtype=int), wp.zeros(1, dtype=int)
+    nthread = nthread_for(d, d.naconmax)
+    launch(
+        _list_contacts,
+        dim=nthread,
+        inputs=[d.naconmax, nthread, d.nacon, d.contact.type],
+        outputs=[count, old],
+    )
+    for field in dataclasses.fields(d.contact):
+        array = getattr(d.contact, field.name)
+        if not array.size:
+            continue
+        words = _words(array)
+        kept = wp.empty_like(words)
+        unused = -1 if field.name == "efc_address" else 0
+        launch(_gather, dim=words.shape, inputs=[unused, count, old, words], outputs=[kept])
+        wp.copy(words, kept)
+    wp.copy(d.nacon, count)
+    address = d.contact.efc_address
+    launch(
+        _tell_rows,
+        dim=address.shape,
+        inputs=[d.nacon, d.contact.worldid, address],
+        outputs=[d.efc.id],
+    )
+
+
+def _reset_rest(d: Data, mask: wp.array[bool]) -> None:
+    """What MuJoCo Warp's functions do not know of, or do to other worlds than they should."""
+    _drop_void_contacts(d)
+    if d.warm is not None:
+        forget(d, mask)
+    for array in (d.qvel_smooth_pred, d.qfrc_total):
+        launch(_clear_numbers, dim=array.shape, inputs=[mask], outputs=[array])
+    for array in (d.cvel_smooth_pred, d.cfrc_contact):
+        launch(_clear_spatial, dim=array.shape, inputs=[mask], outputs=[array])
 
 
 def reset_data(m: Model, d: Data, reset: wp.array | None = None) -> None:
     """Set the worlds to the model's initial state. As `mujoco_warp.reset_data`.
+
+    But the other worlds keep their contacts, of which `mujoco_warp.reset_data` drops all when it
+    resets world 0.
 
     Args:
       m: the model on the device.
@@ -283,15 +439,37 @@ def reset_data(m: Model, d: Data, reset: wp.array | None = None) -> None:
     Raises:
       ValueError: `reset` has another shape or dtype.
     """
-    mujoco_warp.reset_data(m, d, reset)
+    fits = isinstance(reset, wp.array) and reset.shape == (d.nworld,)
     if reset is None:
         mask = wp.ones(d.nworld, dtype=bool)
-    elif reset.dtype == wp.bool:
-        mask = reset
+    elif fits and wp.types.type_is_int(reset.dtype):
+        mask = _mask(reset, d.nworld)
     else:
-        mask = wp.empty(d.nworld, dtype=bool)
-        wp.utils.array_cast(reset, mask)
-    if d.warm is not None:
-        forget(d, mask)
-    for array in (d.qvel_smooth_pred, d.qfrc_total, d.cvel_smooth_pred, d.cfrc_contact):
-        launch(_clear_worlds, dim=array.shape, inputs=[mask], outputs=[array])
+        mask = reset  # bool, or what MuJoCo Warp refuses
+    # It sets nacon to zero when it resets world 0.
+    with changed(d, nacon=wp.clone(d.nacon)):
+        mujoco_warp.reset_data(m, d, mask)
+    _reset_rest(d, mask)
+
+
+def reset_data_keyframe(m: Model, d: Data, key: int | wp.array) -> None:
+    """Set the worlds to a keyframe. As `mujoco_warp.reset_data_keyframe`.
+
+    But the other worlds keep their contacts, as with `reset_data`.
+
+    Args:
+      m: the model on the device.
+      d: the data on the device.
+      key: index of a keyframe for all worlds; or one for each, (nworld,) integer, where a world
+        with an index that does not exist is left as it is.
+
+    Raises:
+      ValueError: a single key does not exist, or an array has another shape or dtype.
+    """
+    with changed(d, nacon=wp.clone(d.nacon)):
+        mujoco_warp.reset_data_keyframe(m, d, key)
+    if isinstance(key, wp.array):
+        mask = _mask(key, d.nworld, m.nkey)
+    else:
+        mask = wp.ones(d.nworld, dtype=bool)
+    _reset_rest(d, mask)

@@ -190,24 +190,34 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
     return add_rows_sparse if is_sparse else add_rows_dense
 
 
-def has_contact_rows(m: Model | mujoco.MjModel) -> bool:
+def has_contact_rows(m: Model | mujoco.MjModel, efc: str | None = None) -> bool:
     """Whether contacts get a Jacobian.
 
     Those of flex touch as many bodies as an element has, and MuJoCo Warp reads the moments of
-    actuators with body transmission (adhesion) off the rows of contacts.
+    actuators with body transmission (adhesion) off the rows of contacts. Those of other models get
+    one where it is asked for.
+
+    Args:
+      m: the model.
+      efc: `comfree_efc`, where the model is MuJoCo's own.
     """
     if isinstance(m, mujoco.MjModel):
-        return m.nflex > 0 or bool((m.actuator_trntype == mujoco.mjtTrn.mjTRN_BODY).any())
-    return m.nflex > 0 or m.nacttrnbody > 0
+        adheres = bool((m.actuator_trntype == mujoco.mjtTrn.mjTRN_BODY).any())
+    else:
+        efc, adheres = m.comfree_efc, m.nacttrnbody > 0
+    return efc == "full" or m.nflex > 0 or adheres
 
 
-def max_rows(m: Model, d: Data) -> int:
+def max_rows(m: Model | mujoco.MjModel, d: Data) -> int:
     """No world has more rows with a Jacobian."""
-    if has_contact_rows(m):
+    if has_contact_rows(m, d.comfree_efc):
         return d.njmax
-    limited = len(m.jnt_limited_slide_hinge_adr) + len(m.jnt_limited_ball_adr) + m.ntendon
-    losing = m.nv + m.ntendon if m.has_frictionloss else 0
-    return min(d.njmax, 6 * m.neq + limited + losing)
+    if isinstance(m, mujoco.MjModel):
+        nlimited = int((m.jnt_limited != 0).sum())
+    else:
+        nlimited = len(m.jnt_limited_slide_hinge_adr) + len(m.jnt_limited_ball_adr)
+    # Every dof and tendon may lose energy to friction: the arrays may say so at any time.
+    return min(d.njmax, 6 * m.neq + nlimited + m.nv + 2 * m.ntendon)
 
 
 def max_nonzeros(mjm: mujoco.MjModel) -> int:

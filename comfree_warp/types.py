@@ -14,6 +14,21 @@ vec6d = wp.types.vector(length=6, dtype=wp.float64)
 vec10 = {f.name: f for f in dataclasses.fields(mujoco_warp.Data)}["crb"].type.dtype
 
 
+def _with_inherited_attributes(cls: type) -> type:
+    """Put the attributes of the base class before those of `cls`, where programs look them up.
+
+    Those are the docstring, which in MuJoCo Warp has every field in its place, and the annotations,
+    by which programs find the arrays that may differ from world to world.
+    """
+    base = cls.__base__
+    summary, own = cls.__doc__.split("    Attributes:\n")
+    inherited = base.__doc__.split("Attributes:\n")[1].rstrip()
+    cls.__doc__ = f"{summary}    Attributes:\n{inherited}\n{own}"
+    cls.__annotations__ = base.__annotations__ | cls.__annotations__
+    return cls
+
+
+@_with_inherited_attributes
 @dataclasses.dataclass(kw_only=True)
 class Model(mujoco_warp.Model):
     """A `mujoco_warp.Model` with the parameters of the complementarity-free contact law.
@@ -23,11 +38,9 @@ class Model(mujoco_warp.Model):
       comfree_damping: gain d on the predicted speed, entry w mod len for world w  (len,) float32
       comfree_law: "paper" or "warm"
       comfree_passes: of the warm law over normals, 1 to 4
-      has_gravcomp: whether `body_gravcomp` was not all zero when `put_model` saw it; set it when
-        you write to that array, before the first step or capture
-      has_frictionloss: the same of `dof_frictionloss` and `tendon_frictionloss`
+      comfree_efc: what the rows of contacts have in `Data.efc`, "lean" or "full", see `put_model`
       body_shiftnum: how many of a body's dofs, the first, move it along an axis of the world each
-        and do nothing else: 3 of a free joint, else 0              (nbody,) int32
+        and do nothing else. It is 3 for a free joint, else 0       (nbody,) int32
       by_body: whether the sweeps of trees have a thread for every body on a GPU, see `bodies.py`
     """
 
@@ -35,8 +48,7 @@ class Model(mujoco_warp.Model):
     comfree_damping: wp.array[float]
     comfree_law: str
     comfree_passes: int
-    has_gravcomp: bool
-    has_frictionloss: bool
+    comfree_efc: str
     body_shiftnum: wp.array[int]
     by_body: bool
 
@@ -46,7 +58,9 @@ class Stacks:
     """What of free bodies stands on what, and the work space to solve their forces.
 
     Attributes:
-      loose: whether a tree is one free body                             (ntree,) int32
+      free: whether a tree is one free joint and nothing else            (ntree,) int32
+      loose: the same, and it has no armature, which is mass that `crb` does not tell of
+                                                                         (nworld, ntree) int32
       parent: the tree that a tree stands on, or ntree                   (nworld, ntree) int32
       child, sibling: chains of the trees on it; 0 for the end, else one more than the tree
                                                                          (nworld, ntree) int32
@@ -80,7 +94,8 @@ class Stacks:
       D: 1 / R of the rows of a contact that take part, 0 of the others   (naconmax, 6) float64
     """
 
-    loose: wp.array[int]
+    free: wp.array[int]
+    loose: wp.array2d[int]
     parent: wp.array2d[int]
     child: wp.array2d[int]
     sibling: wp.array2d[int]
@@ -208,6 +223,7 @@ class Warm:
     stacks: Stacks | None
 
 
+@_with_inherited_attributes
 @dataclasses.dataclass(kw_only=True)
 class Data(mujoco_warp.Data):
     """A `mujoco_warp.Data` with the intermediate results of the complementarity-free step.
@@ -224,9 +240,12 @@ class Data(mujoco_warp.Data):
       cfrc_fixed: the contact wrenches of a body as fixed_point.py sums them, where
         `Option.deterministic` asks for it                                (nworld, nbody, 6) int64
       qfrc_fixed: J^T f of the other rows, likewise                       (nworld, nv) int64
-      overflow_told: bits of `mujoco_warp.OverflowType` that `step` has already told the user;
-        set to all ones for silence                                       (1,) int32
-      warm: memory and scratch of the warm law; `allocate_memory` makes it
+      overflow_told: bits of `mujoco_warp.OverflowType` that `step` has already told the user. Set
+        to all ones for silence                                           (1,) int32
+      comfree_efc: for what the rows of contacts have room in `efc`, as `Model.comfree_efc`
+      nfriction: how many dofs `make_constraint` has to look at for friction loss. The last one that
+        has any, and all before it, on the CPU                            (1,) int32
+      warm: memory and scratch of the warm law. None where the data was made for the paper law
     """
 
     qvel_smooth_pred: wp.array2d[float]
@@ -236,4 +255,6 @@ class Data(mujoco_warp.Data):
     cfrc_fixed: wp.array3d[wp.int64]
     qfrc_fixed: wp.array2d[wp.int64]
     overflow_told: wp.array[int]
+    comfree_efc: str
+    nfriction: wp.array[int]
     warm: Warm | None = None

@@ -6,8 +6,9 @@ Its screenshots stay in `.artifacts`, for people to look at.
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -68,7 +69,12 @@ class Browser:
         for flag in (*FLAGS, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={folder}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-        self.driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+        service = webdriver.ChromeService(DRIVER)
+        try:
+            self.driver = webdriver.Chrome(options, service)
+        except BaseException:  # such as Ctrl-C in a benchmark, while the browser starts
+            service.stop()
+            raise
 
     def close(self) -> None:
         self.driver.quit()
@@ -119,7 +125,10 @@ class Browser:
         return centre(self.pixels(), colour)
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the browser started, but for its own pages."""
+        """The addresses asked for since the browser started, but for those of its own pages.
+
+        These are at chrome:, chrome-untrusted: and the like, and come from no host.
+        """
         entries = [
             json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
         ]
@@ -128,7 +137,21 @@ class Browser:
             for entry in entries
             if entry["method"] == "Network.requestWillBeSent"
         ]
-        return [url for url in urls if not url.startswith("chrome:")]
+        return [url for url in urls if not is_of_chromium(url)]
+
+
+def is_of_chromium(url: str) -> bool:
+    """Whether an address is of a page of the browser's own."""
+    return urlsplit(url).scheme.startswith("chrome")
+
+
+def hosts(urls: Iterable[str]) -> set[str]:
+    """The hosts that addresses name, also those within a page's own objects (blob:).
+
+    What is written out in the address itself (data:, about:) comes from no host.
+    """
+    parts = [urlsplit(url.removeprefix("blob:")) for url in urls]
+    return {it.hostname or it.geturl() for it in parts if it.scheme not in ("data", "about")}
 
 
 def centre(pixels: np.ndarray, colour: str) -> tuple[float, float] | None:

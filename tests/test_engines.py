@@ -384,17 +384,17 @@ def test_a_diverging_mjc_run_leaves_no_log_and_prints_nothing(capfd, tmp_path, m
 @pytest.mark.parametrize(
     ("settings", "setting", "told"),
     [
-        ({"engine": "bullet"}, "engine", "'bullet' is none of mjc, mjwarp, comfree"),
+        ({"engine": "bullet"}, "engine", "'bullet' is no engine; allowed: mjc, mjwarp, comfree,"),
         ({"device": "tpu"}, "device", "'tpu' is not here; available: cpu"),
         ({"nworld": 0}, "nworld", "0 is too small: at least 1"),
         ({"njmax": -1}, "njmax", "-1 is too small: at least 0"),
         ({"stiffness": -1.0}, "stiffness", "comfree_stiffness contains -1.0"),
         ({"damping": []}, "damping", "comfree_damping is empty"),
-        ({"law": "cold"}, "law", "refused by comfree: .*comfree_law"),
+        ({"law": "cold"}, "law", "'cold' is none of paper, warm"),
+        ({"engine": "comfree:cold"}, "engine", "'comfree:cold' is no engine; allowed: mjc,"),
+        ({"engine": "mjc:warm"}, "engine", "'mjc:warm' is no engine"),
+        ({"engine": "comfree:warm", "law": "paper"}, "law", "'paper', and the engine is comfree:"),
         ({"law": "warm", "passes": 5}, "passes", "refused by comfree: .*comfree_passes"),
-        ({"law": "paper", "passes": 2}, "passes", "refused by comfree: .*comfree_passes"),
-        ({"law": "warm", "stiffness": 0.1}, "stiffness", "refused by comfree: .*comfree_stiffness"),
-        ({"law": "warm", "damping": 0.1}, "damping", "refused by comfree: .*comfree_damping"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(settings, setting, told):
@@ -404,15 +404,16 @@ def test_a_setting_that_cannot_be_used_is_named(settings, setting, told):
 
 
 @pytest.mark.parametrize(
-    ("told", "setting"),
+    ("told", "setting", "settings"),
     [
-        ("comfree_law='warm' has no comfree_stiffness", "stiffness"),
-        ("comfree_law='paper' has one pass, not comfree_passes=2", "passes"),
-        ("comfree_law='warm' is not here", "law"),
-        ("no comfree_lawful stiffness, damping or passes", "model"),
+        ("comfree_law='paper' has no comfree_stiffness", "stiffness", {"stiffness": 0.1}),
+        ("comfree_law='warm' has one pass, not comfree_passes=2", "passes", {"passes": 2}),
+        ("comfree_law='warm' is not here", "law", {"passes": 2}),
+        ("no comfree_lawful stiffness, damping or passes", "model", {"passes": 2}),
     ],
 )
-def test_a_refusal_is_of_the_parameter_that_it_names(told, setting, monkeypatch):
+def test_a_refusal_is_of_the_parameter_that_it_names(told, setting, settings, monkeypatch):
+    law = "paper" if "stiffness" in settings else "warm"
     given = {}
 
     def refuse(mjm, **parameters):
@@ -421,9 +422,9 @@ def test_a_refusal_is_of_the_parameter_that_it_names(told, setting, monkeypatch)
 
     monkeypatch.setattr(comfree_warp, "put_model", refuse)
     with pytest.raises(SettingError, match=told) as caught:
-        make(law="warm", passes=2, stiffness=0.1)
+        make(law=law, **settings)
     assert caught.value.setting == setting
-    assert given == {"comfree_law": "warm", "comfree_passes": 2, "comfree_stiffness": 0.1}
+    assert given == {"comfree_law": law} | {f"comfree_{name}": it for name, it in settings.items()}
 
 
 @pytest.mark.parametrize("law", engines.LAWS)
@@ -433,9 +434,35 @@ def test_every_law_steps(law):
     assert simulation.health() == engines.Health(None, 0, ())
 
 
-@pytest.mark.parametrize("engine", ["mjc", "mjwarp"])
-def test_other_engines_have_no_use_for_a_law(engine):
-    make(engine=engine, law="warm", passes=2, stiffness=0.1).step()
+@pytest.mark.parametrize(
+    ("engine", "setting", "value"),
+    [
+        ("mjc", "law", "warm"),
+        ("mjc", "passes", 2),
+        ("mjc", "nconmax", 9),
+        ("mjc", "njmax", 9),
+        ("mjc", "nccdmax", 9),
+        ("mjwarp", "law", "paper"),
+        ("mjwarp", "stiffness", 0.1),
+        ("mjwarp", "damping", [0.1, 0.2]),
+        ("comfree:paper", "passes", 2),
+        ("comfree:warm", "stiffness", 0.1),
+        ("comfree:warm", "damping", 0.1),
+    ],
+)
+def test_a_setting_that_the_engine_makes_no_use_of_is_refused(engine, setting, value):
+    with pytest.raises(SettingError, match=f"of no use to {engine}, only to ") as caught:
+        make(engine=engine, **{setting: value})
+    assert caught.value.setting == setting
+
+
+def test_the_law_is_a_part_of_the_engine_s_name():
+    for named, law in (("comfree:warm", None), ("comfree:warm", "warm"), ("comfree", "warm")):
+        simulation = make(engine=named, law=law)
+        assert (simulation.engine, simulation.law) == ("comfree", "warm")
+        assert simulation.place == "comfree:warm on cpu"
+    assert make().name == f"comfree:{engines.LAWS[0]}"
+    assert make(engine="mjc").place == "mjc on cpu"
 
 
 def test_an_unsupported_model_is_refused_as_a_setting():

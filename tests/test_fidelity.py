@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from reference_simulation import ReferenceSimulation
 
-from benchmark import contenders, fidelity, fidelity_measures, fidelity_scenes
-from benchmark.fidelity import Run, Sweep
+from benchmark import contenders, fidelity_measures, fidelity_scenes, levels
+from benchmark import fidelity_runs as fidelity
 from benchmark.fidelity_measures import Quantity, Trajectory
+from benchmark.fidelity_runs import Run, Sweep
 from benchmark.fidelity_scenes import BY_NAME, SCENES, SWEEP, Scene
 from mjsim import engines
 from mjsim.errors import SettingError
@@ -482,7 +483,7 @@ def test_comfrees_friction_loss_is_the_damper_that_its_law_says():
 # ----------------------------------------------------------------------------- plan and rows
 
 
-@pytest.mark.parametrize("level", fidelity.LEVELS)
+@pytest.mark.parametrize("level", levels.FIDELITY)
 def test_a_level_says_all_that_it_leaves_out(level):
     compared = contenders.parse_all(contenders.DEFAULT)
     runs, skips = fidelity.make_plan(SCENES, compared, level)

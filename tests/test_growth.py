@@ -282,8 +282,8 @@ def test_a_line_says_what_was_too_small_at_which_step(engine):
             break
     simulation.step(first + 10)
     assert told[0] == (
-        f"{engine} on cpu: step {first} has more contacts or close pairs of geoms than nconmax=4 "
-        f"(now {simulation.sizes['nconmax']}); nothing is lost"
+        f"{simulation.name} on cpu: step {first} has more contacts or close pairs of geoms than "
+        f"nconmax=4 (now {simulation.sizes['nconmax']}); nothing is lost"
     )
     assert tuple(told) == simulation.grown
 
@@ -449,9 +449,10 @@ def test_what_cannot_be_had_ends_the_run_at_the_last_step_that_lost_nothing(monk
 
 LIMITED = """
 import resource, sys
-import test_headless
+import headless
+from headless_settings import HeadlessSettings
 
-class Limited(test_headless.HeadlessSettings):
+class Limited(HeadlessSettings):
     def make_recorder(self, *arguments, **about):
         recorder = super().make_recorder(*arguments, **about)
         pages = int(open("/proc/self/statm").read().split()[0])
@@ -462,7 +463,7 @@ class Limited(test_headless.HeadlessSettings):
 model, record, json = sys.argv[1:]
 sizes = {"nworld": 10_000, "nconmax": 1, "njmax": 16}
 chosen = Limited(model=model, **sizes, nsteps=200, port=0, record=record, record_hz=0, json=json)
-sys.exit(test_headless.main(chosen))
+sys.exit(headless.main(chosen))
 """
 
 

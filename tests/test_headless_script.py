@@ -9,10 +9,12 @@ import time
 
 import pytest
 
+from mjsim import choices
 from mjsim.model.files import REPOSITORY
 
 PENDULA = "benchmark/test_data/pendula.xml"
 SUMMARY_KEYS = {
+    "name",
     "engine",
     "device",
     "model",
@@ -68,6 +70,7 @@ def test_a_run_ends_with_status_0_and_a_summary(engine, tmp_path):
     summary = run_with_summary(tmp_path, "--engine", engine, "--model", PENDULA, "--nsteps", "50")
     assert summary.keys() >= SUMMARY_KEYS
     assert (summary["engine"], summary["nsteps"], summary["diverged"]) == (engine, 50, 0)
+    assert summary["name"] == choices.engine_name(engine)
     assert summary["steps_per_second"] > 0
 
 
@@ -85,7 +88,9 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default(tmp_path):
         (["--law=paper"], {"COMFREE_STIFFNESS": "0.1"}, "paper"),
         (["--law=warm", "--passes=2"], {}, "warm"),
         (["--law=warm"], {"COMFREE_LAW": "paper", "COMFREE_PASSES": "2"}, "warm"),
-        (["--engine=mjc"], {"COMFREE_LAW": "warm", "COMFREE_STIFFNESS": "0.1"}, None),
+        (["--engine=comfree:warm"], {}, "warm"),
+        (["--engine=comfree:warm"], {"MJSIM_ENGINE": "mjc", "COMFREE_LAW": "warm"}, "warm"),
+        ([], {"MJSIM_ENGINE": "comfree:paper"}, "paper"),
     ],
 )
 def test_the_law_is_chosen_by_flags_and_variables(arguments, variables, law, tmp_path):
@@ -115,9 +120,16 @@ def test_several_worlds_of_mjc_run_at_once(tmp_path):
         ([], {"COMFREE_DAMPING": "-1"}, "COMFREE_DAMPING: refused by comfree: comfree_damping"),
         (["--law", "cold"], {}, "--law: 'cold' is not one of 'paper', 'warm'"),
         ([], {"COMFREE_PASSES": "5"}, "COMFREE_PASSES: 5 is not in the range 1<=x<=4"),
-        (["--passes", "2"], {}, "--passes: refused by comfree: comfree_passes"),
-        (["--law=warm", "--stiffness=1"], {}, "--stiffness: refused by comfree: "),
-        (["--damping=1"], {"COMFREE_LAW": "warm"}, "--damping: refused by comfree: "),
+        (["--passes", "2"], {}, "--passes: 2 is of no use to comfree:paper, only to comfree:warm"),
+        (["--law=warm", "--stiffness=1"], {}, "--stiffness: 1.0 is of no use to comfree:warm"),
+        (["--damping=1"], {"COMFREE_LAW": "warm"}, "--damping: 1.0 is of no use to comfree:warm"),
+        (["--engine=mjc", "--law=warm"], {}, "--law: warm is of no use to mjc, only to comfree:"),
+        (["--engine=mjc"], {"COMFREE_LAW": "warm"}, "COMFREE_LAW: warm is of no use to mjc"),
+        (["--engine=mjc", "--nconmax=9"], {}, "--nconmax: 9 is of no use to mjc, only to mjwarp,"),
+        (["--engine=1"], {"COMFREE_STIFFNESS": ".1,.2"}, "COMFREE_STIFFNESS: 0.1,0.2 is of no use"),
+        (["--engine=comfree:warm", "--law=paper"], {}, "--law: 'paper', and the engine is comfree"),
+        (["--engine=comfree:warm"], {"COMFREE_LAW": "paper"}, "COMFREE_LAW: 'paper', and the"),
+        (["--engine=comfree:cold"], {}, "--engine: 'comfree:cold' is no engine; allowed: mjc (0)"),
         (["--json", "/no/such/x.json"], {}, "--json: '/no/such/x.json' cannot be written"),
         ([], {"WARP_CACHE_PATH": "/proc/none"}, "WARP_CACHE_PATH: kernels cannot be kept in /proc"),
         (["--engin", "mjc"], {}, "No such option '--engin'"),
@@ -169,7 +181,7 @@ def test_lost_contacts_are_status_3_and_buffers_that_grow_lose_none(tmp_path):
     arguments = ["--model", str(model), "--nsteps=100", "--json", str(report), "--nconmax=2"]
     done = headless(*arguments)
     assert done.returncode == 0, done.stderr
-    line = "comfree on cpu: step 24 has more contacts or close pairs of geoms than nconmax=2 "
+    line = "comfree:paper on cpu: step 24 has more contacts or close pairs of geoms than nconmax=2 "
     assert done.stderr.count(line) == 1
     summary = json.loads(report.read_text())
     assert len(summary["grown"]) == 1
@@ -182,6 +194,38 @@ def test_lost_contacts_are_status_3_and_buffers_that_grow_lose_none(tmp_path):
     summary = json.loads(report.read_text())
     assert summary["grown"] == []
     assert len(summary["overflow"]) >= 1
+
+
+def test_the_last_line_repeats_what_went_wrong(small_disk, tmp_path):
+    """A recording that a full disk ended, and a summary that did not fit either."""
+    report = small_disk / "summary.json"
+    arguments = ("--engine=mjc", "--model", PENDULA, "--nsteps=3000", "--record-hz=0")
+    done = headless("--record", str(small_disk / "run.mcap"), "--json", str(report), *arguments)
+    told = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert told[-1].startswith(
+        f"test_headless.py: the recording '{small_disk}/run.mcap' ends after "
+    )
+    assert f"; the summary is not in '{report}': No space left on device" in told[-1]
+    assert not list(small_disk.glob("summary*"))
+
+
+def test_the_summary_has_what_went_wrong(small_disk, tmp_path):
+    arguments = ("--engine=mjc", "--model", PENDULA, "--nsteps=3000", "--record-hz=0")
+    summary = run_with_summary(tmp_path, "--record", str(small_disk / "run.mcap"), *arguments)
+    (problem,) = summary["problems"]
+    assert problem.endswith("No space left on device")
+    assert summary["recording"]["problem"] == "No space left on device"
+
+
+@pytest.mark.engine
+def test_the_last_line_repeats_that_contacts_were_lost():
+    model = "benchmark/test_data/primitives.xml"
+    done = headless(
+        "--model", model, "--nsteps=20", "--nconmax=4", "--njmax=600", "--fixed-buffers"
+    )
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith("test_headless.py: contacts are lost: nconmax=4")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

@@ -82,7 +82,7 @@ def test_step_agrees_with_float64_reference(
     mjm.opt.cone, mjm.opt.jacobian = CONES[cone], JACOBIANS[jacobian]
     mjm.opt.integrator = INTEGRATORS[integrator]
     try:
-        m = cfwarp.put_model(mjm, STIFFNESS, DAMPING)
+        m = cfwarp.put_model(mjm, comfree_stiffness=STIFFNESS, comfree_damping=DAMPING)
     except NotImplementedError as refusal:
         pytest.skip(str(refusal))
 

@@ -16,11 +16,13 @@ import pytest
 from screen import Screen
 from watching import ViewerProcess, Witness, free_port, streaming_scene, wait_until
 
+import streaming
 import viewing
 from recording import Recording
 from stop_signals import StopSignals
-from streaming import encode_packet, pack_mjdata
-from watch import Watch, WatchSettings
+from streaming import StreamServer, encode_packet, pack_mjdata
+from watch import Reader, Watch
+from watch_settings import WatchSettings
 
 SWINGING = """
 <mujoco model="swinging">
@@ -127,6 +129,84 @@ def test_figures_tell_rate_and_delay(swinging: Path) -> None:
     assert float(rate) == pytest.approx(50.0, rel=0.3)
     assert float(realtime) == pytest.approx(1.0, rel=0.3)
     assert 0 <= int(witness.statuses[-1].rows["delay"].removesuffix(" ms")) < 1000
+
+
+def test_a_stream_that_stalls_says_so(swinging: Path) -> None:
+    """In the window, on the page and in lines of text, which all show these rows."""
+    mjd = mujoco.MjData(mujoco.MjModel.from_xml_string(SWINGING))
+    server = StreamServer(str(swinging), port=free_port(), wait=0.0, report=lambda text: None)
+    with server, watching(server.port) as witness:
+        wait_until(lambda: server.due(), "the viewer is there")
+        server.send_state(mjd, 1)
+        wait_until(lambda: witness.times, "a state is shown")
+        wait_until(lambda: witness.statuses[-1].rows["rate"] == "nothing for 3 s", "3 s pass")
+        assert witness.statuses[-1].rows["delay"] == "unknown"
+        assert "nothing comes from the server" in witness.statuses[-1].notice
+        assert any("frames/s" in status.rows["rate"] for status in witness.statuses)
+        server.send_state(mjd, 2)
+        wait_until(lambda: "frames/s" in witness.statuses[-1].rows["rate"], "it goes on")
+        assert witness.statuses[-1].notice == ""
+        assert witness.statuses[-1].rows["delay"].endswith(" ms")
+
+
+def test_the_rate_after_a_reconnect_is_that_of_the_new_connection() -> None:
+    """Its first state may be one that was taken long before, and the clock is that of its server.
+
+    Twice real time in steps of a second, in a second and a half.
+    """
+    clock = [1000.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(viewing.time, "monotonic", lambda: clock[0])
+        meter = viewing.Meter()
+        meter.note(3.0, None, 1)
+        for number in range(4):
+            clock[0] += 0.5
+            meter.note(500.0 + number, None, 5)
+        figures = meter.figures()
+        assert (figures.time, figures.realtime_factor) == (503.0, 2.0)
+        assert figures.frames_per_second == 10.0
+        clock[0] += 12.7
+        assert meter.figures().rows["rate"] == "nothing for 12 s"
+
+
+def test_a_viewer_reads_while_it_loads_a_model(
+    swinging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the server waits for one that takes nothing; and then shows the newest state."""
+    monkeypatch.setattr(streaming, "STALL_SECONDS", 1.0)
+    port, busy = free_port(), threading.Event()
+    load = Witness.load
+
+    def slow_load(self: Witness, *arguments: object) -> None:
+        load(self, *arguments)
+        busy.set()
+        threading.Event().wait(4.0)
+
+    monkeypatch.setattr(Witness, "load", slow_load)
+    with streaming_scene(swinging, port, hz=0.0) as server, watching(port) as witness:
+        wait_until(busy.is_set, "the model has come")
+        wait_until(lambda: witness.times, "a state is shown")
+        assert witness.times[0] > 2.0
+        assert (server.counters.dropped, server.counters.viewers) == (0, 1)
+
+
+def test_what_is_not_taken_in_time_is_pushed_out_by_what_is_newer() -> None:
+    one, other = (
+        encode_packet({"kind": "xml", "xml": SWINGING, "run": run}) for run in ("one", "other")
+    )
+    stream = one + other + 5 * _state(time=2.0) + _state(time=3.0)
+    with (
+        answering(stream + encode_packet({"kind": "close"})) as port,
+        Reader(streaming.StreamClient.connect("127.0.0.1", port)) as reader,
+    ):
+        reader._thread.join(1.0)  # until the server has hung up
+        arrivals = reader.take(1.0)
+        with pytest.raises(ConnectionError, match="closed the connection"):
+            reader.take(10.0)
+    assert [arrival.packet["kind"] for arrival in arrivals] == ["xml", "state", "close"]
+    assert arrivals[0].packet["run"] == "other"
+    assert arrivals[1].packet["state"]["time"] == 3.0
+    assert arrivals[1].nframes == 6
 
 
 def test_the_end_of_a_run_is_a_notice(swinging: Path) -> None:
@@ -344,6 +424,16 @@ def test_prints_a_line_a_second_and_ends_with_the_stream(swinging: Path, tmp_pat
     assert all("s  " in line and "frames/s" in line and "delay" in line for line in lines)
     first, second = (float(re.match(r"time ([0-9.]+) s", line)[1]) for line in lines[:2])
     assert second - first == pytest.approx(1.0, abs=0.5)
+
+
+def test_once_without_a_server_ends_with_a_word_and_status_1(tmp_path: Path) -> None:
+    port = free_port()
+    arguments = ("--backend=none", "--once", "--retry-delay=0.1")
+    with ViewerProcess(tmp_path, port, *arguments) as viewer:
+        assert viewer.status() == 1
+    told = viewer.errors.splitlines()[-1]
+    assert told.startswith(f"local_viewer.py: no server at 127.0.0.1:{port}: Connection refused")
+    assert told.endswith("given up after 5 s")
 
 
 def test_a_signal_while_it_waits_for_a_server_ends_it(tmp_path: Path) -> None:

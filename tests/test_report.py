@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from browsing import ARTEFACTS, Browser
 
-from benchmark import report, standings
+from benchmark import report_page as report
+from benchmark import standings
 from benchmark.standings import Standing
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY

@@ -1,5 +1,6 @@
 """Streams over real sockets on loopback: viewers of all kinds, and those who may not watch."""
 
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -167,6 +168,74 @@ def test_eight_viewers_and_no_more(run: Run) -> None:
     finally:
         for client in clients:
             client.close()
+
+
+def test_connections_that_nobody_reads_keep_no_viewer_out(run: Run) -> None:
+    """Not even while the machine at their other end takes what comes for them."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(("127.0.0.1", run.port)))
+        wait_until(lambda: run.server.counters.viewers == 8, "all of them")
+        with run.connect() as client:
+            packets = collect(client, at_least(3))
+        assert packets[0]["kind"] == "xml"
+        assert run.server.counters.refused == 0
+
+
+def test_viewers_that_say_nothing_hold_their_places(run: Run) -> None:
+    """As those written before there was anything to say: they read, and that is found out."""
+    viewers = [stand_in.Client("127.0.0.1", run.port) for _ in range(8)]
+    done = threading.Event()
+
+    def read(viewer: stand_in.Client) -> None:
+        while not done.is_set():
+            viewer.receive()
+
+    threads = [threading.Thread(target=read, args=(viewer,)) for viewer in viewers]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: all(len(viewer.states) > 1 for viewer in viewers), "all watch")
+        with run.connect() as ninth:
+            assert [packet["kind"] for packet in collect(ninth, closed)] == ["close"]
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        for viewer in viewers:
+            viewer.close()
+
+
+def test_connections_that_nobody_reads_are_bounded(run: Run) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(("127.0.0.1", run.port)))
+        wait_until(lambda: run.server.counters.refused > 0, "refusals")
+        with contextlib.suppress(ConnectionError), run.connect() as client:
+            collect(client, lambda packets: len(packets) > 0)
+    assert max_connections(run) <= 8 + 2 * streaming.MAX_PENDING + 1
+
+
+def max_connections(run: Run) -> int:
+    return run.server._watched
+
+
+def test_refusals_are_one_line_a_second() -> None:
+    """However many connections a port scanner makes."""
+    with Run(token="open") as run:
+        for _ in range(100):
+            raw_conversation(run.port, b"GET / HTTP/1.1\r\n\r\n")
+        wait_until(lambda: run.server.counters.refused == 100, "the refusals")
+        start = time.monotonic()
+        wait_until(lambda: any(" more in 1 s: " in line for line in run.lines), "the line")
+        assert time.monotonic() - start < 5.0
+        told = [line for line in run.lines if line.startswith("refused ")]
+        assert told[0].startswith("refused 127.0.0.1:")
+    told = [line for line in run.lines if line.startswith("refused ")]
+    assert len(told) < 20
+    counts = [int(line.split()[1]) for line in told[1:] if " more in 1 s: " in line]
+    assert sum(counts) + len(told) - len(counts) == 100
+    assert "because wrong token" in told[1]
 
 
 def test_a_late_viewer_gets_the_model_first(run: Run) -> None:
@@ -420,6 +489,21 @@ def test_a_setting_that_cannot_be_used_is_named(options: dict, setting: str) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_that_cannot_be_sent_is_refused_with_the_port(tmp_path) -> None:
+    """And not when the simulation is compiled, or a viewer comes."""
+    binary = tmp_path / "pendula.mjb"
+    mujoco.mj_saveModel(mujoco.MjModel.from_xml_path(str(SWING)), str(binary), None)
+    port = free_port()
+    with pytest.raises(StreamError, match=r"pendula\.mjb has no XML to send") as caught:
+        StreamServer(str(binary), port=port).bind()
+    assert caught.value.setting == "model"
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+    server = StreamServer(str(binary), port=port, mode="path")
+    server.bind()
+    server.stop_connection()
+
+
 def test_a_failed_start_frees_the_port() -> None:
     port = free_port()
     with pytest.raises(StreamError):
@@ -543,6 +627,21 @@ def test_wrong_use_of_the_script_is_one_line(variables: dict[str, str], expected
     assert said.count("\n") == 1
 
 
+def test_a_model_that_cannot_be_sent_ends_the_script_at_once(tmp_path) -> None:
+    binary, broken = tmp_path / "pendula.mjb", tmp_path / "broken.xml"
+    mujoco.mj_saveModel(mujoco.MjModel.from_xml_path(str(SWING)), str(binary), None)
+    broken.write_text("<mujoco><oops/></mujoco>")
+    for path, told in (
+        (binary, "--stream-model: pendula.mjb has no XML to send: use MJSTREAM_MODEL=path"),
+        (broken, f"--model: '{broken}' does not compile: XML Error"),
+    ):
+        process = headless(f"--port={free_port()}", f"--model={path}", "--nsteps=1")
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 2
+        assert told in said
+        assert said.count("\n") == 1
+
+
 def test_a_port_that_is_taken_ends_the_script_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = headless(f"--port={taken.getsockname()[1]}")
@@ -561,6 +660,7 @@ def test_the_model_says_what_runs_and_how_many_worlds_there_are() -> None:
         model = collect(client, at_least(1))[0]
     assert model["about"] == {"engine": "mjc", "device": "cpu"}
     assert model["nworld"] == 3
+    assert model["asks"] == "ready"
 
 
 @pytest.mark.parametrize("token", [None, "open sesame"])

@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import printed_lines
 from watching import wait_until
 
 from benchmark import sweep, sweep_cases, sweep_results, sweep_worker
 from benchmark.sweep_cases import Case, Models, case_id, expand
 from benchmark.sweep_table import Table, read_rows
+from mjsim import choices
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY
 
@@ -58,9 +60,22 @@ def test_what_a_law_does_not_know_makes_no_more_cases():
         ("warm", 1, None),
         ("warm", 2, None),
     ]
-    assert expand({"model": PENDULA, "engine": "mjwarp", **settings}) == [
-        Case(model=PENDULA, engine="mjwarp")
+    cases = expand({"model": PENDULA, "engine": ["mjwarp", "comfree"], **settings})
+    assert [choices.engine_name(case.engine, case.law) for case in cases] == [
+        *("mjwarp", "comfree:paper", "comfree:paper", "comfree:warm", "comfree:warm"),
     ]
+
+
+def test_the_law_may_stand_in_the_engine_s_name():
+    names = ["mjc", "comfree:warm", "comfree:paper"]
+    cases = expand({"model": PENDULA, "engine": names, "passes": 2})
+    assert cases == [
+        Case(model=PENDULA, engine="mjc"),
+        Case(model=PENDULA, law="warm", passes=2),
+        Case(model=PENDULA, law="paper"),
+    ]
+    assert cases[1].label == f"{PENDULA}, comfree:warm, passes 2"
+    assert Case(model=PENDULA).label == f"{PENDULA}, comfree:{choices.LAWS[0]}"
 
 
 def test_cases_stand_on_the_rest():
@@ -82,6 +97,22 @@ def test_a_flag_takes_the_place_of_what_the_file_says(tmp_path):
     path.write_text('scene = ["grasp"]\nseed = [1, 2]\nnsteps = 7\n')
     settings = sweep.gather(path, {"model": PENDULA, "seed": "5,6", "nsteps": None})
     assert settings == {"model": [PENDULA], "seed": [5, 6], "nsteps": 7}
+
+
+def test_a_sweep_takes_the_cores_that_it_may_use():
+    """Not those of the machine: of two, one under taskset."""
+    code = (
+        "import os, contextlib\n"
+        "os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])\n"
+        "from benchmark import sweep\n"
+        "class Ray:\n"
+        "    exceptions = type('exceptions', (), {'RayError': OSError})\n"
+        "    def init(self, **given): print(given['num_cpus'])\n"
+        "    def shutdown(self): ...\n"
+        "for cores in (None, 3):\n"
+        "    with sweep.cluster(Ray(), None, cores): pass\n"
+    )
+    assert printed_lines(code) == ["1", "3"]
 
 
 def test_a_case_is_named_by_all_that_decides_its_result(tmp_path, monkeypatch):
@@ -110,6 +141,10 @@ def test_a_case_is_named_by_all_that_decides_its_result(tmp_path, monkeypatch):
         ({"model": PENDULA, "egnine": "mjc"}, "egnine: is no setting of a sweep"),
         ({"model": PENDULA, "engine": "bullet"}, "engine: 'bullet' is none of mjc"),
         ({"model": PENDULA, "law": "cold"}, "law: 'cold' is none of paper, warm"),
+        ({"model": PENDULA, "engine": "comfree:cold"}, "engine: 'comfree:cold' is none of mjc"),
+        ({"model": PENDULA, "engine": "mjc", "law": "warm"}, "law: warm is of no use to mjc, only"),
+        ({"model": PENDULA, "engine": "mjc", "cases": [{"passes": 2}]}, "passes: 2 is of no use"),
+        ({"model": PENDULA, "engine": "comfree:warm", "law": "paper"}, "law: 'paper', and the"),
         ({"model": PENDULA, "passes": 5}, "passes: 5 is none of 1, 2, 3, 4"),
         ({"model": PENDULA, "nworld": 0}, "nworld: 0 is too small"),
         ({"model": PENDULA, "seed": "one"}, "seed: 'one' is no int"),

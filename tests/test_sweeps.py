@@ -121,7 +121,6 @@ def test_lanes_solve_a_stack_as_one_thread_does(make, nsteps, crossed, monkeypat
     for by_lanes in (False, True):
         monkeypatch.setattr(stack_solve, "by_lanes", lambda d, answer=by_lanes: answer)
         d = cfwarp.put_data(mjm, mjd, nworld=2, nconmax=800, njmax=3200)
-        cfwarp.allocate_memory(m, d)
         stacks = d.warm.stacks
         solved = (stacks.coupling, stacks.kept, stacks.motion, stacks.wrench, stacks.between)
         for array in (*solved, stacks.work, stacks.lever, stacks.residual, stacks.D):

@@ -163,7 +163,6 @@ def test_contact_forces_read_the_same_from_rows_of_either_cone(device):
 def test_a_column_of_ten_boxes_stands(timestep, passes, device):
     mjm = fidelity_scenes.BY_NAME["stack of 10"].model(timestep, "implicitfast")
     m, d = put(mjm, engines.initial_data(mjm), passes)
-    cfwarp.allocate_memory(m, d)
     with wp.ScopedCapture() as capture:
         cfwarp.step(m, d)
     for _ in range(round(2.0 / timestep)):
@@ -177,7 +176,6 @@ def test_a_column_of_ten_boxes_stands(timestep, passes, device):
 def test_a_box_carries_a_hundred_times_its_mass_at_a_long_step(passes, device):
     mjm = fidelity_scenes.BY_NAME["mass ratios"].model(0.01, "implicitfast")
     m, d = put(mjm, engines.initial_data(mjm), passes)
-    cfwarp.allocate_memory(m, d)
     with wp.ScopedCapture() as capture:
         cfwarp.step(m, d)
     for _ in range(300):
@@ -392,18 +390,11 @@ def test_a_captured_graph_steps_as_the_calls_do(passes, device):
     mjm = mujoco.MjModel.from_xml_string(STACK)
     called = run(*put(mjm, engines.initial_data(mjm), passes), 20)
     m, d = put(mjm, engines.initial_data(mjm), passes)
-    cfwarp.allocate_memory(m, d)
     with wp.ScopedCapture() as capture:
         cfwarp.step(m, d)
     for _ in range(20):
         wp.capture_launch(capture.graph)
     np.testing.assert_array_equal(d.qvel.numpy(), called)
-
-
-def test_a_capture_without_memory_says_what_to_call(device):
-    _, m, d = stack()
-    with pytest.raises(RuntimeError, match="allocate_memory"), wp.ScopedCapture():
-        cfwarp.step(m, d)
 
 
 # ----------------------------------------------------------------------------------- invariants
@@ -504,10 +495,9 @@ def test_a_law_or_number_of_passes_that_does_not_exist_is_refused(law, passes, t
         cfwarp.put_model(mjm, comfree_law=law, comfree_passes=passes)
 
 
-def test_the_paper_law_needs_no_memory(device):
+def test_data_for_the_paper_law_alone_has_no_memory(device):
     mjm = mujoco.MjModel.from_xml_string(STACK)
-    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm)
-    cfwarp.allocate_memory(m, d)
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm, comfree_law="paper")
     cfwarp.step(m, d)
     assert d.warm is None
     assert m.comfree_law == "paper"

@@ -10,11 +10,12 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from browsing import HELLO, Browser, centre, settled
+from browsing import HELLO, Browser, centre, hosts, is_of_chromium, settled
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 import viewing
 from mjsim.errors import SettingError
+from streaming import StreamServer
 
 SWINGING = """
 <mujoco model="swinging">
@@ -162,14 +163,44 @@ def test_the_streams_end_and_the_next_run_are_shown(
             browser.pixels("restarted")
 
 
+def test_a_stream_that_stalls_is_told_on_the_page(
+    browser: Browser, swinging: Path, tmp_path: Path
+) -> None:
+    mjd = mujoco.MjData(mujoco.MjModel.from_xml_path(str(swinging)))
+    about = {"engine": "comfree:warm", "device": "cpu"}
+    server = StreamServer(
+        str(swinging), port=free_port(), wait=0.0, about=about, report=lambda text: None
+    )
+    with server, WebViewer(tmp_path, server.port) as viewer:
+        viewer.wait_for("connected")
+        browser.open(viewer.http_port)
+        server.send_state(mjd, 1)
+        wait_until(lambda: "nothing for 4 s" in browser.text(), "the stall is told")
+        assert "nothing comes from the server" in browser.text()
+        assert "comfree:warm on cpu" in browser.text()
+        browser.pixels("stalled")
+        for step in range(2, 5):
+            server.send_state(mjd, step, last=True)
+        wait_until(lambda: "frames/s" in browser.text(), "it goes on")
+
+
 def test_nothing_is_asked_of_other_hosts(browser: Browser, viewer: WebViewer) -> None:
     browser.open(viewer.http_port)
     moving(browser)
-    own = (f"http://127.0.0.1:{viewer.http_port}/", f"blob:http://127.0.0.1:{viewer.http_port}/")
     asked = browser.requests()
     assert f"http://127.0.0.1:{viewer.http_port}/" in asked
-    earlier = ("http://127.0.0.1:", "blob:http://127.0.0.1:", "data:")  # pages of other tests
-    assert [url for url in asked if not url.startswith((*own, *earlier))] == []
+    assert hosts(asked) == {"127.0.0.1"}
+
+
+def test_chromium_s_own_pages_are_no_hosts() -> None:
+    for url in ("chrome://newtab/", "chrome-untrusted://new-tab-page/one-google-bar"):
+        assert is_of_chromium(url)
+    assert not is_of_chromium("https://chrome.example.org/x")
+    local = ["data:,x", "about:blank", "blob:http://127.0.0.1:8080/1-2", "ws://127.0.0.1:8080/"]
+    assert hosts(local) == {"127.0.0.1"}
+    assert hosts(["https://chrome.example.org/x"]) == {"chrome.example.org"}
+    assert hosts(["blob:https://example.org/1-2"]) == {"example.org"}
+    assert hosts(["unheard-of:thing"]) == {"unheard-of:thing"}
 
 
 def test_ctrl_c_ends_it_while_a_browser_looks(browser: Browser, viewer: WebViewer) -> None:

@@ -26,17 +26,7 @@ def warm_forces(m: Model, d: Data) -> None:
     """Constraint forces of the warm law and the acceleration that they lead to.
 
     As `comfree_warp.constraint_forces`, which calls it. What is remembered does not change.
-
-    Raises:
-      RuntimeError: the memory is not there and cannot be made, inside a captured graph.
     """
-    if d.warm is None:
-        if d.qpos.device.is_capturing:
-            raise RuntimeError(
-                "comfree_law='warm' needs its memory before a graph is captured: "
-                "call comfree_warp.allocate_memory(m, d), or step once, before the capture"
-            )
-        allocate_memory(m, d)
     parts = _parts(m, d)
     trees.begin(m, d)
     memory.index_contacts(m, d)

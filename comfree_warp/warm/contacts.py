@@ -15,11 +15,10 @@ import warp as wp
 from mujoco_warp import ConeType
 
 from comfree_warp.contacts import (
-    ELLIPTIC,
-    FRICTIONLESS,
     MINVAL,
-    PYRAMIDAL,
+    count_rows,
     describe_row,
+    described_rows,
     impedance,
     max_rows_of_contact,
     push_apart,
@@ -155,6 +154,7 @@ def _prepare(
         body_invweight0: wp.array2d[wp.vec2],
         geom_bodyid: wp.array[int],
         njmax: int,
+        njmax_nnz: int,
         naconmax: int,
         nthread: int,
         subtree_com_in: wp.array2d[wp.vec3],
@@ -182,15 +182,19 @@ def _prepare(
         mem_friction_in: wp.array[wp.vec3],
         mem_torque_in: wp.array[wp.vec3],
         mem_next_in: wp.array[int],
-        loose: wp.array[int],
+        loose: wp.array2d[int],
         nefc_out: wp.array[int],
         contact_efc_address_out: wp.array2d[int],
         efc_type_out: wp.array2d[int],
         efc_id_out: wp.array2d[int],
         efc_J_rownnz_out: wp.array2d[int],
+        efc_J_rowadr_out: wp.array2d[int],
+        efc_J_out: wp.array3d[float],
         efc_pos_out: wp.array2d[float],
         efc_margin_out: wp.array2d[float],
         efc_D_out: wp.array2d[float],
+        efc_vel_out: wp.array2d[float],
+        efc_aref_out: wp.array2d[float],
         efc_frictionloss_out: wp.array2d[float],
         ntree_out: wp.array[int],
         sides_out: wp.array[wp.vec4i],
@@ -289,14 +293,10 @@ def _prepare(
             )
 
             # `efc` tells of the rows that the model's cone has.
-            nrow, row_type, row_R = condim, int(FRICTIONLESS), normal_R
-            if condim > 1:
-                row_type = wp.static(ELLIPTIC if elliptic else PYRAMIDAL)
-                if wp.static(not elliptic):
-                    nrow = 2 * (condim - 1)
-                    invweight *= 2.0 * (1.0 + friction[0] * friction[0]) * mu * mu
-                    row_R = wp.max(invweight * (1.0 - imp) / imp, MINVAL)
-            D = 1.0 / row_R
+            nrow, row_type, invweight = count_rows(
+                condim, wp.static(elliptic), invweight, mu, friction[0]
+            )
+            D = 1.0 / wp.max(invweight * (1.0 - imp) / imp, MINVAL)
             efcid0 = reserve_rows(worldid, nrow, njmax, nefc_out)
             for row in range(wp.static(nrow_max)):
                 if row < nrow:
@@ -314,15 +314,20 @@ def _prepare(
                             pos_row,
                             margin,
                             D_row,
+                            wp.static(sparse),
+                            njmax_nnz,
                             efc_type_out,
                             efc_id_out,
+                            efc_J_rownnz_out,
+                            efc_J_rowadr_out,
+                            efc_J_out,
                             efc_pos_out,
                             efc_margin_out,
                             efc_D_out,
+                            efc_vel_out,
+                            efc_aref_out,
                             efc_frictionloss_out,
                         )
-                        if wp.static(sparse):
-                            efc_J_rownnz_out[worldid, efcid] = 0
 
             force, mean = vec6(), float(0.0)
             if valid:
@@ -707,7 +712,7 @@ def _finish(elliptic: bool, maxcondim: int) -> wp.Kernel:
 
 def prepare(m: Model, d: Data) -> None:
     """Geometry, a, R, P of every contact; its warm force; its rows of `efc` but for the force."""
-    warm, contact, efc = d.warm, d.contact, d.efc
+    warm, contact = d.warm, d.contact
     nthread = nthread_for(d, d.naconmax)
     launch(
         _prepare(
@@ -725,7 +730,8 @@ def prepare(m: Model, d: Data) -> None:
             *(m.body_parentid, m.body_rootid, m.body_treeid),
             *(m.body_dofadr, m.body_dofnum, m.body_shiftnum),
             *(m.body_invweight0, m.geom_bodyid),
-            *(d.njmax, d.naconmax, nthread, d.subtree_com, d.cdof, d.cvel, warm.M_diaginv),
+            *(d.njmax, d.njmax_nnz, d.naconmax, nthread),
+            *(d.subtree_com, d.cdof, d.cvel, warm.M_diaginv),
             *(d.nacon, contact.dist, contact.pos, contact.frame, contact.includemargin),
             *(contact.friction, contact.solref, contact.solreffriction, contact.solimp),
             *(contact.dim, contact.geom, contact.worldid, contact.adhesion),
@@ -735,8 +741,8 @@ def prepare(m: Model, d: Data) -> None:
             *arrays_of(warm.stacks, "loose"),
         ],
         outputs=[
-            *(d.nefc, contact.efc_address, efc.type, efc.id, efc.J_rownnz, efc.pos, efc.margin),
-            *(efc.D, efc.frictionloss, warm.ntree, warm.sides, warm.offset, warm.bias, warm.R),
+            *(d.nefc, contact.efc_address, *described_rows(d)),
+            *(warm.ntree, warm.sides, warm.offset, warm.bias, warm.R),
             *(warm.invmetric, warm.invfriction, warm.mean, warm.force),
             *arrays_of(warm.stacks, "parent", "found"),
             *(d.cfrc_contact, d.cfrc_fixed),

@@ -40,20 +40,17 @@ _ROWS = {
 }
 
 
-def allocate_memory(m: Model, d: Data) -> None:
-    """Make the arrays that the warm law needs in `d.warm`, with nothing remembered.
+def allocate_memory(mjm: mujoco.MjModel, d: Data) -> Warm:
+    """The arrays that the warm law needs, with nothing remembered.
 
-    The first `step` or `forward` does it by itself, unless it is being captured. Nothing happens
-    where the model's law is another, or they are there.
+    They are made with the data, and not by the first step, which may be in a captured graph.
     """
-    if m.comfree_law != "warm" or d.warm is not None:
-        return
-    nworld, ncon, nrow = d.nworld, d.naconmax, max_rows(m, d)
+    nworld, ncon, nrow = d.nworld, d.naconmax, max_rows(mjm, d)
     nhead = 1 << max(2 * ncon - 1, 1).bit_length()
-    eq_slotnum = _equality_rows(m)
-    nslot = int(eq_slotnum.sum()) + m.nv + 2 * m.njnt + 2 * m.ntendon
-    nside = 0 if has_contact_rows(m) else ncon
-    adr, num = _tree_qpos(m)
+    eq_slotnum = _equality_rows(mjm)
+    nslot = int(eq_slotnum.sum()) + mjm.nv + 2 * mjm.njnt + 2 * mjm.ntendon
+    nside = 0 if has_contact_rows(mjm, d.comfree_efc) else ncon
+    adr, num = _tree_qpos(mjm)
     with wp.ScopedDevice(d.qpos.device):
         contact = {
             name: wp.zeros(ncon, dtype=vec6) for name in ("force", "step", "bias", "R", "invmetric")
@@ -63,7 +60,7 @@ def allocate_memory(m: Model, d: Data) -> None:
             f"row_{name}": wp.zeros((nworld, nrow), dtype=float)
             for name in ("step", "bias", "invmetric", "mean", "residual", "proposed")
         }
-        d.warm = Warm(
+        return Warm(
             mem_pos=wp.zeros(ncon, dtype=wp.vec3),
             mem_pair=wp.zeros(ncon, dtype=wp.vec2i),
             mem_worldid=wp.zeros(ncon, dtype=int),
@@ -75,16 +72,16 @@ def allocate_memory(m: Model, d: Data) -> None:
             mem_row=wp.zeros((nworld, nslot, 2), dtype=float),
             mem_qpos=wp.zeros(d.qpos.shape, dtype=float),
             mem_time=wp.full(nworld, np.nan, dtype=float),
-            mem_alpha=wp.ones((nworld, m.ntree, 2), dtype=float),
+            mem_alpha=wp.ones((nworld, mjm.ntree, 2), dtype=float),
             eq_slotadr=wp.array(np.cumsum(eq_slotnum) - eq_slotnum, dtype=int),
             eq_slotnum=wp.array(eq_slotnum, dtype=int),
             tree_qposadr=wp.array(adr, dtype=int),
             tree_qposnum=wp.array(num, dtype=int),
-            valid=wp.zeros((nworld, m.ntree), dtype=int),
-            alpha=wp.zeros((nworld, m.ntree, 2), dtype=float),
-            sums=wp.zeros((nworld, m.ntree, 4), dtype=float),
-            sums_fixed=wp.zeros((nworld, m.ntree, 4, 2), dtype=wp.int64),
-            smooth=wp.zeros((nworld, m.ntree), dtype=float),
+            valid=wp.zeros((nworld, mjm.ntree), dtype=int),
+            alpha=wp.zeros((nworld, mjm.ntree, 2), dtype=float),
+            sums=wp.zeros((nworld, mjm.ntree, 4), dtype=float),
+            sums_fixed=wp.zeros((nworld, mjm.ntree, 4, 2), dtype=wp.int64),
+            smooth=wp.zeros((nworld, mjm.ntree), dtype=float),
             M_diaginv=d.qLDiagInv if is_diagonal(d) else wp.zeros_like(d.qvel),
             scale=wp.zeros(nworld, dtype=float),
             cacc=wp.zeros_like(d.cvel),
@@ -100,26 +97,25 @@ def allocate_memory(m: Model, d: Data) -> None:
             next=wp.zeros(ncon, dtype=int),
             head=wp.zeros(nhead, dtype=int),
             row_slot=wp.zeros((nworld, nrow), dtype=int),
-            stacks=allocate_stacks(m, d),
+            stacks=allocate_stacks(mjm, d),
             **contact,
             **row,
         )
 
 
-def _equality_rows(m: Model) -> np.ndarray:
+def _equality_rows(mjm: mujoco.MjModel) -> np.ndarray:
     """The most rows that every equality can have, (neq,) int."""
-    kinds = m.eq_type.numpy()
-    counts = np.array([_ROWS.get(kind, 0) for kind in kinds], dtype=np.int32)
-    flex = kinds == mujoco.mjtEq.mjEQ_FLEX
-    counts[flex] = m.flex_edgenum.numpy()[m.eq_obj1id.numpy()[flex]]
+    counts = np.array([_ROWS.get(kind, 0) for kind in mjm.eq_type], dtype=np.int32)
+    flex = mjm.eq_type == mujoco.mjtEq.mjEQ_FLEX
+    counts[flex] = mjm.flex_edgenum[mjm.eq_obj1id[flex]]
     return counts
 
 
-def _tree_qpos(m: Model) -> tuple[np.ndarray, np.ndarray]:
+def _tree_qpos(mjm: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
     """First component of qpos of every tree and number of them, (ntree,) int each."""
-    qposadr = np.append(m.jnt_qposadr.numpy(), m.nq)
-    first_dof = np.append(m.tree_dofadr.numpy(), m.nv)
-    first_jnt = np.searchsorted(m.jnt_dofadr.numpy(), first_dof)
+    qposadr = np.append(mjm.jnt_qposadr, mjm.nq)
+    first_dof = np.append(mjm.tree_dofadr, mjm.nv)
+    first_jnt = np.searchsorted(mjm.jnt_dofadr, first_dof)
     return qposadr[first_jnt[:-1]], np.diff(qposadr[first_jnt])
 
 

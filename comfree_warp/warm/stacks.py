@@ -21,14 +21,15 @@ from comfree_warp.warm.sides import unpack_sides
 _LEVEL = wp.constant(0.1)
 
 
-def allocate_stacks(m: Model, d: Data) -> Stacks | None:
+def allocate_stacks(mjm: mujoco.MjModel, d: Data) -> Stacks | None:
     """The arrays that `solve_stacks` needs; None where a model has no two bodies that may stack."""
-    loose = _loose_trees(m)
-    if loose.sum() < 2 or has_contact_rows(m):
+    free = _free_trees(mjm)
+    if free.sum() < 2 or has_contact_rows(mjm, d.comfree_efc):
         return None
-    shape = (d.nworld, m.ntree)
+    shape = (d.nworld, mjm.ntree)
     return Stacks(
-        loose=wp.array(loose.astype(np.int32), dtype=int),
+        free=wp.array(free.astype(np.int32), dtype=int),
+        loose=wp.zeros(shape, dtype=int),
         parent=wp.zeros(shape, dtype=int),
         child=wp.zeros(shape, dtype=int),
         sibling=wp.zeros(shape, dtype=int),
@@ -39,8 +40,8 @@ def allocate_stacks(m: Model, d: Data) -> Stacks | None:
         crossed=wp.zeros(shape, dtype=int),
         found=wp.zeros(1, dtype=int),
         listed=wp.zeros(2, dtype=int),
-        members=wp.zeros(d.nworld * m.ntree, dtype=int),
-        tops=wp.zeros(d.nworld * m.ntree, dtype=int),
+        members=wp.zeros(d.nworld * mjm.ntree, dtype=int),
+        tops=wp.zeros(d.nworld * mjm.ntree, dtype=int),
         lever=wp.zeros(shape, dtype=wp.vec3d),
         next=wp.zeros(d.naconmax, dtype=int),
         coupling=wp.zeros(shape, dtype=wp.spatial_matrixd),
@@ -60,21 +61,10 @@ def arrays_of(stacks: Stacks | None, *names: str) -> list[wp.array | None]:
     return [getattr(stacks, name) if stacks else None for name in names]
 
 
-def _loose_trees(m: Model) -> np.ndarray:
-    """Which trees are one free joint and nothing else, (ntree,) bool.
-
-    An armature would be mass that `crb` does not tell of.
-    """
-    dofadr, dofnum = m.tree_dofadr.numpy(), m.tree_dofnum.numpy()
-    free_dofs = m.jnt_dofadr.numpy()[m.jnt_type.numpy() == mujoco.mjtJoint.mjJNT_FREE]
-    armature = m.dof_armature.numpy().any(axis=0)
-    return np.array(
-        [
-            num == 6 and adr in free_dofs and not armature[adr : adr + 6].any()
-            for adr, num in zip(dofadr, dofnum, strict=True)
-        ],
-        dtype=bool,
-    )
+def _free_trees(mjm: mujoco.MjModel) -> np.ndarray:
+    """Which trees are one free joint and nothing else, (ntree,) bool."""
+    free_dofs = mjm.jnt_dofadr[mjm.jnt_type == mujoco.mjtJoint.mjJNT_FREE]
+    return (mjm.tree_dofnum == 6) & np.isin(mjm.tree_dofadr, free_dofs)
 
 
 @wp.func
@@ -86,12 +76,12 @@ def note_parent(
     normal: wp.vec3,
     gravity: wp.vec3,
     worldid: int,
-    loose: wp.array[int],
+    loose: wp.array2d[int],
     parent_out: wp.array2d[int],
     found_out: wp.array[int],
 ):
     """Of every tree, the first of those that it stands on; they are lower: there is no circle."""
-    if loose[tree1] == 0 or loose[tree2] == 0:
+    if loose[worldid, tree1] == 0 or loose[worldid, tree2] == 0:
         return
     higher = wp.dot(gravity, com1 - com2)
     slope = -wp.dot(gravity, normal)
@@ -147,7 +137,7 @@ def _collect_contacts(
     ntree: int,
     naconmax: int,
     nthread: int,
-    loose: wp.array[int],
+    loose: wp.array2d[int],
     nacon_in: wp.array[int],
     contact_worldid_in: wp.array[int],
     ntree_in: wp.array[int],
@@ -176,7 +166,7 @@ def _collect_contacts(
         owner = wp.int32(-1)
         if tree1 < 0 or tree2 < 0:
             owner = wp.max(tree1, tree2)
-            if loose[owner] == 0 or (
+            if loose[worldid, owner] == 0 or (
                 parent_in[worldid, owner] == ntree and child_in[worldid, owner] == 0
             ):
                 continue

@@ -69,6 +69,7 @@ def _begin(stacking: bool, diagonal: bool, nlane: int) -> wp.Kernel:
         tree_dofadr: wp.array[int],
         tree_dofnum: wp.array[int],
         tree_bodynum: wp.array[int],
+        dof_armature: wp.array2d[float],
         M_rownnz: wp.array[int],
         M_rowadr: wp.array[int],
         tree_qposadr: wp.array[int],
@@ -87,6 +88,7 @@ def _begin(stacking: bool, diagonal: bool, nlane: int) -> wp.Kernel:
         ne_in: wp.array[int],
         nf_in: wp.array[int],
         nl_in: wp.array[int],
+        stack_free: wp.array[int],
         nefc_out: wp.array[int],
         valid_out: wp.array2d[int],
         alpha_out: wp.array3d[float],
@@ -94,6 +96,7 @@ def _begin(stacking: bool, diagonal: bool, nlane: int) -> wp.Kernel:
         M_diaginv_out: wp.array2d[float],
         cfrc_contact_out: wp.array2d[wp.spatial_vector],
         qfrc_constraint_out: wp.array2d[float],
+        stack_loose_out: wp.array2d[int],
         stack_parent_out: wp.array2d[int],
         stack_child_out: wp.array2d[int],
         stack_head_out: wp.array2d[int],
@@ -138,6 +141,13 @@ def _begin(stacking: bool, diagonal: bool, nlane: int) -> wp.Kernel:
             if lane > 0:
                 continue
             if wp.static(stacking):
+                loose = wp.int32(stack_free[treeid])
+                if loose != 0:
+                    armature = dof_armature[worldid % dof_armature.shape[0]]
+                    for i in range(6):
+                        if armature[dofadr + i] != 0.0:
+                            loose = wp.int32(0)
+                stack_loose_out[worldid, treeid] = loose
                 stack_parent_out[worldid, treeid] = ntree
                 stack_child_out[worldid, treeid] = 0
                 stack_head_out[worldid, treeid] = 0
@@ -444,17 +454,20 @@ def begin(m: Model, d: Data) -> None:
         _begin(stacks is not None, is_diagonal(d), nlane),
         dim=(d.nworld, nthread, nlane),
         inputs=[
-            *(m.dof_bodyid, m.tree_dofadr, m.tree_dofnum, m.tree_bodynum),
+            *(m.dof_bodyid, m.tree_dofadr, m.tree_dofnum, m.tree_bodynum, m.dof_armature),
             *(m.M_rownnz, m.M_rowadr, warm.tree_qposadr, warm.tree_qposnum),
             *(d.time, d.qpos, d.M, d.qfrc_smooth, d.qacc_smooth),
             *(warm.mem_time, warm.mem_qpos, warm.mem_alpha),
             *(not has_contact_rows(m), m.ntree, nthread),
             *(d.ne, d.nf, d.nl),
+            *arrays_of(stacks, "free"),
         ],
         outputs=[
             *(d.nefc, warm.valid, warm.alpha, warm.smooth, warm.M_diaginv),
             *(d.cfrc_contact, d.qfrc_constraint),
-            *arrays_of(stacks, "parent", "child", "head", "root", "crossed", "found", "listed"),
+            *arrays_of(
+                stacks, "loose", "parent", "child", "head", "root", "crossed", "found", "listed"
+            ),
         ],
     )
 

@@ -10,12 +10,12 @@ another on the same start, the same controls and the same checks. Warp is import
 that runs on it is made, and not before.
 """
 
+from mjsim.choices import ENGINES as ENGINES
+from mjsim.choices import LAWS as LAWS
+from mjsim.choices import PASSES as PASSES
 from mjsim.engines.factory import make_simulation as make_simulation
 from mjsim.engines.history import RecentState as RecentState
 from mjsim.engines.noise import ControlNoise as ControlNoise
-from mjsim.engines.simulation import ENGINES as ENGINES
-from mjsim.engines.simulation import LAWS as LAWS
-from mjsim.engines.simulation import PASSES as PASSES
 from mjsim.engines.simulation import STATE_FIELDS as STATE_FIELDS
 from mjsim.engines.simulation import VELOCITY_LIMIT as VELOCITY_LIMIT
 from mjsim.engines.simulation import Counts as Counts

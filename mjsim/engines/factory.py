@@ -3,8 +3,9 @@
 import mujoco
 import numpy.typing as npt
 
+from mjsim.choices import engine_name, refuse_unused, split_name
 from mjsim.engines.noise import ControlNoise
-from mjsim.engines.simulation import ENGINES, Progress, Report, Simulation, log_warning
+from mjsim.engines.simulation import Progress, Report, Simulation, log_warning
 from mjsim.errors import SettingError
 
 
@@ -30,10 +31,10 @@ def make_simulation(
 
     Args:
       mjm: the model.
-      engine: one of `ENGINES`.
+      engine: one of `ENGINES`, or comfree with its law, such as "comfree:warm".
       device: Warp's name of a device; mjc runs on the CPU only.
       nworld: number of worlds, all starting from `initial_data`.
-      nconmax: contacts per world to begin with; from the model when None. Not used by mjc.
+      nconmax: contacts per world to begin with; from the model when None. Not for mjc.
       njmax: constraint rows per world to begin with, likewise.
       nccdmax: convex collisions per world to begin with, up to nconmax; from the model when both
         are None, else nconmax when None. A few worlds get as many as one of nconmax has.
@@ -49,10 +50,10 @@ def make_simulation(
       report: told a line each time that they grow; by default a warning of the log.
 
     Raises:
-      SettingError: the engine, the device, a size, a parameter or the model cannot be used.
+      SettingError: the engine, the device, a size, a parameter or the model cannot be used, or the
+        engine makes no use of a setting that is given.
     """
-    if engine not in ENGINES:
-        raise SettingError("engine", f"{engine!r} is none of {', '.join(ENGINES)}")
+    engine, law = split_name(engine, law)
     for setting, size, least in (
         ("nworld", nworld, 1),
         ("nconmax", nconmax, 0),
@@ -61,6 +62,11 @@ def make_simulation(
     ):
         if size is not None and size < least:
             raise SettingError(setting, f"{size} is too small: at least {least}")
+    sizes = {"nconmax": nconmax, "njmax": njmax, "nccdmax": nccdmax}
+    law_settings = {"stiffness": stiffness, "damping": damping, "passes": passes, "law": law}
+    given = {name: value for name, value in law_settings.items() if value is not None}
+    given_sizes = {name: size for name, size in sizes.items() if size is not None}
+    refuse_unused(given | given_sizes, [engine_name(engine, law)])
     noise = noise or ControlNoise()
     if engine == "mjc":
         if device != "cpu":
@@ -72,9 +78,6 @@ def make_simulation(
     # Only here: importing Warp and compiling its kernels' sources takes seconds.
     from mjsim.engines.on_warp import make_on_warp
 
-    sizes = {"nconmax": nconmax, "njmax": njmax, "nccdmax": nccdmax}
-    law_settings = {"stiffness": stiffness, "damping": damping, "passes": passes, "law": law}
-    given = {name: value for name, value in law_settings.items() if value is not None}
     return make_on_warp(
         *(mjm, engine, device, nworld, sizes, given, noise, remember, progress),
         *(fixed_buffers, report),

@@ -10,6 +10,7 @@ import mujoco.batch
 import numpy as np
 import numpy.typing as npt
 
+from mjsim.cores import usable_cores
 from mjsim.engines import history
 from mjsim.engines.memory import available_memory
 from mjsim.engines.noise import ControlNoise, draw
@@ -87,7 +88,9 @@ class MjcSimulation(Simulation):
     def _make_batch(self, model: mujoco.MjModel) -> None:
         self._model = model
         self.sizes = {"narena": int(model.narena)}
-        self._batch = mujoco.batch.Batch(model, self.nworld, persistent=self._persistent)
+        self._batch = mujoco.batch.Batch(
+            model, self.nworld, nthread=usable_cores(), persistent=self._persistent
+        )
         self._fields = {field: self._batch.bind(field) for field in STATE_FIELDS}
         self._ncon, self._nefc = self._batch.bind("ncon"), self._batch.bind("nefc")
         self._niter, self._nisland = (self._batch.bind(it) for it in ("solver_niter", "nisland"))

@@ -265,10 +265,8 @@ class WarpSimulation(Simulation):
         sizes = {
             name: size for name, size in self.sizes.items() if name != "contact_sensor_maxmatch"
         }
-        d = self._package.put_data(self.mjm, mjd, nworld=nworld, **sizes)
-        if self.engine == "comfree":
-            d.overflow_told.fill_(-1)  # `health` tells instead
-            comfree_warp.allocate_memory(self._m, d)
+        law = {"comfree_law": self.law} if self.engine == "comfree" else {}
+        d = self._package.put_data(self.mjm, mjd, nworld=nworld, **sizes, **law)
         _clear_compact(d)
         return d
 

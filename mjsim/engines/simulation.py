@@ -12,12 +12,9 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
+from mjsim.choices import engine_name
 from mjsim.engines import history
 from mjsim.engines.history import RecentState
-
-ENGINES = ("mjc", "mjwarp", "comfree")
-LAWS = ("paper", "warm")  # of comfree, as `comfree_warp.io` has them; the default first
-PASSES = (1, 2, 3, 4)  # of the law warm, likewise
 
 # Called with: modules compiled so far, modules to compile, name of the one just started ("" at the
 # end of one). From several threads, never at the same time.
@@ -151,10 +148,14 @@ class Simulation(abc.ABC):
         self._report(line)
 
     @property
+    def name(self) -> str:
+        """The engine's whole name, with its law where it has one: "mjc", "comfree:warm"."""
+        return engine_name(self.engine, self.law)
+
+    @property
     def place(self) -> str:
-        """What runs where, for people: "mjc on cpu", "comfree (warm) on cuda:0"."""
-        law = "" if self.law in (None, LAWS[0]) else f" ({self.law})"
-        return f"{self.engine}{law} on {self.device}"
+        """What runs where, for people: "mjc on cpu", "comfree:warm on cuda:0"."""
+        return f"{self.name} on {self.device}"
 
     @abc.abstractmethod
     def step(self, n: int = 1) -> None:

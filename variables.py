@@ -1,0 +1,32 @@
+"""The environment variables of all programs, so that one that is misspelt is told of."""
+
+import difflib
+import os
+import sys
+
+import settings
+from headless_settings import HeadlessSettings
+from interactive_settings import InteractiveSettings
+from replay_settings import ReplaySettings
+from view_settings import ViewSettings
+from watch_settings import WatchSettings
+
+_SETTINGS = (HeadlessSettings, InteractiveSettings, ReplaySettings, ViewSettings, WatchSettings)
+KNOWN = {settings.TOKEN}.union(*map(settings.variables, _SETTINGS))
+# WARP_DEVICE is ours too, but what else begins so is Warp's.
+_OURS = tuple({f"{name.partition('_')[0]}_" for name in KNOWN} - {"WARP_"})
+
+
+def warn_of_unknown() -> None:
+    """Name on stderr each variable that looks like one of a program's and is none's."""
+    for name in sorted(os.environ):
+        if name.startswith(_OURS) and name not in KNOWN:
+            told = f"no program knows the variable {name}; did you mean {_nearest(name)}?"
+            print(f"warning: {told}", file=sys.stderr)
+
+
+def _nearest(name: str) -> str:
+    """The known variable that a name is most like; one that differs in its prefix before all."""
+    rest = name.partition("_")[2]
+    others = [known for known in sorted(KNOWN) if known.partition("_")[2] == rest]
+    return others[0] if others else difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.0)[0]
