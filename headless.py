@@ -27,7 +27,7 @@ from display import (
 )
 from headless_settings import HeadlessSettings
 from mjsim import engines
-from mjsim.errors import SettingError
+from mjsim.errors import OutOfRoomError, SettingError
 from recording import Recorder, check_path, missing_packages
 from run_settings import versions
 from stop_signals import StopSignals
@@ -70,15 +70,22 @@ def run_steps(
     signals: StopSignals,
     broadcast: Broadcast | None = None,
 ) -> float:
-    """Step until `nsteps` are done, all worlds have diverged or a signal came; seconds taken."""
+    """Step until `nsteps` are done or cannot be, or a signal came; seconds taken.
+
+    They cannot be where all worlds have diverged, or there is no memory for what they need.
+    """
     step = broadcast.step if broadcast else simulation.step
     told: set[str] = set()
     block, start = 1, time.perf_counter()
     with RunDisplay(simulation, nsteps) as display:
         while simulation.nstep < nsteps and signals.received is None:
             block_start = time.perf_counter()
-            step(min(block, nsteps - simulation.nstep))
-            health = simulation.health()
+            out_of_room = False
+            try:
+                step(min(block, nsteps - simulation.nstep))
+                health = simulation.health()
+            except OutOfRoomError:
+                health, out_of_room = simulation.health(), True
             now = time.perf_counter()
             # At most doubled, since the first blocks may be slow for reasons that do not last.
             block = max(1, min(2 * block, int(block * BLOCK_SECONDS / (now - block_start))))
@@ -88,7 +95,7 @@ def run_steps(
                     told.add(kind)
                     console.print(f"warning: {sentence}")
             display.update(now - start)
-            if health.ndiverged == simulation.nworld:
+            if out_of_room or health.ndiverged == simulation.nworld:
                 break
     return time.perf_counter() - start
 
@@ -122,6 +129,7 @@ def summarize(
         "diverged": health.ndiverged,
         "first_divergence": health.divergence and dataclasses.asdict(health.divergence),
         "overflow": list(health.overflow),
+        "grown": list(simulation.grown),
         "stopped_by": stopped_by,
         "problems": list_problems(health, recorder) + ([server.problem] if server.problem else []),
         "stream": dataclasses.asdict(server.counters) if server.enabled else None,
@@ -200,7 +208,8 @@ def run(
     with setting_errors(chosen.model), make_server(chosen, stream_from) as server:
         with CompilationDisplay() as compilation:
             remember = dump.SECONDS if chosen.dump and not missing_packages() else 0.0
-            simulation = chosen.make_simulation(compilation.update, remember)
+            report = functools.partial(console.print, markup=False, soft_wrap=True)
+            simulation = chosen.make_simulation(compilation.update, remember, report)
         with StopSignals() as signals:
             with recorded(chosen, simulation) as (stepped, recorder):
                 server.start(interrupted=lambda: signals.received is not None)
@@ -225,7 +234,10 @@ def main(chosen: HeadlessSettings) -> int:
     problems, status = list(summary["problems"]), 0
     if stopped_by := summary["stopped_by"]:
         status = 128 + signal.Signals[stopped_by]
-    if simulation.health().divergence:
+    health = simulation.health()
+    if health.lost:
+        status = 3
+    if health.divergence:
         status = 1
         if chosen.dump:
             problems[0] += f"; {dump.write_divergence(chosen, simulation)}"

@@ -26,7 +26,7 @@ def make_simulations(chosen: InteractiveSettings) -> list[Simulation]:
     simulations = []
     for run in chosen.runs:
         with CompilationDisplay() as compilation:
-            simulations.append(run.make_simulation(compilation.update, remember))
+            simulations.append(run.make_simulation(compilation.update, remember, say))
     return simulations
 
 

@@ -38,6 +38,7 @@ import mujoco
 import numpy as np
 
 from mjsim.errors import SettingError
+from mjsim.model.arena import with_ample_arena
 from protocol import Packet, ProtocolError, Snapshot, State, take_snapshot
 from stream_model import load_model, model_packet
 
@@ -529,7 +530,8 @@ class Recording:
             files = self._read_model()
             try:
                 if MODEL_MJB in files:
-                    self._model = mujoco.MjModel.from_binary_path(MODEL_MJB, files)
+                    stored = mujoco.MjModel.from_binary_path(MODEL_MJB, files)
+                    self._model = with_ample_arena(stored)
                 else:
                     assets = {
                         name.removeprefix(ASSETS): data

@@ -97,15 +97,21 @@ class RunSettings:
         None,
         "--njmax",
         "MJSIM_NJMAX",
-        "Constraint rows to allocate per world.  [default: from the model]",
+        "Constraint rows to begin with, per world.  [default: from the model]",
         type=click.IntRange(min=0),
     )
     nconmax: int | None = settings.setting(
         None,
         "--nconmax",
         "MJSIM_NCONMAX",
-        "Contacts to allocate per world.  [default: from the model]",
+        "Contacts to begin with, per world.  [default: from the model]",
         type=click.IntRange(min=0),
+    )
+    fixed_buffers: bool = settings.setting(
+        False,
+        "--fixed-buffers/--no-fixed-buffers",
+        "MJSIM_FIXED_BUFFERS",
+        "Keep the sizes of buffers: what does not fit is lost and told. Else they grow.",
     )
     device: str = settings.setting(
         "cpu", "--device", "WARP_DEVICE", "Warp device, e.g. cpu or cuda:0."
@@ -169,13 +175,17 @@ class RunSettings:
         return {name: _text(value) for name, value in chosen.items() if value is not None}
 
     def make_simulation(
-        self, progress: engines.Progress | None = None, remember: float = 0.0
+        self,
+        progress: engines.Progress | None = None,
+        remember: float = 0.0,
+        report: engines.Report | None = None,
     ) -> engines.Simulation:
         """Load the model and build the simulation.
 
         Args:
           progress: told what is being compiled.
           remember: simulated time of which states are kept for `Simulation.recall`, s.
+          report: told when a buffer grows; by default a warning of the log.
 
         Raises:
           SettingError: a setting cannot be used on this machine or with this model.
@@ -199,6 +209,8 @@ class RunSettings:
             noise=engines.ControlNoise(self.ctrl_noise, self.seed),
             remember=remember,
             progress=progress,
+            fixed_buffers=self.fixed_buffers,
+            report=report or engines.log_warning,
         )
 
     def make_recorder(

@@ -1,7 +1,6 @@
 """Simulations that run in front of a person: in real time, paused, stepped, reset and pushed."""
 
 import collections
-import copy
 import fractions
 import statistics
 import time
@@ -13,6 +12,8 @@ import numpy as np
 from broadcast import FRAME_SECONDS, MAX_LAG
 from mjsim.engines import Counts, Health, Simulation
 from mjsim.engines.mjc import silent_mujoco_warnings
+from mjsim.errors import OutOfRoomError
+from mjsim.model.arena import with_ample_arena
 from recording import Recorder
 from viewing import Controls, Display, Status
 
@@ -159,7 +160,7 @@ class Session:
         diverged: Callable[[Simulation], str] = lambda simulation: "",
     ) -> None:
         # A copy, since MuJoCo's window has switches for its options, of which no engine knows.
-        mjm = copy.copy(simulations[0].mjm)
+        mjm = with_ample_arena(simulations[0].mjm)
         self._shown = [_Shown(simulation, mjm) for simulation in simulations]
         self._display, self._recorders, self._diverged = display, recorders, diverged
         self._notice = ""
@@ -233,8 +234,14 @@ class Session:
     def _step(self, n: int) -> bool:
         if not n:
             return False
-        for shown in self._shown:
-            shown.step(n)
+        try:
+            for shown in self._shown:
+                shown.step(n)
+        except OutOfRoomError as error:
+            shown.look()
+            self._halted = self.controls.paused = True
+            self._notice = str(error)
+            return True
         self.nstep += n
         diverged = [shown.simulation for shown in self._shown if shown.health.divergence]
         if diverged and not self._halted:

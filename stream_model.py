@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from mjsim.choices import MODEL_MODES
+from mjsim.model.arena import with_ample_arena
 from protocol import Packet, ProtocolError
 
 MODEL_KINDS = ("xml", "model_path")
@@ -123,14 +124,14 @@ def _check_same(wanted: mujoco.MjModel, got: mujoco.MjModel) -> None:
 
 
 def load_model(packet: Packet) -> mujoco.MjModel:
-    """The model of a received packet.
+    """The model of a received packet, with an arena for any of its states.
 
     Raises:
       ProtocolError: it does not compile, or is a path that is not on this machine.
     """
     try:
         if packet["kind"] == "model_path":
-            return _load_path(packet.get("path"))
+            return with_ample_arena(_load_path(packet.get("path")))
         xml, assets = packet.get("xml"), packet.get("assets") or {}
         if not isinstance(xml, str) or not isinstance(assets, dict):
             raise ProtocolError("the model came without its XML")
@@ -138,7 +139,7 @@ def load_model(packet: Packet) -> mujoco.MjModel:
             raise ProtocolError("the model came with assets that are not bytes")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return mujoco.MjModel.from_xml_string(xml, assets)
+            return with_ample_arena(mujoco.MjModel.from_xml_string(xml, assets))
     except ProtocolError:
         raise
     except (ValueError, TypeError, mujoco.FatalError) as error:

@@ -57,7 +57,11 @@ class Contender:
         noise: engines.ControlNoise | None = None,
         progress: engines.Progress | None = None,
     ) -> engines.Simulation:
-        """Build the worlds, compiled and ready to step; mjc, whose buffers grow, needs no sizes."""
+        """Build the worlds, compiled and ready to step; mjc has no use for sizes.
+
+        Their buffers are fixed: growing would be timed with the steps, and so would the snapshots
+        that it goes back to. A row whose contacts did not fit is invalid.
+        """
         from mjsim import engines
 
         sizes = {"nconmax": nconmax, "njmax": njmax, "nccdmax": nccdmax}
@@ -69,6 +73,7 @@ class Contender:
             **({} if self.engine == "mjc" else sizes),
             noise=noise,
             progress=progress,
+            fixed_buffers=True,
             **self.options,
         )
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
+from mjsim.model.arena import with_ample_arena
+
 EXACT = "exact"  # a formula, or the ideal of rigid bodies
 NEWTON = "MuJoCo C, Newton, a tenth of the timestep"
 
@@ -90,6 +92,7 @@ def measure_states(
     Returns:
       n arrays; those of states that are not finite hold one NaN.
     """
+    mjm = with_ample_arena(mjm)
     mjd = mujoco.MjData(mjm)
     found = []
     for position, velocity in zip(qpos, qvel, strict=True):

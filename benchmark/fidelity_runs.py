@@ -121,6 +121,7 @@ class Recording:
       compile_seconds: of compiling, loading and capturing, before the clock.
       peak_speed: largest velocity in the trajectory, m/s or rad/s.
       invalid: why it must not rank, or None.
+      lost: whether contacts or rows did not fit the buffers.
     """
 
     trajectory: Trajectory
@@ -131,6 +132,7 @@ class Recording:
     compile_seconds: float
     peak_speed: float
     invalid: str | None
+    lost: bool
 
 
 class StoppedError(Exception):
@@ -193,6 +195,7 @@ def record(
         simulation.step(block)
     speeds = np.abs(trajectory.qvel)
     peak = float(speeds[np.isfinite(speeds)].max(initial=0.0))
+    health = simulation.health()
     return Recording(
         trajectory,
         steps,
@@ -201,7 +204,8 @@ def record(
         float(np.mean(rows)),
         simulation.compile_seconds,
         peak,
-        why_invalid(simulation.health()) or why_runaway(peak),
+        why_invalid(health) or why_runaway(peak),
+        health.lost,
     )
 
 
@@ -318,6 +322,7 @@ def make_rows(
                 "rows": recording.rows,
                 "peak_speed": recording.peak_speed,
                 "invalid": recording.invalid,
+                "lost": recording.lost,
                 "series": series_of({**described, **named}),
                 **provenance,
             }

@@ -41,6 +41,7 @@ class Case:
       ctrl_noise: as a fraction of half the control range; models only.
       seed: of the noise.
       nsteps: steps; models only.
+      fixed_buffers: whether what does not fit is lost, instead of the buffers growing; models only.
     """
 
     model: str | None = None
@@ -56,6 +57,7 @@ class Case:
     ctrl_noise: float = 0.0
     seed: int = 0
     nsteps: int = 1000
+    fixed_buffers: bool = False
 
     @property
     def subject(self) -> str:
@@ -88,6 +90,7 @@ KINDS: dict[str, type] = {
     "ctrl_noise": float,
     "seed": int,
     "nsteps": int,
+    "fixed_buffers": bool,
 }
 LEAST = {"nworld": 1, "nsteps": 0, "seed": 0, "stiffness": 0, "damping": 0, "ctrl_noise": 0}
 
@@ -112,11 +115,19 @@ def split_flag(name: str, text: str) -> list[Any]:
     """
     found = []
     for part in text.split(","):
+        kind = _parse_bool if KINDS[name] is bool else KINDS[name]
         try:
-            found.append(KINDS[name](part.strip()))
+            found.append(kind(part.strip()))
         except ValueError:
             raise SettingError(name, f"{part!r} is no {KINDS[name].__name__}") from None
     return found
+
+
+def _parse_bool(text: str) -> bool:
+    """As TOML has it; anything else is a ValueError."""
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
 
 
 def expand(settings: Mapping[str, Any]) -> list[Case]:
@@ -165,7 +176,7 @@ def _values(name: str, value: Any) -> list[Any]:
     kind = KINDS[name]
     for each in values:
         fits = isinstance(each, (int, float) if kind is float else kind)
-        if not fits or isinstance(each, bool):
+        if not fits or (isinstance(each, bool) and kind is not bool):
             raise SettingError(name, f"{each!r} is no {kind.__name__}")
         if name in LEAST and each < LEAST[name]:
             raise SettingError(name, f"{each} is too small: at least {LEAST[name]}")
@@ -214,7 +225,7 @@ def _only_known(chosen: dict[str, Any]) -> Case:
     if chosen.get("engine") == "mjc":
         chosen = {**chosen, "device": "cpu"}
     if "scene" in chosen:
-        unused = ("ctrl_noise", "seed", "nsteps")
+        unused = ("ctrl_noise", "seed", "nsteps", "fixed_buffers")
         chosen = {name: value for name, value in chosen.items() if name not in unused}
     return Case(**chosen)
 
@@ -258,10 +269,12 @@ def case_id(case: Case, models: Models) -> str:
         scene = _scenes()[case.scene]
         content = f"{scene.revision} {scene.model_hash()}"
     definition = {**dataclasses.asdict(case), "content": content}
+    if not case.fixed_buffers:  # which older cases did not know
+        del definition["fixed_buffers"]
     return definition_hash({**definition, "versions": run_settings.versions()})
 
 
 def swept(cases: Sequence[Mapping[str, Any]]) -> list[str]:
     """The law and the numeric settings, where they take more than one value."""
-    names = [name for name, kind in KINDS.items() if kind is not str or name == "law"]
+    names = [name for name, kind in KINDS.items() if kind in (int, float) or name == "law"]
     return [name for name in names if len({case.get(name) for case in cases}) > 1]

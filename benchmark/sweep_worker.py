@@ -98,6 +98,7 @@ def headless_settings(case: Case, path: str, port: int = 0) -> HeadlessSettings:
         damping=None if case.damping is None else (case.damping,),
         law=case.law,
         passes=case.passes,
+        fixed_buffers=case.fixed_buffers,
     )
 
 
@@ -116,10 +117,15 @@ def _run_model(
         "penetration, mean at the end, mm": float(depths.mean()),
         "penetration, largest at the end, mm": float(depths.max()),
     }
-    divergence = simulation.health().divergence
+    health = simulation.health()
+    status, error = "done", None
+    if health.divergence:
+        status, error = "diverged", str(health.divergence)
+    elif health.lost:
+        status, error = "overflow", "; ".join(health.overflow)
     return {
-        "status": "diverged" if divergence else "done",
-        "error": str(divergence) if divergence else None,
+        "status": status,
+        "error": error,
         "measured": _finite(measured),
         "summary": summary,
     }
@@ -143,9 +149,11 @@ def _run_scene(case: Case, key: str) -> dict[str, Any]:
         f"{quantity}, error{' in ' + row['unit'] if row['unit'] else ''}": row["error"]
         for (_, quantity), row in fidelity_runs.headlines(rows).items()
     }
-    invalid = rows[0]["invalid"]
+    invalid, status = rows[0]["invalid"], "done"
+    if invalid:
+        status = "overflow" if rows[0]["lost"] else "diverged"
     return {
-        "status": "diverged" if invalid else "done",
+        "status": status,
         "error": invalid,
         "measured": measured,
         "summary": {"cost": rows[0]["cost"], "contacts": rows[0]["contacts"]},

@@ -20,6 +20,7 @@ from comfree_warp.sweeps import launch
 from comfree_warp.types import Data, Model
 
 _RUN = 16  # geoms that are sorted by insertion before runs of them are merged
+_FEWEST_PAIRS = 32  # of which a list costs no more than to test them all
 _ALL_PAIRS_KEY = "_nxn_broadphase__locals__kernel"
 _FORBIDDEN = wp.constant(-2)  # in Model.nxn_pairid
 
@@ -228,14 +229,19 @@ _FILTERS = int(BroadphaseFilter.PLANE | BroadphaseFilter.SPHERE)
 
 
 def _finds_pairs(m: Model, d: Data) -> bool:
-    """Whether the list below can be made, and is shorter than all pairs."""
+    """Whether the list below can be made, and costs no more than to test all pairs.
+
+    It has the pairs in another order, and sums over contacts follow the order. So this must not
+    depend on `naconmax`, or a run would go another way where its buffers are made larger.
+    """
     if d.nworld > 1 or not d.qpos.device.is_cpu or not has_contacts(m):
         return False
     return (
         m.opt.broadphase_filter & _FILTERS == _FILTERS
         and not m.npair
         and not m.nsensorcollision
-        and 0 < d.naconmax < len(m.nxn_geom_pair_filtered)
+        and d.naconmax > 0
+        and len(m.nxn_geom_pair_filtered) > _FEWEST_PAIRS
     )
 
 
@@ -249,7 +255,8 @@ def collision(m: Model, d: Data) -> None:
 
 
 def _collide_pairs(m: Model, d: Data) -> None:
-    nmax = d.naconmax + 1  # so that a full list is seen to hold too many
+    # One more than the contacts, so that a full list is seen to hold too many.
+    nmax = min(d.naconmax, len(m.nxn_geom_pair_filtered)) + 1
     pair, pairid = wp.empty(nmax, dtype=wp.vec2i), wp.empty(nmax, dtype=wp.vec2i)
     npair = wp.empty(1, dtype=int)
     launch(

@@ -1,4 +1,4 @@
-"""The error that every module raises for a setting that cannot be used."""
+"""The errors that several modules raise."""
 
 
 class SettingError(ValueError):
@@ -8,3 +8,11 @@ class SettingError(ValueError):
         super().__init__(f"{setting}: {problem}")
         self.setting = setting
         self.problem = problem
+
+
+class OutOfRoomError(RuntimeError):
+    """A run needs larger buffers than there is memory for.
+
+    The simulation that raises it is at the last step that lost nothing, and can be read; it takes
+    no further steps.
+    """

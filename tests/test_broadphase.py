@@ -57,9 +57,9 @@ def check_against_all_pairs(m: cfwarp.Model, d: cfwarp.Data) -> None:
     assert pairs == d.ncollision.numpy()[0]
 
 
-def fewer_than_pairs(m: cfwarp.Model) -> int:
-    """The largest nconmax with which a list of pairs is worth while."""
-    return len(m.nxn_geom_pair_filtered) - 1
+def room_for_all(m: cfwarp.Model) -> int:
+    """An nconmax that all pairs of geoms could fill."""
+    return len(m.nxn_geom_pair_filtered)
 
 
 @pytest.mark.parametrize("ngeom", [9, 15, 16, 17, 33, 150])
@@ -67,9 +67,23 @@ def test_no_pair_is_missed_and_none_told_twice(ngeom):
     for seed in range(3):
         mjm = heap(ngeom, seed)
         m = cfwarp.put_model(mjm)
-        d = cfwarp.make_data(mjm, nconmax=fewer_than_pairs(m), njmax=1)
+        d = cfwarp.make_data(mjm, nconmax=room_for_all(m), njmax=1)
         cfwarp.kinematics(m, d)
         check_against_all_pairs(m, d)
+
+
+def test_the_order_of_contacts_does_not_depend_on_how_many_there_is_room_for():
+    mjm = heap(33, 0)
+    m, found = cfwarp.put_model(mjm), []
+    for nconmax in (300, len(m.nxn_geom_pair_filtered) - 1, 5 * len(m.nxn_geom_pair_filtered)):
+        d = cfwarp.make_data(mjm, nconmax=nconmax, njmax=1)
+        cfwarp.kinematics(m, d)
+        collision(m, d)
+        count = int(d.nacon.numpy()[0])
+        assert 20 < count <= nconmax
+        found.append(d.contact.geom.numpy()[:count])
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
 
 
 @pytest.mark.parametrize("name", ["primitives", "humanoid/n_humanoid", "hfield/hfield"])
@@ -79,7 +93,7 @@ def test_on_models_of_the_benchmark_too(name):
     for _ in range(300):
         mujoco.mj_step(mjm, mjd)
     m = cfwarp.put_model(mjm)
-    d = cfwarp.put_data(mjm, mjd, nconmax=fewer_than_pairs(m), njmax=3000)
+    d = cfwarp.put_data(mjm, mjd, nconmax=room_for_all(m), njmax=3000)
     cfwarp.kinematics(m, d)
     check_against_all_pairs(m, d)
 
@@ -124,7 +138,7 @@ def test_a_body_that_is_nowhere_touches_nothing_and_takes_no_room():
     m = cfwarp.put_model(mjm)
     qpos = mjm.qpos0.reshape(-1, 7).copy()
     qpos[[3, 17, 30]] = np.nan
-    nconmax = fewer_than_pairs(m)
+    nconmax = room_for_all(m)
     for _ in range(2):
         d = cfwarp.make_data(mjm, nconmax=nconmax, njmax=1)
         d.qpos.assign(qpos.reshape(1, -1))

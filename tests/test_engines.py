@@ -179,7 +179,7 @@ def test_a_reset_mends_a_diverged_run(engine):
 
 @pytest.mark.parametrize("engine", ["mjwarp", "comfree"])
 def test_a_reset_forgets_overflow_until_it_comes_again(engine):
-    simulation = make(engine=engine, njmax=3, nconmax=2)
+    simulation = make(engine=engine, njmax=3, nconmax=2, fixed_buffers=True)
     simulation.step(20)
     told = simulation.health().overflow
     assert told
@@ -219,9 +219,10 @@ def test_a_healthy_run_says_so(engine):
 
 @pytest.mark.parametrize("engine", ["mjwarp", "comfree"])
 def test_overflow_is_told_with_the_count_needed_and_nothing_is_printed(engine, capfd):
-    simulation = make(engine=engine, njmax=3, nconmax=2)
+    simulation = make(engine=engine, njmax=3, nconmax=2, fixed_buffers=True)
     simulation.step(20)
     simulation.synchronize()
+    assert simulation.health().lost
     told = "\n".join(simulation.health().overflow)
     assert "njmax=3, needed at least" in told
     assert "--njmax" in told
@@ -303,6 +304,72 @@ def test_mjc_equals_a_loop_of_mj_step_bit_for_bit():
     for _ in range(100):
         mujoco.mj_step(mjm, mjd)
     np.testing.assert_array_equal(simulation.read("qpos", world=2), mjd.qpos)
+
+
+SLEEPING = """
+<mujoco>
+  <option timestep="0.005"><flag sleep="enable"/></option>
+  <worldbody>
+    <geom type="plane" size="5 5 .1"/>
+    <body pos="0 0 .1"><freejoint/><geom type="box" size=".1 .1 .1"/></body>
+    <body pos="1 0 .4"><freejoint/><geom type="box" size=".1 .1 .1"/></body>
+    <body pos="0 0 3"><freejoint/><geom type="box" size=".1 .1 .1"/></body>
+  </worldbody>
+  <keyframe><key qpos="0 0 .0999 1 0 0 0 1 0 .4 1 0 0 0 0 0 3 1 0 0 0"/></keyframe>
+</mujoco>
+"""
+
+
+def asleep(simulation: engines.Simulation, world: int = 0) -> np.ndarray:
+    """Which kinematic trees sleep."""
+    if simulation.engine == "mjc":
+        return simulation._batch.bind("tree_asleep")[world] >= 0
+    return simulation._d.tree_asleep.numpy()[world] >= 0
+
+
+def test_bodies_that_sleep_on_mjc_are_those_of_a_loop_of_mj_step_bit_for_bit():
+    mjm = mujoco.MjModel.from_xml_string(SLEEPING)
+    mjd = engines.initial_data(mjm)
+    simulation = make(SLEEPING, engine="mjc", nworld=2)
+    seen = []
+    for n in (100, 1, 99, 300):
+        simulation.step(n)
+        mujoco.mj_step(mjm, mjd, n)
+        for world in range(2):
+            np.testing.assert_array_equal(simulation.read("qpos", world), mjd.qpos)
+            np.testing.assert_array_equal(simulation.read("qvel", world), mjd.qvel)
+            np.testing.assert_array_equal(asleep(simulation, world), mjd.tree_asleep >= 0)
+        seen.append(asleep(simulation).tolist())
+    assert [True, False, False] in seen or [False, True, False] in seen
+    assert seen[-1] == [True, True, True]
+
+
+def test_a_reset_of_mjc_wakes_what_sleeps():
+    simulation = make(SLEEPING, engine="mjc")
+    states = []
+    for _ in range(2):
+        simulation.step(500)
+        assert asleep(simulation).all()
+        states.append(simulation.read("qpos"))
+        simulation.reset()
+        simulation.step()
+        assert not asleep(simulation).any()
+        simulation.reset()
+    np.testing.assert_array_equal(*states)
+
+
+@pytest.mark.engine
+def test_bodies_sleep_on_mjwarp_whatever_its_memory_held_before():
+    """The work space of its solver is not cleared by MuJoCo Warp: the second one was NaN."""
+    states = []
+    for _ in range(3):
+        simulation = make(SLEEPING, engine="mjwarp", nconmax=40 + len(states), njmax=200)
+        simulation.step(400)
+        assert asleep(simulation).any()
+        states.append(simulation.read("qpos"))
+    assert np.isfinite(states).all()
+    np.testing.assert_array_equal(states[1], states[0])
+    np.testing.assert_array_equal(states[2], states[0])
 
 
 def test_a_diverging_mjc_run_leaves_no_log_and_prints_nothing(capfd, tmp_path, monkeypatch):

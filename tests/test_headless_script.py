@@ -166,6 +166,36 @@ def test_divergence_is_status_1_and_told_with_world_step_and_time(tmp_path):
     assert summary["first_divergence"]["step"] < 20
 
 
+LANDING = """
+<mujoco><worldbody>
+  <geom type="plane" size="5 5 .1"/>
+  <body pos="0 0 .11"><freejoint/><geom type="box" size=".1 .1 .1"/></body>
+</worldbody></mujoco>
+"""
+
+
+@pytest.mark.engine
+def test_lost_contacts_are_status_3_and_buffers_that_grow_lose_none(tmp_path):
+    model, report = tmp_path / "landing.xml", tmp_path / "summary.json"
+    model.write_text(LANDING)
+    arguments = ["--model", str(model), "--nsteps=100", "--json", str(report), "--nconmax=2"]
+    done = headless(*arguments)
+    assert done.returncode == 0, done.stderr
+    line = "comfree:paper on cpu: step 24 has more contacts or close pairs of geoms than nconmax=2 "
+    assert done.stderr.count(line) == 1
+    summary = json.loads(report.read_text())
+    assert len(summary["grown"]) == 1
+    assert summary["overflow"] == []
+
+    done = headless(*arguments, MJSIM_FIXED_BUFFERS="1")
+    assert done.returncode == 3
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("test_headless.py: contacts are lost: nconmax=2, needed at least 4")
+    summary = json.loads(report.read_text())
+    assert summary["grown"] == []
+    assert len(summary["overflow"]) >= 1
+
+
 def test_the_last_line_repeats_what_went_wrong(small_disk, tmp_path):
     """A recording that a full disk ended, and a summary that did not fit either."""
     report = small_disk / "summary.json"
@@ -191,7 +221,10 @@ def test_the_summary_has_what_went_wrong(small_disk, tmp_path):
 @pytest.mark.engine
 def test_the_last_line_repeats_that_contacts_were_lost():
     model = "benchmark/test_data/primitives.xml"
-    done = headless("--model", model, "--nsteps=20", "--nconmax=4", "--njmax=600")
+    done = headless(
+        "--model", model, "--nsteps=20", "--nconmax=4", "--njmax=600", "--fixed-buffers"
+    )
+    assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith("test_headless.py: contacts are lost: nconmax=4")
 
 
@@ -253,6 +286,7 @@ def test_help_lists_every_flag_with_its_variable():
         ("--nworld", "MJSIM_NWORLD"),
         ("--njmax", "MJSIM_NJMAX"),
         ("--nconmax", "MJSIM_NCONMAX"),
+        ("--fixed-buffers", "MJSIM_FIXED_BUFFERS"),
         ("--device", "WARP_DEVICE"),
         ("--stiffness", "COMFREE_STIFFNESS"),
         ("--damping", "COMFREE_DAMPING"),

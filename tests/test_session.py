@@ -307,11 +307,45 @@ def test_buffers_that_are_too_small_are_told() -> None:
     mjm = mujoco.MjModel.from_xml_path(
         str(engines.REPOSITORY / "benchmark/test_data/humanoid/humanoid.xml")
     )
-    simulation = engines.make_simulation(mjm, engine="comfree", njmax=3, nconmax=2)
+    simulation = engines.make_simulation(
+        mjm, engine="comfree", njmax=3, nconmax=2, fixed_buffers=True
+    )
     script = watch(simulation, *wait(100))
     told = " ".join(value for name, value in script.statuses[-1].rows.items() if "WARN" in name)
     assert "raise --nconmax" in told
     assert "raise --njmax" in told
+
+
+@pytest.mark.engine
+def test_buffers_grow_in_front_of_a_person_too() -> None:
+    mjm = mujoco.MjModel.from_xml_path(
+        str(engines.REPOSITORY / "benchmark/test_data/humanoid/humanoid.xml")
+    )
+    told: list[str] = []
+    simulation = engines.make_simulation(
+        mjm, engine="comfree", njmax=3, nconmax=2, report=told.append
+    )
+    script = watch(simulation, *wait(100))
+    assert told
+    assert not any("WARN" in name for name in script.statuses[-1].rows)
+    np.testing.assert_allclose(script.mjds[0].qpos, simulation.read("qpos"))
+
+
+def test_a_run_that_cannot_go_on_is_paused_and_says_why() -> None:
+    boxes = "".join(
+        f'<body pos="0 0 {0.2 + 0.3 * i}"><freejoint/><geom type="box" size=".1 .1 .1"/></body>'
+        for i in range(8)
+    )
+    mjm = mujoco.MjModel.from_xml_string(
+        f'<mujoco><size memory="20K"/><worldbody><geom type="plane" size="1 1 .1"/>{boxes}'
+        "</worldbody></mujoco>"
+    )
+    simulation = engines.make_simulation(mjm, "mjc", fixed_buffers=True)
+    script = watch(simulation, *wait(60), lambda script: script.controls.reset(), *wait(2))
+    before, after = script.statuses[60], script.statuses[-1]
+    assert "arena of 20,480 bytes, which cannot grow" in before.notice
+    assert before.rows["speed"].startswith("paused")
+    assert after.notice == ""
 
 
 def test_engines_beside_each_other_take_the_same_steps_and_pushes() -> None:

@@ -376,6 +376,60 @@ def test_a_case_that_cannot_run_says_why(monkeypatch):
     assert found["error"].startswith("SettingError: device: 'cuda:7' is not here")
 
 
+SMALL_ARENA = "".join(
+    f'<body pos="{i % 5 * 0.3} {i // 5 * 0.3} {0.3 + 0.15 * i}"><freejoint/>'
+    '<geom type="box" size=".1 .1 .1"/></body>'
+    for i in range(25)
+)
+SMALL_ARENA = (
+    '<mujoco><size memory="172K"/><worldbody><geom type="plane" size="5 5 .1"/>'
+    f"{SMALL_ARENA}</worldbody></mujoco>"
+)
+
+
+@pytest.mark.parametrize(
+    ("fixed_buffers", "status", "told"),
+    [(False, "done", None), (True, "overflow", "arena is full")],
+)
+def test_a_case_that_lost_contacts_is_an_overflow(
+    fixed_buffers, status, told, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sweep_worker.display.console, "quiet", True)
+    path = tmp_path / "small_arena.xml"
+    path.write_text(SMALL_ARENA)
+    case = Case(model=str(path), engine="mjc", nsteps=800, fixed_buffers=fixed_buffers)
+    model, key = Models().of(case.model)
+    found = sweep_worker.run_case(case, key, model, sweep_worker.run_settings.versions())
+    assert found["status"] == status
+    assert found["error"] is None if told is None else told in found["error"]
+    with Table(tmp_path / "table.jsonl") as table:
+        table.append({"case": "a", **dataclasses.asdict(case), **found})
+    assert read_rows(tmp_path / "table.jsonl")[0]["status"] == status
+
+
+@pytest.mark.engine
+def test_a_scene_that_lost_contacts_is_an_overflow_too(monkeypatch):
+    monkeypatch.setattr(sweep_worker.display.console, "quiet", True)
+    small = dataclasses.replace(sweep_worker.BY_NAME["resting box"], njmax=3)
+    monkeypatch.setitem(sweep_worker.BY_NAME, "resting box", small)
+    case = Case(scene="resting box", timestep=0.01)
+    found = sweep_worker.run_case(case, "a", None, sweep_worker.run_settings.versions())
+    assert found["status"] == "overflow"
+    assert "njmax=3, needed at least" in found["error"]
+
+
+def test_whether_buffers_are_fixed_is_a_setting_of_a_sweep():
+    given = sweep.gather(None, {"model": PENDULA, "fixed_buffers": "true,false"})
+    assert [case.fixed_buffers for case in expand(given)] == [True, False]
+    with pytest.raises(SettingError, match="'yes' is no bool"):
+        sweep.gather(None, {"model": PENDULA, "fixed_buffers": "yes"})
+    with pytest.raises(SettingError, match="fixed_buffers: 1 is no bool"):
+        expand({"model": PENDULA, "fixed_buffers": 1})
+    with pytest.raises(SettingError, match="nworld: True is no int"):
+        expand({"model": PENDULA, "nworld": True})
+    assert len(expand({"scene": "grasp", "fixed_buffers": [True, False]})) == 1
+
+
 def test_without_ray_the_line_that_installs_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SettingError, match=r"pip install 'comfree-warp\[sweep\]'"):

@@ -22,8 +22,10 @@ from mjsim.engines.simulation import Counts as Counts
 from mjsim.engines.simulation import Divergence as Divergence
 from mjsim.engines.simulation import Health as Health
 from mjsim.engines.simulation import Progress as Progress
+from mjsim.engines.simulation import Report as Report
 from mjsim.engines.simulation import Simulation as Simulation
 from mjsim.engines.simulation import WorldCounts as WorldCounts
+from mjsim.engines.simulation import log_warning as log_warning
 from mjsim.model.files import REPOSITORY as REPOSITORY
 from mjsim.model.files import find_file as find_file
 from mjsim.model.files import initial_data as initial_data

@@ -24,6 +24,7 @@ class ConvexPairs:
       countable: whether `close` tells all there can be. It does not with height fields, flexes and
         SDFs, which meet others in pieces, with explicit pairs and sensors of distances, which pass
         by the broad phase, or with too many geoms.
+      npair: how many pairs there are, of which each is looked at by `close`.
     """
 
     def __init__(self, mjm: mujoco.MjModel):
@@ -37,6 +38,7 @@ class ConvexPairs:
         keep = (meet != 0) & (mjm.geom_bodyid[first] != mjm.geom_bodyid[second])
         keep &= (kinds[first] != _PLANE) & (kinds[second] != _PLANE)
         self._geoms = np.stack([first[keep], second[keep]])
+        self.npair = self._geoms.shape[1]
         low, high = np.sort(kinds[self._geoms], axis=0)
         self._types = low * len(mujoco.mjtGeom.__members__) + high
         self._centre = mjm.geom_aabb[:, :3]

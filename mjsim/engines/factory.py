@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from mjsim.choices import engine_name, refuse_unused, split_name
 from mjsim.engines.noise import ControlNoise
-from mjsim.engines.simulation import Progress, Simulation
+from mjsim.engines.simulation import Progress, Report, Simulation, log_warning
 from mjsim.errors import SettingError
 
 
@@ -24,6 +24,8 @@ def make_simulation(
     noise: ControlNoise | None = None,
     remember: float = 0.0,
     progress: Progress | None = None,
+    fixed_buffers: bool = False,
+    report: Report = log_warning,
 ) -> Simulation:
     """Build worlds of a model on an engine and a device, compiled and ready to step.
 
@@ -32,10 +34,10 @@ def make_simulation(
       engine: one of `ENGINES`, or comfree with its law, such as "comfree:warm".
       device: Warp's name of a device; mjc runs on the CPU only.
       nworld: number of worlds, all starting from `initial_data`.
-      nconmax: contacts per world to allocate; from the model when None. Not for mjc.
-      njmax: constraint rows per world to allocate, likewise.
-      nccdmax: convex collisions per world to allocate, up to nconmax; from the model when both are
-        None, else nconmax when None. A few worlds get as many as one of nconmax has.
+      nconmax: contacts per world to begin with; from the model when None. Not for mjc.
+      njmax: constraint rows per world to begin with, likewise.
+      nccdmax: convex collisions per world to begin with, up to nconmax; from the model when both
+        are None, else nconmax when None. A few worlds get as many as one of nconmax has.
       stiffness: k of the law paper, a scalar or one per world (mod len); comfree only.
       damping: d of the law paper, likewise.
       law: one of `LAWS`, paper when None; comfree only.
@@ -43,6 +45,9 @@ def make_simulation(
       noise: what to add to the controls; nothing when None.
       remember: simulated time of which states are kept for `recall`, s; 0: none.
       progress: told what is being compiled, where something is.
+      fixed_buffers: keep these sizes, and MuJoCo's arena, whatever does not fit being lost and
+        told by `Simulation.health`; else they grow as a step needs more, and nothing is lost.
+      report: told a line each time that they grow; by default a warning of the log.
 
     Raises:
       SettingError: the engine, the device, a size, a parameter or the model cannot be used, or the
@@ -68,9 +73,12 @@ def make_simulation(
             raise SettingError("device", f"{device!r} cannot run mjc, which is CPU only; use cpu")
         from mjsim.engines.mjc import MjcSimulation
 
-        return MjcSimulation(mjm, nworld, noise, remember)
+        return MjcSimulation(mjm, nworld, noise, remember, fixed_buffers, report)
 
     # Only here: importing Warp and compiling its kernels' sources takes seconds.
     from mjsim.engines.on_warp import make_on_warp
 
-    return make_on_warp(mjm, engine, device, nworld, sizes, given, noise, remember, progress)
+    return make_on_warp(
+        *(mjm, engine, device, nworld, sizes, given, noise, remember, progress),
+        *(fixed_buffers, report),
+    )

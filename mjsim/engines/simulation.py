@@ -5,6 +5,7 @@ Nothing here imports Warp, so that a run on MuJoCo C and every `--help` do witho
 
 import abc
 import dataclasses
+import logging
 from collections.abc import Callable
 
 import mujoco
@@ -18,6 +19,10 @@ from mjsim.engines.history import RecentState
 # Called with: modules compiled so far, modules to compile, name of the one just started ("" at the
 # end of one). From several threads, never at the same time.
 Progress = Callable[[int, int, str], None]
+
+# Told a line when a run goes on with larger buffers.
+Report = Callable[[str], None]
+log_warning: Report = logging.getLogger("mjsim.engines").warning
 
 # No machine moves at this speed; a world that does (or is NaN) has diverged.
 VELOCITY_LIMIT = 1e5  # m/s or rad/s
@@ -88,16 +93,25 @@ class Health:
     Attributes:
       divergence: the earliest one, or None.
       ndiverged: number of worlds that have diverged.
-      overflow: a sentence for each buffer that was too small, with the count needed so far.
+      overflow: a sentence for each buffer that was too small, with the count needed so far; those
+        that grew instead are not among them.
+      lost: whether contacts or constraint rows were lost, so that the motion is another one. A
+        diverged world has lost none.
     """
 
     divergence: Divergence | None
     ndiverged: int
     overflow: tuple[str, ...]
+    lost: bool = False
 
 
 class Simulation(abc.ABC):
     """Worlds of one model on one engine and device.
+
+    Where a buffer turns out too small for a step, the simulation goes back to a state from before
+    it, makes room and takes the steps since then again, unless its buffers are fixed: on the CPU
+    bit for bit the run that had room from the start. Every call but `write` and, on CUDA, `step`
+    returns after that, and raises `OutOfRoomError` where there is no memory for it.
 
     Attributes:
       mjm: the model, on the host.
@@ -107,7 +121,10 @@ class Simulation(abc.ABC):
       nworld: number of worlds.
       nstep: steps taken since the start, per world.
       compile_seconds: time spent compiling and loading kernels and capturing the step.
-      sizes: nconmax and njmax per world, where the engine has such buffers.
+      sizes: of the engine's buffers at present: nconmax, njmax and nccdmax per world, or
+        MuJoCo's arena in bytes.
+      fixed_buffers: whether they stay so, and what does not fit is lost.
+      grown: a line for each time that they grew.
       rings: which recent states are kept, or None.
     """
 
@@ -119,7 +136,16 @@ class Simulation(abc.ABC):
     nstep: int = 0
     compile_seconds: float = 0.0
     sizes: dict[str, int]
+    fixed_buffers: bool = False
+    grown: tuple[str, ...] = ()
     rings: history.Rings | None = None
+    _report: Report = log_warning
+
+    def _tell_growth(self, what: str) -> None:
+        """Say that what did not fit does now."""
+        line = f"{self.place}: {what}; nothing is lost"
+        self.grown = (*self.grown, line)
+        self._report(line)
 
     @property
     def name(self) -> str:
@@ -197,12 +223,16 @@ def check_field(field: str) -> None:
 
 
 def describe_health(
-    diverged_step: np.ndarray, overflow: tuple[str, ...], start_time: float, timestep: float
+    diverged_step: np.ndarray,
+    overflow: tuple[str, ...],
+    lost: bool,
+    start_time: float,
+    timestep: float,
 ) -> Health:
     diverged = np.flatnonzero(diverged_step >= 0)
     if not diverged.size:
-        return Health(None, 0, overflow)
+        return Health(None, 0, overflow, lost)
     world = diverged[diverged_step[diverged].argmin()]
     step = int(diverged_step[world])
     first = Divergence(int(world), step, start_time + step * timestep)
-    return Health(first, int(diverged.size), overflow)
+    return Health(first, int(diverged.size), overflow, lost)
