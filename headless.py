@@ -122,6 +122,7 @@ def summarize(
         "diverged": health.ndiverged,
         "first_divergence": health.divergence and dataclasses.asdict(health.divergence),
         "overflow": list(health.overflow),
+        "repairs": health.repairs,
         "stopped_by": stopped_by,
         "problems": list_problems(health, recorder) + ([server.problem] if server.problem else []),
         "stream": dataclasses.asdict(server.counters) if server.enabled else None,

@@ -13,6 +13,7 @@ from comfree_warp.changes import changed
 from comfree_warp.constraint import constraint_forces
 from comfree_warp.contacts import describe_contacts, has_contacts
 from comfree_warp.graph import trimmed_launches
+from comfree_warp.narrowphase import checked_narrow_phase
 from comfree_warp.options import check_supported
 from comfree_warp.rows import has_contact_rows
 from comfree_warp.sweeps import first_body, index, launch, nthread_for, tree_arrays
@@ -67,7 +68,8 @@ def _fwd_position(m: Model, d: Data, factorize: bool) -> None:
     """`fwd_position` without the rows of contacts, which `constraint_forces` makes."""
     with _few_friction_threads(m, d):
         if has_contact_rows(m):
-            mjw.fwd_position(m, d, factorize=factorize)
+            with checked_narrow_phase(d, d.repairs):
+                mjw.fwd_position(m, d, factorize=factorize)
             return
         detect = m.opt.run_collision_detection
         with _without_contact_rows(m), changed(m.opt, run_collision_detection=False):

@@ -163,6 +163,7 @@ def _extend_data(mjm: mujoco.MjModel, base: mujoco_warp.Data, efc: str, law: str
         cfrc_fixed=wp.zeros((*base.cvel.shape, 6), dtype=wp.int64),
         qfrc_fixed=wp.zeros(base.qvel.shape, dtype=wp.int64),
         overflow_told=wp.zeros(1, dtype=int),
+        repairs=wp.zeros(base.nworld, dtype=int),
         comfree_efc=efc,
         nfriction=wp.zeros(1, dtype=int),
     )

@@ -15,7 +15,7 @@ import warp as wp
 
 from comfree_warp.compilation import begin_compiling, compile_kernels
 from comfree_warp.graph import capture
-from comfree_warp.narrowphase import narrow_phase_on_few_threads
+from comfree_warp.narrowphase import checked_narrow_phase
 from mjsim.engines import history
 from mjsim.engines.buffers import size_buffers
 from mjsim.engines.device import kernel_cache_in_use, warp_device
@@ -142,6 +142,7 @@ class WarpSimulation(Simulation):
             self.law = self._m.comfree_law if engine == "comfree" else None
             self._m.opt.warn_overflow = 0  # `health` tells instead
             self._d = self._put_data(mjd, nworld)
+            self._repairs = self._d.repairs if engine == "comfree" else wp.zeros(nworld, dtype=int)
             self._fields = {field: getattr(self._d, field) for field in STATE_FIELDS}
             # On the CPU the arrays can be read in place, without Warp's 20 us per slice and copy.
             self._in_place = (
@@ -189,7 +190,7 @@ class WarpSimulation(Simulation):
                 ],
                 outputs=[d.ctrl],
             )
-        with narrow_phase_on_few_threads(d):
+        with checked_narrow_phase(d, self._repairs):
             self._package.step(self._m, d)
         if self.rings:
             self._launch_keep(d, ahead=1)
@@ -255,6 +256,7 @@ class WarpSimulation(Simulation):
             self._status.zero_()
             self._steps.zero_()
             self._diverged_step.fill_(-1)
+            self._repairs.zero_()
         self._start_time, self.nstep = mjd.time, 0
 
     def counts(self) -> Counts:
@@ -277,6 +279,7 @@ class WarpSimulation(Simulation):
             _describe_overflow(status, self.sizes, self.nworld),
             self._start_time,
             self.mjm.opt.timestep,
+            int(self._repairs.numpy().sum()),
         )
 
     def synchronize(self) -> None:

@@ -89,11 +89,14 @@ class Health:
       divergence: the earliest one, or None.
       ndiverged: number of worlds that have diverged.
       overflow: a sentence for each buffer that was too small, with the count needed so far.
+      repairs: convex collisions that were done again, because MuJoCo Warp's answer was impossible.
+        They went well in the end, so two healths that differ in nothing else are equal.
     """
 
     divergence: Divergence | None
     ndiverged: int
     overflow: tuple[str, ...]
+    repairs: int = dataclasses.field(default=0, compare=False)
 
 
 class Simulation(abc.ABC):
@@ -197,12 +200,16 @@ def check_field(field: str) -> None:
 
 
 def describe_health(
-    diverged_step: np.ndarray, overflow: tuple[str, ...], start_time: float, timestep: float
+    diverged_step: np.ndarray,
+    overflow: tuple[str, ...],
+    start_time: float,
+    timestep: float,
+    repairs: int = 0,
 ) -> Health:
     diverged = np.flatnonzero(diverged_step >= 0)
     if not diverged.size:
-        return Health(None, 0, overflow)
+        return Health(None, 0, overflow, repairs)
     world = diverged[diverged_step[diverged].argmin()]
     step = int(diverged_step[world])
     first = Divergence(int(world), step, start_time + step * timestep)
-    return Health(first, int(diverged.size), overflow)
+    return Health(first, int(diverged.size), overflow, repairs)
