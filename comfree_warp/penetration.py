@@ -237,6 +237,9 @@ def _tolerance(depth: wp.float64) -> wp.float64:
 def penetration(hull: Hull, geom1: Geom, geom2: Geom, geomtype1: int, geomtype2: int) -> Depth:
     """How deep two convex geoms are in each other, to 0.1 um or 0.01 % of the depth.
 
+    Round geoms deep in each other may need more points than a hull has: then the depth is an upper
+    bound, which was within 2 % in all cases tried.
+
     Args:
       hull: scratch; afterwards it holds the points and faces found.
       geom1: the first geom, inflated by half of its margin.
