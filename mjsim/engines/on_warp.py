@@ -16,6 +16,7 @@ import warp as wp
 from comfree_warp.compilation import begin_compiling, compile_kernels
 from comfree_warp.graph import capture
 from comfree_warp.narrowphase import checked_narrow_phase
+from comfree_warp.sensors import limits_told_apart
 from mjsim.engines import history
 from mjsim.engines.buffers import size_buffers
 from mjsim.engines.device import kernel_cache_in_use, warp_device
@@ -190,7 +191,7 @@ class WarpSimulation(Simulation):
                 ],
                 outputs=[d.ctrl],
             )
-        with checked_narrow_phase(d, self._repairs):
+        with checked_narrow_phase(d, self._repairs), limits_told_apart():
             self._package.step(self._m, d)
         if self.rings:
             self._launch_keep(d, ahead=1)
