@@ -15,6 +15,7 @@ import numpy.typing as npt
 import warp as wp
 from mujoco_warp import BroadphaseType
 
+from comfree_warp import ignored
 from comfree_warp.bodies import has_small_trees
 from comfree_warp.changes import changed
 from comfree_warp.options import check_flex, check_options
@@ -120,7 +121,7 @@ def put_model(
         # MuJoCo Warp has no such solver, and comfree uses none; CG needs least of the data.
         mjm = copy.copy(mjm)
         mjm.opt.solver = mujoco.mjtSolver.mjSOL_CG
-    base = mujoco_warp.put_model(mjm, batch_sizes)
+    base = ignored.put_model(mjm, batch_sizes)
     check_flex(base)
     nxn = base.opt.broadphase == BroadphaseType.NXN
     if wp.get_device().is_cpu and nxn and len(base.nxn_geom_pair_filtered) > _MAX_PAIRS_ON_CPU:

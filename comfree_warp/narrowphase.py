@@ -41,6 +41,7 @@ from comfree_warp.types import vec5
 _of_mujoco_warp = collision_convex.convex_narrowphase
 CONVEX_KEY = "_collide_convex__locals__collide_convex"
 _PRIMITIVES_KEY = "_primitive_narrowphase__locals__primitive_narrowphase"
+_SDF_KEY = "_sdf_narrowphase"
 _BOX = wp.constant(int(GeomType.BOX))
 _MESH = wp.constant(int(GeomType.MESH))
 _CCD_OVERFLOW = wp.constant(int(OverflowType.CCD))
@@ -463,8 +464,8 @@ def checked_narrow_phase(d: mjw.Data, repairs: wp.array) -> Iterator[None]:
 
     MuJoCo Warp launches naconmax threads of every kernel, and each clears its local variables, for
     up to half of the time of a whole step, before it finds that nothing is left to do. Here, on the
-    CPU, the convex kernel has one. `primitive_narrowphase` has a thread per candidate: in what
-    `capture` makes it gets these.
+    CPU, the convex kernel has one. `primitive_narrowphase` and `sdf_narrowphase` have a thread per
+    candidate: in what `capture` makes they get these.
 
     Args:
       d: the data whose contacts are found.
@@ -474,6 +475,6 @@ def checked_narrow_phase(d: mjw.Data, repairs: wp.array) -> Iterator[None]:
         changed(
             collision_driver, convex_narrowphase=functools.partial(_convex_narrowphase, repairs)
         ),
-        trimmed_launches({_PRIMITIVES_KEY: d.ncollision}),
+        trimmed_launches({_PRIMITIVES_KEY: d.ncollision, _SDF_KEY: d.ncollision}),
     ):
         yield

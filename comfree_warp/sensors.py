@@ -1,8 +1,8 @@
 """MuJoCo Warp's sensors, with the limits of a joint and of a tendon of the same index told apart.
 
-MuJoCo Warp finds the row of a limit by the index of its joint or tendon alone, so that a joint and a
-tendon of the same index read each other's row (`docs/upstream/limit-sensors.md`). Within
-`limits_told_apart` its sensors use the kernels below in the place of three of its own.
+MuJoCo Warp finds the row of a limit by the index of its joint or tendon alone, so that a joint and
+a tendon of the same index read each other's row (`docs/upstream/limit-sensors.md`). Within
+`limits_told_apart` its sensors use the kernels below in place of three of its own.
 """
 
 import contextlib
@@ -26,7 +26,13 @@ _write_scalar = sensor._write_scalar
 
 @wp.func
 def _is_limit_of(
-    sensor_type: int, sensor_objid: int, efc_type: int, efc_id: int, efcid: int, first: int, num: int
+    sensor_type: int,
+    sensor_objid: int,
+    efc_type: int,
+    efc_id: int,
+    efcid: int,
+    first: int,
+    num: int,
 ) -> bool:
     """Whether a row is that of the limit that a sensor reads."""
     if efcid < first or efcid >= first + num or efc_id != sensor_objid:

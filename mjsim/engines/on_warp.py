@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import warp as wp
 
+from comfree_warp import ignored
 from comfree_warp.compilation import begin_compiling, compile_kernels
 from comfree_warp.graph import capture
 from comfree_warp.narrowphase import checked_narrow_phase
@@ -139,7 +140,8 @@ class WarpSimulation(Simulation):
         mjd = initial_data(mjm)
         self._start_time = mjd.time
         with wp.ScopedDevice(device):
-            self._m = self._package.put_model(mjm, **parameters)
+            put_model = comfree_warp.put_model if engine == "comfree" else ignored.put_model
+            self._m = put_model(mjm, **parameters)
             self.law = self._m.comfree_law if engine == "comfree" else None
             self._m.opt.warn_overflow = 0  # `health` tells instead
             self._d = self._put_data(mjd, nworld)
@@ -352,6 +354,10 @@ def make_on_warp(
       SettingError: the device, a size, a parameter or the model cannot be used.
     """
     wp_device = warp_device(device)
+    try:
+        ignored.check_callbacks(mjm)
+    except NotImplementedError as error:
+        raise SettingError("model", f"refused by {engine}: {error}") from error
     if wp_device.is_cpu:
         begin_compiling()
     if sizes["nccdmax"] is None:
