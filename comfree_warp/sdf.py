@@ -11,6 +11,7 @@ Programs that fill the hooks themselves are left alone.
 import contextlib
 import dataclasses
 import functools
+import importlib
 from collections.abc import Sequence
 
 import mujoco
@@ -19,15 +20,8 @@ import numpy as np
 import warp as wp
 from mujoco_warp._src import collision_sdf, sensor
 from mujoco_warp._src.types import vec_pluginattr
-from mujoco_warp.test_data.collision_sdf.bolt import bolt
-from mujoco_warp.test_data.collision_sdf.gear import gear
-from mujoco_warp.test_data.collision_sdf.nut import nut
 
-_TORUS = wp.constant(0)
-_BOWL = wp.constant(1)
-_BOLT = wp.constant(2)
-_NUT = wp.constant(3)
-_GEAR = wp.constant(4)
+_FUNCTIONS = "comfree_warp.sdf_shapes"  # the module of the distance functions, imported when needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,73 +29,25 @@ class _Shape:
     """A shape of MuJoCo's library.
 
     Attributes:
-      number: which one `_distance` takes it for.
       parameters: names and defaults, in MuJoCo's order.
       fixed: whether MuJoCo Warp has it with the defaults only.
     """
 
-    number: int
     parameters: dict[str, float]
     fixed: bool = False
 
 
+# Their places here are the numbers by which the distance functions tell them apart.
 _SHAPES = {
-    "mujoco.sdf.torus": _Shape(0, {"radius1": 0.35, "radius2": 0.15}),
-    "mujoco.sdf.bowl": _Shape(1, {"height": 0.4, "radius": 1.0, "thickness": 0.02}),
-    "mujoco.sdf.bolt": _Shape(2, {"radius": 0.26}),
-    "mujoco.sdf.nut": _Shape(3, {"radius": 0.26}),
+    "mujoco.sdf.torus": _Shape({"radius1": 0.35, "radius2": 0.15}),
+    "mujoco.sdf.bowl": _Shape({"height": 0.4, "radius": 1.0, "thickness": 0.02}),
+    "mujoco.sdf.bolt": _Shape({"radius": 0.26}),
+    "mujoco.sdf.nut": _Shape({"radius": 0.26}),
     "mujoco.sdf.gear": _Shape(
-        4,
         {"alpha": 0, "diameter": 2.8, "teeth": 25, "thickness": 0.2, "innerdiameter": -1},
         fixed=True,
     ),
 }
-_WIDTH = wp.constant(1.0e-4)  # of differences, of which float32 leaves three digits, m
-
-
-@wp.func
-def _torus(p: wp.vec3, radius: float, thickness: float) -> float:
-    """Distance from a ring around the z axis, less half its thickness."""
-    return wp.length(wp.vec2(wp.length(wp.vec2(p[0], p[1])) - radius, p[2])) - thickness
-
-
-@wp.func
-def _bowl(p: wp.vec3, height: float, radius: float, thickness: float) -> float:
-    """Distance from a sphere around the origin that is cut off above a height."""
-    rim = wp.vec2(wp.sqrt(radius * radius - height * height), height)
-    point = wp.vec2(wp.length(wp.vec2(p[0], p[1])), p[2])
-    if rim[1] * point[0] < rim[0] * point[1]:
-        return wp.length(point - rim) - thickness
-    return wp.abs(wp.length(point) - radius) - thickness
-
-
-@wp.func
-def _distance(p: wp.vec3, attr: vec_pluginattr, shape: int) -> float:
-    """Signed distance of a point from the surface of a shape, negative inside, m."""
-    if shape == _TORUS:
-        return _torus(p, attr[0], attr[1])
-    if shape == _BOWL:
-        return _bowl(p, attr[0], attr[1], attr[2])
-    if shape == _BOLT:
-        return bolt(p, attr)
-    if shape == _NUT:
-        return nut(p, attr)
-    return gear(p, attr)
-
-
-@wp.func
-def _gradient(p: wp.vec3, attr: vec_pluginattr, shape: int) -> wp.vec3:
-    """Gradient of `_distance`, by central differences."""
-    gradient = wp.vec3()
-    i = wp.int32(0)
-    while i < 6:
-        step = wp.vec3()
-        step[i / 2] = wp.where(i % 2 == 0, _WIDTH, -_WIDTH)
-        gradient[i / 2] += (
-            wp.where(i % 2 == 0, 0.5, -0.5) / _WIDTH * _distance(p + step, attr, shape)
-        )
-        i += 1
-    return gradient
 
 
 @functools.cache
@@ -159,7 +105,7 @@ def _read_shape(mjm: mujoco.MjModel, geomid: int) -> tuple[int, list[float]]:
             f"{what}: MuJoCo Warp has {name} with its defaults only: leave out its parameters "
             f"({defaults}), or use the engine mjc"
         )
-    return shape.number, values
+    return list(_SHAPES).index(name), values
 
 
 def read_shapes(mjm: mujoco.MjModel) -> list[tuple[int, list[float]]]:
@@ -171,7 +117,7 @@ def read_shapes(mjm: mujoco.MjModel) -> list[tuple[int, list[float]]]:
       NotImplementedError: MuJoCo Warp has no such shape.
       ValueError: a parameter is no number.
     """
-    if collision_sdf.user_sdf.func.__module__ not in (collision_sdf.__name__, __name__):
+    if collision_sdf.user_sdf.func.__module__ not in (collision_sdf.__name__, _FUNCTIONS):
         return []
     return [_read_shape(mjm, geomid) for geomid in np.flatnonzero(mjm.geom_plugin >= 0)]
 
@@ -185,8 +131,9 @@ def put_shapes(m: mujoco_warp.Model, shapes: list[tuple[int, list[float]]]) -> N
     """
     if not shapes:
         return
-    if collision_sdf.user_sdf is not _distance:
-        collision_sdf.user_sdf, collision_sdf.user_sdf_grad = _distance, _gradient
+    functions = importlib.import_module(_FUNCTIONS)
+    if collision_sdf.user_sdf is not functions.distance:
+        collision_sdf.user_sdf, collision_sdf.user_sdf_grad = functions.distance, functions.gradient
         # Kernels that were loaded for other models hold the empty functions.
         for kernel in (collision_sdf._sdf_narrowphase, sensor._sensor_tactile):
             kernel.module.mark_modified()

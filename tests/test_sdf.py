@@ -12,7 +12,7 @@ from mujoco_warp._src import collision_sdf
 from mujoco_warp._src.types import vec_pluginattr
 
 import comfree_warp as cfwarp
-from comfree_warp import ignored, sdf
+from comfree_warp import ignored, sdf, sdf_shapes
 from mjsim import engines
 from mjsim.errors import SettingError
 
@@ -117,8 +117,8 @@ def _measure(
     gradient_out: wp.array[wp.vec3],
 ):
     i = wp.tid()
-    distance_out[i] = sdf._distance(points[i], attributes[0], shape)
-    gradient_out[i] = sdf._gradient(points[i], attributes[0], shape)
+    distance_out[i] = sdf_shapes.distance(points[i], attributes[0], shape)
+    gradient_out[i] = sdf_shapes.gradient(points[i], attributes[0], shape)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_distances_are_those_of_the_plugin_that_mujoco_has(name, values, device)
     padded[0, : len(values)] = values
     distance = wp.empty(500, dtype=float)
     gradient = wp.empty(500, dtype=wp.vec3)
-    shape = sdf._SHAPES[f"mujoco.sdf.{name}"].number
+    shape = list(sdf._SHAPES).index(f"mujoco.sdf.{name}")
     wp.launch(
         _measure,
         dim=500,
