@@ -131,7 +131,7 @@ def list_problems(health: engines.Health, recorder: Recorder | None = None) -> l
 
 
 def show_summary(summary: dict[str, Any]) -> None:
-    """Print the summary that `headless.summarize` makes, in four to six lines."""
+    """Print the summary that `headless.summarize` makes, in four to seven lines."""
     ended = f", ended by {summary['stopped_by']}" if summary["stopped_by"] else ""
     worlds_diverged = "no world"
     if summary["diverged"]:
@@ -145,6 +145,12 @@ def show_summary(summary: dict[str, Any]) -> None:
         f"{worlds_diverged} diverged",
         ", ".join(f"{name} {version}" for name, version in summary["versions"].items()),
     ]
+    if summary["repairs"]:
+        lines.insert(
+            -1,
+            "convex collisions done again because MuJoCo Warp's answer was impossible: "
+            f"{summary['repairs']:,}",
+        )
     if stream := summary["stream"]:
         lines.insert(
             -1,

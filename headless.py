@@ -130,6 +130,7 @@ def summarize(
         "first_divergence": health.divergence and dataclasses.asdict(health.divergence),
         "overflow": list(health.overflow),
         "grown": list(simulation.grown),
+        "repairs": health.repairs,
         "stopped_by": stopped_by,
         "problems": list_problems(health, recorder) + ([server.problem] if server.problem else []),
         "stream": dataclasses.asdict(server.counters) if server.enabled else None,

@@ -41,5 +41,8 @@ with _collector_paused():
     from comfree_warp.io import put_model as put_model
     from comfree_warp.io import reset_data as reset_data
     from comfree_warp.io import reset_data_keyframe as reset_data_keyframe
+    from comfree_warp.sensors import sensor_acc as sensor_acc
+    from comfree_warp.sensors import sensor_pos as sensor_pos
+    from comfree_warp.sensors import sensor_vel as sensor_vel
     from comfree_warp.types import Data as Data
     from comfree_warp.types import Model as Model

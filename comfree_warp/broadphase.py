@@ -15,7 +15,7 @@ from mujoco_warp import BroadphaseFilter, BroadphaseType
 from comfree_warp.changes import changed
 from comfree_warp.contacts import has_contacts
 from comfree_warp.graph import trimmed_launches
-from comfree_warp.narrowphase import narrow_phase_on_few_threads
+from comfree_warp.narrowphase import checked_narrow_phase
 from comfree_warp.sweeps import launch
 from comfree_warp.types import Data, Model
 
@@ -247,7 +247,7 @@ def _finds_pairs(m: Model, d: Data) -> bool:
 
 def collision(m: Model, d: Data) -> None:
     """The contacts of all worlds. As `mujoco_warp.collision`."""
-    with narrow_phase_on_few_threads(d):
+    with checked_narrow_phase(d, d.repairs):
         if _finds_pairs(m, d):
             _collide_pairs(m, d)
         else:

@@ -13,8 +13,10 @@ from comfree_warp.changes import changed
 from comfree_warp.constraint import constraint_forces
 from comfree_warp.contacts import describe_contacts, has_contacts
 from comfree_warp.graph import trimmed_launches
+from comfree_warp.narrowphase import checked_narrow_phase
 from comfree_warp.options import check_supported
 from comfree_warp.rows import has_contact_rows
+from comfree_warp.sensors import sensor_acc, sensor_pos, sensor_vel
 from comfree_warp.sweeps import first_body, index, launch, nthread_for, tree_arrays
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import remember
@@ -67,7 +69,8 @@ def _fwd_position(m: Model, d: Data, factorize: bool) -> None:
     """`fwd_position` without the rows of contacts, which `constraint_forces` makes."""
     with _few_friction_threads(m, d):
         if has_contact_rows(m):
-            mjw.fwd_position(m, d, factorize=factorize)
+            with checked_narrow_phase(d, d.repairs):
+                mjw.fwd_position(m, d, factorize=factorize)
             return
         detect = m.opt.run_collision_detection
         with _without_contact_rows(m), changed(m.opt, run_collision_detection=False):
@@ -110,7 +113,7 @@ def _position(m: Model, d: Data) -> None:
     # fwd_acceleration factorizes M together with its first solve.
     _fwd_position(m, d, factorize=False)
     d.sensordata.zero_()
-    mjw.sensor_pos(m, d)
+    sensor_pos(m, d)
     if not m.opt.enableflags & EnableBit.ENERGY:
         d.energy.zero_()
     elif m.sensor_e_potential == 0:  # otherwise the sensor has computed it
@@ -237,7 +240,7 @@ def fwd_velocity(m: Model, d: Data) -> None:
 
 def _velocity(m: Model, d: Data) -> None:
     fwd_velocity(m, d)
-    mjw.sensor_vel(m, d)
+    sensor_vel(m, d)
     if m.opt.enableflags & EnableBit.ENERGY and m.sensor_e_kinetic == 0:
         mjw.energy_vel(m, d)
     if m.callback.control and not m.opt.disableflags & DisableBit.ACTUATION:
@@ -268,7 +271,7 @@ def _acceleration(m: Model, d: Data) -> None:
     sensors = not m.opt.disableflags & DisableBit.SENSOR
     if m.opt.run_rne_postconstraint or (sensors and m.sensor_rne_postconstraint):
         mjw.rne_postconstraint(m, d)
-    mjw.sensor_acc(m, d, skip_rne_postconstraint=True)
+    sensor_acc(m, d, skip_rne_postconstraint=True)
 
 
 def _advance(m: Model, d: Data, integrate: Callable[[Model, Data], None]) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import warp as wp
 from mujoco_warp import BroadphaseType
 
+from comfree_warp import ignored
 from comfree_warp.bodies import has_small_trees
 from comfree_warp.changes import changed
 from comfree_warp.options import check_flex, check_options
@@ -120,7 +121,7 @@ def put_model(
         # MuJoCo Warp has no such solver, and comfree uses none; CG needs least of the data.
         mjm = copy.copy(mjm)
         mjm.opt.solver = mujoco.mjtSolver.mjSOL_CG
-    base = mujoco_warp.put_model(mjm, batch_sizes)
+    base = ignored.put_model(mjm, batch_sizes)
     check_flex(base)
     nxn = base.opt.broadphase == BroadphaseType.NXN
     if wp.get_device().is_cpu and nxn and len(base.nxn_geom_pair_filtered) > _MAX_PAIRS_ON_CPU:
@@ -163,6 +164,7 @@ def _extend_data(mjm: mujoco.MjModel, base: mujoco_warp.Data, efc: str, law: str
         cfrc_fixed=wp.zeros((*base.cvel.shape, 6), dtype=wp.int64),
         qfrc_fixed=wp.zeros(base.qvel.shape, dtype=wp.int64),
         overflow_told=wp.zeros(1, dtype=int),
+        repairs=wp.zeros(base.nworld, dtype=int),
         comfree_efc=efc,
         nfriction=wp.zeros(1, dtype=int),
     )

@@ -1,8 +1,10 @@
-"""MuJoCo Warp's narrow phase on the CPU, with fewer threads and a single kernel of convex pairs.
+"""MuJoCo Warp's narrow phase with its convex contacts checked, on fewer threads of a CPU.
 
 MuJoCo Warp makes a kernel for each pair of geom types that meet as convex bodies, nine on
-`primitives`, of which every one holds the same functions, and one for all others. What they compute
-does not change here, bit by bit.
+`primitives`, of which every one holds the same functions, and one for all others. Here a kernel
+holds MuJoCo Warp's functions and a check of what they find (`convex_check.py`). What passes is bit
+for bit what MuJoCo Warp writes. What does not is left to `convex_repair.py`, which writes it anew.
+On the CPU one kernel takes all pairs.
 """
 
 import contextlib
@@ -27,16 +29,19 @@ from mujoco_warp._src.collision_gjk import (
     gjk_phase,
     multicontact,
 )
-from mujoco_warp._src.math import make_frame
+from mujoco_warp._src.math import make_frame, upper_trid_index
 from mujoco_warp._src.types import GeomType, OverflowType
 
 from comfree_warp.changes import changed
+from comfree_warp.convex_check import are_doubtful, is_doubtful, mark_doubtful
+from comfree_warp.convex_repair import repair_convex_contacts
 from comfree_warp.graph import trimmed_launches
 from comfree_warp.types import vec5
 
 _of_mujoco_warp = collision_convex.convex_narrowphase
 CONVEX_KEY = "_collide_convex__locals__collide_convex"
 _PRIMITIVES_KEY = "_primitive_narrowphase__locals__primitive_narrowphase"
+_SDF_KEY = "_sdf_narrowphase"
 _BOX = wp.constant(int(GeomType.BOX))
 _MESH = wp.constant(int(GeomType.MESH))
 _CCD_OVERFLOW = wp.constant(int(OverflowType.CCD))
@@ -70,16 +75,23 @@ def _reserve_buffers(
 
 @functools.cache
 def _collide_convex(
-    pairs: int, gjk_iterations: int, epa_iterations: int, multiccd: bool, warn_overflow: int
+    pairs: int,
+    block_dim: int | None,
+    gjk_iterations: int,
+    epa_iterations: int,
+    multiccd: bool,
+    warn_overflow: int,
 ) -> wp.Kernel:
     """A kernel for all pairs of geom types whose bit, by `_index`, is set in `pairs`.
 
     GJK tells how far two bodies are apart, EPA how deep they are in each other, both MuJoCo Warp's
-    (`collision_gjk.py`); faces that meet are clipped for up to four contacts. One thread takes the
-    pairs in turn, as MuJoCo Warp launches its kernels of them, and so finds contacts in that order.
+    (`collision_gjk.py`); faces that meet are clipped for up to four contacts. On the CPU one thread
+    takes the pairs in turn, as MuJoCo Warp launches its kernels of them, and so finds contacts in
+    that order. On a GPU there is a kernel for each pair, launched and compiled as MuJoCo Warp's.
 
     Args:
-      pairs: which pairs.
+      pairs: which pairs; on a GPU a single one.
+      block_dim: threads of a block on a GPU; None on the CPU.
       gjk_iterations: of GJK, at most.
       epa_iterations: of EPA, at most.
       multiccd: whether other bodies than boxes have more contacts than one.
@@ -87,8 +99,10 @@ def _collide_convex(
     """
     warn_ccd = bool(warn_overflow & OverflowType.CCD)
     warn_horizon = bool(warn_overflow & OverflowType.EPA_HORIZON)
+    on_cpu = block_dim is None
+    # A loop over a single pair is unrolled, so that the compiler knows the types of its geoms.
+    first, last = (0, 64) if on_cpu else (pairs.bit_length() - 1, pairs.bit_length())
 
-    @wp.kernel(module="unique", enable_backward=False)
     def collide_convex(
         opt_ccd_tolerance: wp.array[float],
         geom_type: wp.array[int],
@@ -171,21 +185,23 @@ def _collide_convex(
         overflow_out: wp.array[int],
     ):
         ncollision = wp.min(ncollision_in[0], naconmax_in)
-        present = wp.uint64(0)
-        for collisionid in range(ncollision):
-            geoms = collision_pair_in[collisionid]
-            index = _index(geom_type[geoms[0]], geom_type[geoms[1]])
-            if index < 64:
-                present |= wp.uint64(1) << wp.uint64(index)
-        present &= wp.uint64(wp.static(pairs))
-        for pair in range(64):
-            if (present >> wp.uint64(pair)) & wp.uint64(1) == wp.uint64(0):
-                continue
+        if wp.static(on_cpu):
+            present = wp.uint64(0)
             for collisionid in range(ncollision):
                 geoms = collision_pair_in[collisionid]
-                geomtype1, geomtype2 = geom_type[geoms[0]], geom_type[geoms[1]]
-                if _index(geomtype1, geomtype2) != pair:
+                index = _index(geom_type[geoms[0]], geom_type[geoms[1]])
+                if index < 64:
+                    present |= wp.uint64(1) << wp.uint64(index)
+            present &= wp.uint64(wp.static(pairs))
+        for pair in range(wp.static(first), wp.static(last)):
+            if wp.static(on_cpu):  # noqa: SIM102
+                if (present >> wp.uint64(pair)) & wp.uint64(1) == wp.uint64(0):
                     continue
+            for collisionid in range(wp.tid(), ncollision, grid_stride_in):
+                geoms = collision_pair_in[collisionid]
+                if _index(geom_type[geoms[0]], geom_type[geoms[1]]) != pair:
+                    continue
+                geomtype1, geomtype2 = pair / 8, pair % 8
                 worldid = collision_worldid_in[collisionid]
                 pairid = collision_pairid_in[collisionid]
                 margin, gap = contact_margin_gap(
@@ -259,8 +275,15 @@ def _collide_convex(
                         worldid,
                         overflow_out,
                     )
-                if dist >= gap and not measured:
+                near = measured or dist < gap
+                if is_doubtful(
+                    overlap, near, dist, point1, point2, geom1, geom2, geomtype1, geomtype2
+                ):
+                    mark_doubtful(collisionid, near, collision_pairid_in)
                     continue
+                if not near:
+                    continue
+                inflated = wp.float32(dist)
                 dist += margin  # of what `margin` has not inflated
                 points1, points2, dists = mat43(), mat43(), wp.vec4()
                 points1[0] = point1
@@ -332,6 +355,20 @@ def _collide_convex(
                 if dist <= margin:  # inside each other, so the points are the other way round
                     normal = points1[0] - points2[0]
                 frame = make_frame(normal)
+                if are_doubtful(
+                    ncontact,
+                    inflated,
+                    dists,
+                    point1,
+                    point2,
+                    frame[0],
+                    geom1,
+                    geom2,
+                    geomtype1,
+                    geomtype2,
+                ):
+                    mark_doubtful(collisionid, True, collision_pairid_in)
+                    continue
                 for i in range(ncontact):
                     contact_dist = dist
                     if ncontact > 1:
@@ -371,44 +408,73 @@ def _collide_convex(
                         nacon_out,
                     )
 
-    return collide_convex
+    options = {"module": "unique", "enable_backward": False}
+    if not on_cpu:
+        options |= {
+            "module_options": {"block_dim": block_dim},
+            "grid_stride": False,
+            "launch_bounds": (block_dim, collision_convex._CCD_MIN_BLOCKS),
+        }
+    return wp.kernel(collide_convex, **options)
 
 
 def _convex_narrowphase(
-    m: mjw.Model, d: mjw.Data, ctx: Any, collision_table: list[tuple[GeomType, GeomType]]
+    repairs: wp.array,
+    m: mjw.Model,
+    d: mjw.Data,
+    ctx: Any,
+    collision_table: list[tuple[GeomType, GeomType]],
 ) -> None:
-    """As MuJoCo Warp's function of that name, which is told of one thread of one kernel."""
-    if not d.qpos.device.is_cpu:
-        _of_mujoco_warp(m, d, ctx, collision_table)
-        return
-    convex = (pair for pair in collision_table if GeomType.HFIELD not in pair)
-    pairs = sum(1 << _index(*map(int, pair)) for pair in convex)
+    """As MuJoCo Warp's function of that name, which is told of other kernels."""
+    convex = [pair for pair in collision_table if GeomType.HFIELD not in pair]
+    on_cpu = d.qpos.device.is_cpu
     launched = False
 
     def builder(geomtype1, geomtype2, *options) -> wp.Kernel:
-        gjk_iterations, epa_iterations, multiccd, _, _, warn_overflow = options
-        return _collide_convex(pairs, gjk_iterations, epa_iterations, multiccd, warn_overflow)
+        gjk_iterations, epa_iterations, multiccd, _, block_dim, warn_overflow = options
+        pairs = convex if on_cpu else [(geomtype1, geomtype2)]
+        return _collide_convex(
+            sum(1 << _index(*map(int, pair)) for pair in pairs),
+            None if on_cpu else block_dim,
+            gjk_iterations,
+            epa_iterations,
+            multiccd,
+            warn_overflow,
+        )
 
-    def grid_size(*_) -> int:
+    def one_thread(*_) -> int:
         nonlocal launched
         first, launched = not launched, True
         return int(first)
 
-    with changed(collision_convex, ccd_kernel_builder=builder, _ccd_grid_size=grid_size):
+    changes = {"ccd_kernel_builder": builder}
+    if on_cpu:
+        changes["_ccd_grid_size"] = one_thread
+    with changed(collision_convex, **changes):
         _of_mujoco_warp(m, d, ctx, collision_table)
+    if any(
+        m.geom_pair_type_count[upper_trid_index(len(GeomType), *map(int, pair))] for pair in convex
+    ):
+        repair_convex_contacts(m, d, ctx, repairs)
 
 
 @contextlib.contextmanager
-def narrow_phase_on_few_threads(d: mjw.Data) -> Iterator[None]:
-    """Within this context collision detection launches hardly an idle thread on a CPU.
+def checked_narrow_phase(d: mjw.Data, repairs: wp.array) -> Iterator[None]:
+    """Within this context collision detection checks its convex contacts, and is quick on a CPU.
 
     MuJoCo Warp launches naconmax threads of every kernel, and each clears its local variables, for
-    up to half of the time of a whole step, before it finds that nothing is left to do. Here the
-    convex kernel has one. `primitive_narrowphase` has a thread per candidate: in what `capture`
-    makes it gets these.
+    up to half of the time of a whole step, before it finds that nothing is left to do. Here, on the
+    CPU, the convex kernel has one. `primitive_narrowphase` and `sdf_narrowphase` have a thread per
+    candidate: in what `capture` makes they get these.
+
+    Args:
+      d: the data whose contacts are found.
+      repairs: how many convex collisions had to be done again, is added here   (nworld,) int32
     """
     with (
-        changed(collision_driver, convex_narrowphase=_convex_narrowphase),
-        trimmed_launches({_PRIMITIVES_KEY: d.ncollision}),
+        changed(
+            collision_driver, convex_narrowphase=functools.partial(_convex_narrowphase, repairs)
+        ),
+        trimmed_launches({_PRIMITIVES_KEY: d.ncollision, _SDF_KEY: d.ncollision}),
     ):
         yield

@@ -242,6 +242,8 @@ class Data(mujoco_warp.Data):
       qfrc_fixed: J^T f of the other rows, likewise                       (nworld, nv) int64
       overflow_told: bits of `mujoco_warp.OverflowType` that `step` has already told the user. Set
         to all ones for silence                                           (1,) int32
+      repairs: how many convex collisions were done again since the data was made, because MuJoCo
+        Warp's answer was impossible (`convex_check.py`)                  (nworld,) int32
       comfree_efc: for what the rows of contacts have room in `efc`, as `Model.comfree_efc`
       nfriction: how many dofs `make_constraint` has to look at for friction loss. The last one that
         has any, and all before it, on the CPU                            (1,) int32
@@ -255,6 +257,7 @@ class Data(mujoco_warp.Data):
     cfrc_fixed: wp.array3d[wp.int64]
     qfrc_fixed: wp.array2d[wp.int64]
     overflow_told: wp.array[int]
+    repairs: wp.array[int]
     comfree_efc: str
     nfriction: wp.array[int]
     warm: Warm | None = None

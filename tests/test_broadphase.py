@@ -10,6 +10,7 @@ from mujoco_warp import BroadphaseFilter, BroadphaseType, DisableBit, OverflowTy
 
 import comfree_warp as cfwarp
 from comfree_warp.broadphase import collision
+from comfree_warp.narrowphase import checked_narrow_phase
 
 pytestmark = pytest.mark.engine
 
@@ -50,10 +51,15 @@ def contacts_of(find, m: cfwarp.Model, d: cfwarp.Data) -> np.ndarray:
     return lines[np.lexsort(lines.T[::-1])]
 
 
+def collision_of_all_pairs(m: cfwarp.Model, d: cfwarp.Data) -> None:
+    with checked_narrow_phase(d, d.repairs):  # which `collision` has, too
+        mujoco_warp.collision(m, d)
+
+
 def check_against_all_pairs(m: cfwarp.Model, d: cfwarp.Data) -> None:
     found, pairs = contacts_of(collision, m, d), int(d.ncollision.numpy()[0])
     m.opt.broadphase = BroadphaseType.NXN
-    np.testing.assert_array_equal(found, contacts_of(mujoco_warp.collision, m, d))
+    np.testing.assert_array_equal(found, contacts_of(collision_of_all_pairs, m, d))
     assert pairs == d.ncollision.numpy()[0]
 
 

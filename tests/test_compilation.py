@@ -163,7 +163,7 @@ def test_the_slowest_modules_are_the_first_to_be_compiled():
 
 
 def test_the_module_of_convex_pairs_is_known_by_its_name():
-    kernel = _collide_convex(0, 1, 1, True, 0)
+    kernel = _collide_convex(0, None, 1, 1, True, 0)
     assert kernel.module.name.startswith(CONVEX_KEY)
 
 

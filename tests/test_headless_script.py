@@ -74,6 +74,44 @@ def test_a_run_ends_with_status_0_and_a_summary(engine, tmp_path):
     assert summary["steps_per_second"] > 0
 
 
+ON_A_TABLE = """
+<mujoco>
+  <worldbody>
+    <geom type="box" size=".4 .4 .025"/>
+    <body><freejoint/><geom type="ellipsoid" size=".03 .03 .05"/></body>
+  </worldbody>
+  <keyframe><key qpos="0 0 0.05482526 .70710677 .70710677 0 0"/></keyframe>
+</mujoco>
+"""
+
+
+@pytest.mark.engine
+def test_the_summary_tells_of_convex_collisions_that_were_done_again(tmp_path):
+    model, path = tmp_path / "egg.xml", tmp_path / "summary.json"
+    model.write_text(ON_A_TABLE)
+    arguments = ("--engine", "mjwarp", "--model", str(model), "--nsteps", "1")
+    done = headless("--json", str(path), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(path.read_text())["repairs"] == 1
+    assert "done again because MuJoCo Warp's answer was impossible: 1\n" in done.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["mjwarp", "comfree"])
+def test_a_model_that_mujoco_warp_would_get_wrong_ends_in_one_line_and_status_2(engine, tmp_path):
+    model = tmp_path / "model.xml"
+    model.write_text("""
+      <mujoco>
+        <option actuatorgroupdisable="3"/>
+        <worldbody><body><joint name="j"/><geom size=".1"/></body></worldbody>
+        <actuator><motor name="drive" joint="j" group="3"/></actuator>
+      </mujoco>""")
+    done = headless("--engine", engine, "--model", str(model))
+    assert done.returncode == 2
+    assert "disables actuator 'drive'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default(tmp_path):
     variables = {"MJSIM_ENGINE": "0", "MJSIM_MODEL": PENDULA, "MJSIM_NSTEPS": "7"}
     summary = run_with_summary(tmp_path, **variables)

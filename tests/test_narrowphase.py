@@ -10,7 +10,7 @@ import pytest
 import warp as wp
 
 from comfree_warp import graph
-from comfree_warp.narrowphase import narrow_phase_on_few_threads
+from comfree_warp.narrowphase import checked_narrow_phase
 from mjsim import engines
 
 pytestmark = pytest.mark.engine
@@ -32,7 +32,7 @@ def launched(monkeypatch, m: mujoco_warp.Model, d: mujoco_warp.Data) -> list[tup
     launches = []
     with monkeypatch.context() as patch, wp.ScopedDevice(d.qpos.device):
         patch.setattr(wp, "launch", lambda kernel, dim, **_: launches.append((kernel, dim)))
-        with narrow_phase_on_few_threads(d):
+        with checked_narrow_phase(d, wp.zeros(d.nworld, dtype=int)):
             mujoco_warp.collision(m, d)
     return [
         (kernel, dim) for kernel, dim in launches if "convex" in kernel.key or "ccd" in kernel.key
@@ -83,7 +83,10 @@ def assert_same_contacts(m: mujoco_warp.Model, d: mujoco_warp.Data) -> dict[str,
     """The contacts, which are the same with a kernel for each pair and with one for all."""
     mujoco_warp.kinematics(m, d)
     found = []
-    for context in (contextlib.nullcontext(), narrow_phase_on_few_threads(d)):
+    for context in (
+        contextlib.nullcontext(),
+        checked_narrow_phase(d, wp.zeros(d.nworld, dtype=int)),
+    ):
         d.overflow.zero_()
         for name in CONTACTS:
             getattr(d.contact, name).fill_(7)

@@ -16,9 +16,11 @@ import numpy.typing as npt
 import warp as wp
 from mujoco_warp import OverflowType
 
+from comfree_warp import ignored
 from comfree_warp.compilation import begin_compiling, compile_kernels
 from comfree_warp.graph import capture
-from comfree_warp.narrowphase import narrow_phase_on_few_threads
+from comfree_warp.narrowphase import checked_narrow_phase
+from comfree_warp.sensors import limits_told_apart
 from mjsim.engines import history, overflow
 from mjsim.engines.buffers import share_convex_collisions, size_buffers
 from mjsim.engines.device import kernel_cache_in_use, warp_device
@@ -212,9 +214,11 @@ class WarpSimulation(Simulation):
         self._start_time = mjd.time
         self._shapes = {field: np.shape(getattr(mjd, field)) for field in STATE_FIELDS}
         with wp.ScopedDevice(device):
-            self._m = self._package.put_model(mjm, **parameters)
+            put_model = comfree_warp.put_model if engine == "comfree" else ignored.put_model
+            self._m = put_model(mjm, **parameters)
             self.law = self._m.comfree_law if engine == "comfree" else None
             self._m.opt.warn_overflow = 0  # `health` tells instead
+            self._repairs = wp.zeros(nworld, dtype=int)
             if self._counts_anew():
                 called = self._m.callback
                 called.contactfilter = called.control = self._launch_note_counts
@@ -273,6 +277,8 @@ class WarpSimulation(Simulation):
     def _bind(self, d: mujoco_warp.Data) -> None:
         """Make this the data that is stepped, read and written."""
         self._d = d
+        if self.engine == "comfree":  # which counts by itself
+            self._repairs = d.repairs
         self._fields = {field: getattr(d, field) for field in STATE_FIELDS}
         # On the CPU the arrays can be read in place, without Warp's 20 us per slice and copy.
         self._in_place = (
@@ -297,6 +303,8 @@ class WarpSimulation(Simulation):
     def _kept_arrays(self) -> list[wp.array]:
         """What a step reads and changes: of the data, and of what is kept beside it."""
         beside = [self._ctrl, self._status, self._steps, self._diverged_step]
+        if self.engine != "comfree":
+            beside.append(self._repairs)
         if self._kept is not None:
             beside.append(self._kept)
         return kept_arrays(self._d) + [array for array in beside if array.size]
@@ -324,7 +332,7 @@ class WarpSimulation(Simulation):
                 ],
                 outputs=[d.ctrl],
             )
-        with narrow_phase_on_few_threads(d):
+        with checked_narrow_phase(d, self._repairs), limits_told_apart():
             self._package.step(self._m, d)
         if self.rings:
             self._launch_keep(d, ahead=1)
@@ -575,6 +583,7 @@ class WarpSimulation(Simulation):
             wp.copy(self._status, self._first_status)
             self._steps.zero_()
             self._diverged_step.fill_(-1)
+            self._repairs.zero_()
         self._start_time, self.nstep = mjd.time, 0
         self._forget_snapshot()
         self._stopped_by = None
@@ -606,6 +615,7 @@ class WarpSimulation(Simulation):
             bool(need.overflow & overflow.LOST) or self._stopped_by is not None,
             self._start_time,
             self.mjm.opt.timestep,
+            int(self._repairs.numpy().sum()),
         )
 
     def synchronize(self) -> None:
@@ -678,6 +688,10 @@ def make_on_warp(
       SettingError: the device, a size, a parameter or the model cannot be used.
     """
     wp_device = warp_device(device)
+    try:
+        ignored.check_callbacks(mjm)
+    except NotImplementedError as error:
+        raise SettingError("model", f"refused by {engine}: {error}") from error
     if wp_device.is_cpu:
         begin_compiling()
     if sizes["nccdmax"] is None:

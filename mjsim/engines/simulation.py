@@ -97,12 +97,15 @@ class Health:
         that grew instead are not among them.
       lost: whether contacts or constraint rows were lost, so that the motion is another one. A
         diverged world has lost none.
+      repairs: convex collisions that were done again, because MuJoCo Warp's answer was impossible.
+        They went well in the end, so two healths that differ in nothing else are equal.
     """
 
     divergence: Divergence | None
     ndiverged: int
     overflow: tuple[str, ...]
     lost: bool = False
+    repairs: int = dataclasses.field(default=0, compare=False)
 
 
 class Simulation(abc.ABC):
@@ -228,11 +231,12 @@ def describe_health(
     lost: bool,
     start_time: float,
     timestep: float,
+    repairs: int = 0,
 ) -> Health:
     diverged = np.flatnonzero(diverged_step >= 0)
     if not diverged.size:
-        return Health(None, 0, overflow, lost)
+        return Health(None, 0, overflow, lost, repairs)
     world = diverged[diverged_step[diverged].argmin()]
     step = int(diverged_step[world])
     first = Divergence(int(world), step, start_time + step * timestep)
-    return Health(first, int(diverged.size), overflow, lost)
+    return Health(first, int(diverged.size), overflow, lost, repairs)
