@@ -13,17 +13,9 @@ from mjsim import interrupts
 if __name__ == "__main__":
     interrupts.install()
 
-import settings
-import variables
-from headless_settings import HeadlessSettings
-
-
-def main(chosen: HeadlessSettings) -> int:
-    import headless  # only here, since --help and wrong use do without MuJoCo
-
-    return headless.main(chosen)
-
+from mjsim import options
+from mjsim.cli import run, variables
 
 if __name__ == "__main__":
     variables.warn_of_unknown()
-    settings.run(HeadlessSettings, main, description=__doc__.split("\n\n")[0])
+    options.run(run.HeadlessSettings, run.main, description=__doc__.split("\n\n")[0])

@@ -14,17 +14,9 @@ from mjsim import interrupts
 if __name__ == "__main__":
     interrupts.install()
 
-import settings
-import variables
-from interactive_settings import InteractiveSettings
-
-
-def main(chosen: InteractiveSettings) -> int:
-    import interactive  # only here, since --help and wrong use do without MuJoCo
-
-    return interactive.main(chosen)
-
+from mjsim import options
+from mjsim.cli import variables, view
 
 if __name__ == "__main__":
     variables.warn_of_unknown()
-    settings.run(InteractiveSettings, main, description=__doc__.split("\n\n")[0])
+    options.run(view.InteractiveSettings, view.main, description=__doc__.split("\n\n")[0])

@@ -13,7 +13,6 @@ import pytest
 import warp as wp
 from pytest_benchmark.fixture import BenchmarkFixture
 
-import display
 from benchmark import contenders as contending
 from benchmark.machine import versions
 from benchmark.measuring import RecordedClock, Row, definition_hash, round_ratios, spread
@@ -23,6 +22,7 @@ from benchmark.stream_rounds import AUDIENCES, RECORDED, WARM_UP, audience_times
 from mjsim import engines
 from mjsim.engines.device import warp_device
 from mjsim.errors import SettingError
+from mjsim.run import terminal as display
 
 STREAM_STEPS = 3000
 STREAM_SCENE = "humanoid on mjc, watched"

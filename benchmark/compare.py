@@ -34,9 +34,9 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-import variables
 from benchmark.machine import RESULTS
 from benchmark.measuring import Row, differences, median_interval
+from mjsim.cli import variables
 from mjsim.errors import SettingError
 
 TIE = 1.05  # contenders whose medians are closer than this share a rank

@@ -30,9 +30,9 @@ if __name__ == "__main__":
 
 import click
 
-import variables
 from benchmark import contenders as contending
 from benchmark import levels
+from mjsim.cli import variables
 from mjsim.errors import SettingError
 
 

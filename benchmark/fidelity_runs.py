@@ -17,20 +17,20 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-import run_settings
 from benchmark import contenders as contending
 from benchmark import machine
 from benchmark.contenders import Contender
 from benchmark.fidelity_measures import EXACT, NEWTON, Quantity, Trajectory
 from benchmark.fidelity_scenes import BY_NAME, SCENES, SWEEP, Scene
 from benchmark.measuring import Row, why_invalid
-from display import CompilationDisplay
-from headless import check_json_path, write_json
 from mjsim import engines
 from mjsim.cores import usable_cores
 from mjsim.engines.device import warp_device
 from mjsim.errors import SettingError
-from stop_signals import StopSignals
+from mjsim.run import settings as run_settings
+from mjsim.run.headless import check_json_path, write_json
+from mjsim.run.terminal import CompilationDisplay
+from mjsim.stop_signals import StopSignals
 
 FORMAT = "fidelity/1"
 QUICK_SWEEP = (0.002, 0.01)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mjsim import engines
-from offscreen import Offscreen, View, make_camera
+from mjsim.render.offscreen import Offscreen, View, make_camera
 
 DATA = engines.REPOSITORY / "benchmark" / "test_data"
 STEPS_BEFORE_EACH_FRAME = (0, 250, 1500)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import run_settings
 from mjsim.cores import usable_cores
 from mjsim.model.files import REPOSITORY
+from mjsim.run import settings as run_settings
 
 RESULTS = REPOSITORY / "benchmark" / "results"
 

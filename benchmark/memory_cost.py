@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 import click
 
-import variables
+from mjsim.cli import variables
 from mjsim.errors import SettingError
 
 

@@ -13,9 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 import comfree_warp as cfwarp
-import display
-import dump
-import headless
 from benchmark.contenders import KINDS, parse
 from benchmark.machine import cpu_name
 from benchmark.measuring import interleaved_times, median_and_quartiles, round_ratios
@@ -23,7 +20,10 @@ from benchmark.speed import Entry, Points, measure_group
 from benchmark.speed_scenes import BY_NAME, HUMANOID, Scene
 from mjsim import engines
 from mjsim.engines.buffers import size_buffers
-from stop_signals import StopSignals
+from mjsim.run import divergence_dump as dump
+from mjsim.run import headless
+from mjsim.run import terminal as display
+from mjsim.stop_signals import StopSignals
 
 SHIPPED = Path(mujoco_warp.__file__).parent / "test_data"
 FAST = "comfree-paper"  # what the others are held against

@@ -20,8 +20,8 @@ if __name__ == "__main__":
 
 import click
 
-import variables
 from benchmark.machine import RESULTS
+from mjsim.cli import variables
 from mjsim.errors import SettingError
 
 

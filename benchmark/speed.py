@@ -26,10 +26,10 @@ from benchmark.measuring import (
     why_invalid,
 )
 from benchmark.speed_scenes import Scene, model_hash
-from display import pace
 from mjsim import engines
 from mjsim.engines.buffers import size_buffers
 from mjsim.errors import SettingError
+from mjsim.run.terminal import pace
 
 REVISION = 2  # of the measurement: raise it when rows of before must not be compared any more
 SEED = 0

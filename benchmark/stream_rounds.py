@@ -17,16 +17,16 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-import display
-import headless
 from benchmark.measuring import median_and_quartiles, turns
 from benchmark.speed_scenes import HUMANOID
-from broadcast import Broadcast, RecordedSimulation
 from mjsim import engines, interrupts
 from mjsim.cores import usable_cores
-from recording import Recorder
-from stop_signals import StopSignals
-from streaming import StreamClient, StreamServer, apply_mjdata, load_model
+from mjsim.record.recording import Recorder
+from mjsim.run import headless
+from mjsim.run import terminal as display
+from mjsim.run.broadcast import Broadcast, RecordedSimulation
+from mjsim.stop_signals import StopSignals
+from mjsim.stream.server import StreamClient, StreamServer, apply_mjdata, load_model
 
 WARM_UP = 2  # rounds
 RECORDED = "none, recorded"

@@ -36,15 +36,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import variables
 from benchmark.machine import RESULTS, describe_provenance
 from benchmark.sweep_cases import KINDS, Case, Models, case_id, expand, read_file, split_flag
 from benchmark.sweep_table import Table, read_rows
+from mjsim.cli import variables
 from mjsim.cores import usable_cores
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY
-from run_settings import versions
-from stop_signals import StopSignals
+from mjsim.run.settings import versions
+from mjsim.stop_signals import StopSignals
 
 SHIPPED = (
     *("*.py", "comfree_warp/**/*.py", "mjsim/**/*.py"),
@@ -221,7 +221,9 @@ class Driver:
                 self._objects[key] = self._ray.put(content)
             model = self._objects[key]
             if self._watched and self._watched[0] == job.id:
-                from stream_model import model_packet  # only here: --help does without MuJoCo
+                from mjsim.stream.bundle import (
+                    model_packet,  # only here: --help does without MuJoCo
+                )
 
                 watched = (self._watched[1], dict(model_packet(case.model)))
         else:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import run_settings
 from mjsim import choices
 from mjsim.choices import ENGINES, LAWS, NAMES, PASSES, engine_name, is_used, refuse_unused
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY, find_file
+from mjsim.run import settings as run_settings
 
 if TYPE_CHECKING:  # else only where it is used, since --help does without MuJoCo
     from benchmark.fidelity_scenes import Scene

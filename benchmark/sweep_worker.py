@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import warp as wp
 
-import display
-import headless
-import run_settings
 from benchmark import fidelity_runs
 from benchmark.contenders import KINDS, Contender
 from benchmark.fidelity_measures import Trajectory, penetrations
 from benchmark.fidelity_scenes import BY_NAME
 from benchmark.sweep_cases import LAW, Case
-from headless_settings import HeadlessSettings
 from mjsim import engines
 from mjsim.engines.device import warp_device
 from mjsim.errors import SettingError
+from mjsim.run import headless
+from mjsim.run import settings as run_settings
+from mjsim.run import terminal as display
+from mjsim.run.headless_settings import HeadlessSettings
 
 TIMESTEP = 0.002  # s, of a scene whose case names none
 INTEGRATOR = "implicitfast"  # of scenes

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 import click
 
-import variables
+from mjsim.cli import variables
 
 
 @click.command(help=__doc__.split("\n\n")[0])

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import warp as wp
 
-from broadcast import RecordedSimulation
 from mjsim import engines
 from mjsim.engines import memory
 from mjsim.engines.buffers import size_buffers
@@ -18,7 +17,8 @@ from mjsim.engines.on_warp import make_on_warp
 from mjsim.errors import OutOfRoomError, SettingError
 from mjsim.model.arena import with_ample_arena, with_arena
 from mjsim.model.files import REPOSITORY
-from recording import Recorder, Recording
+from mjsim.record.recording import Recorder, Recording
+from mjsim.run.broadcast import RecordedSimulation
 
 ON_WARP = pytest.mark.parametrize(
     ("engine", "law"), [("comfree", "paper"), ("comfree", "warm"), ("mjwarp", None)]
@@ -449,8 +449,8 @@ def test_what_cannot_be_had_ends_the_run_at_the_last_step_that_lost_nothing(monk
 
 LIMITED = """
 import resource, sys
-import headless
-from headless_settings import HeadlessSettings
+from mjsim.run import headless
+from mjsim.run.headless_settings import HeadlessSettings
 
 class Limited(HeadlessSettings):
     def make_recorder(self, *arguments, **about):

@@ -16,13 +16,13 @@ import pytest
 from screen import Screen
 from watching import ViewerProcess, Witness, free_port, streaming_scene, wait_until
 
-import streaming
-import viewing
-from recording import Recording
-from stop_signals import StopSignals
-from streaming import StreamServer, encode_packet, pack_mjdata
-from watch import Reader, Watch
-from watch_settings import WatchSettings
+from mjsim.record.recording import Recording
+from mjsim.stop_signals import StopSignals
+from mjsim.stream import server as streaming
+from mjsim.stream.server import StreamServer, encode_packet, pack_mjdata
+from mjsim.view import viewing
+from mjsim.view.follow import Reader, Watch
+from mjsim.view.watch_settings import WatchSettings
 
 SWINGING = """
 <mujoco model="swinging">

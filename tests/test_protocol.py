@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scenes import OWN, OWN_FOLDER
 
-import protocol
-from protocol import ProtocolError, decode_payload, encode_packet
-from stream_model import load_model, model_packet
+from mjsim.stream import protocol
+from mjsim.stream.bundle import load_model, model_packet
+from mjsim.stream.protocol import ProtocolError, decode_payload, encode_packet
 
 SCENE = """
 <mujoco><worldbody>

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import strategies as st
 from test_protocol import EVERYTHING, HOSTILE, SCENE, as_numpy_1, data, state_packet
 
-import protocol
-from protocol import PacketReader, ProtocolError, decode_payload, encode_packet
+from mjsim.stream import protocol
+from mjsim.stream.protocol import PacketReader, ProtocolError, decode_payload, encode_packet
 
 SHARDS = 8
 PER_SHARD = 13_000  # refused packets; together more than 100,000

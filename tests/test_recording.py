@@ -25,14 +25,14 @@ from hypothesis import strategies as st
 from mcap.reader import make_reader
 from watching import TIMEOUT, free_port, wait_until
 
-import recording
 from mjsim import engines
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY
-from protocol import apply_mjdata, pack_mjdata
-from recording import RecordedState, Recorder, Recording, RecordingError
-from stream_model import model_packet
-from streaming import StreamClient
+from mjsim.record import recording
+from mjsim.record.recording import RecordedState, Recorder, Recording, RecordingError
+from mjsim.stream.bundle import model_packet
+from mjsim.stream.protocol import apply_mjdata, pack_mjdata
+from mjsim.stream.server import StreamClient
 
 MODELS = REPOSITORY / "benchmark" / "test_data"
 SCENE = """

@@ -12,9 +12,9 @@ from recordings import SWINGING, record_swinging
 from watching import ViewerProcess, Witness, wait_until
 
 from mjsim.model.files import REPOSITORY
-from recording import Recording
-from replay import Cursor, Replay
-from stop_signals import StopSignals
+from mjsim.record.recording import Recording
+from mjsim.stop_signals import StopSignals
+from mjsim.view.replay import Cursor, Replay
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ import pytest
 import warp as wp
 from recordings import record_swinging
 
-import doctor
-import gl
 from mjsim import engines
+from mjsim.cli import doctor
 from mjsim.model.files import REPOSITORY
+from mjsim.render import opengl_probe as gl
 
 README = (REPOSITORY / "README.md").read_text()
 

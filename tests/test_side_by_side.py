@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scenes import OWN, OWN_FOLDER
 
-from side_by_side import Row
+from mjsim.view.side_by_side import Row
 
 LABELS = ("one", "two", "three")
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from watching import free_port
 
-import variables
+from mjsim.cli import variables
 from mjsim.model.files import REPOSITORY
 
 MAIN = 'if __name__ == "__main__":'

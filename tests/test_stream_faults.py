@@ -19,7 +19,7 @@ import pytest
 import stand_in
 from test_streaming import PATIENCE, Run, at_least, collect, wait_until
 
-import streaming
+from mjsim.stream import server as streaming
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 

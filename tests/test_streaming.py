@@ -23,9 +23,9 @@ import watching
 from scenes import OWN, OWN_FOLDER
 from watching import free_port
 
-import streaming
 from mjsim.model.files import REPOSITORY
-from streaming import StreamClient, StreamError, StreamServer
+from mjsim.stream import server as streaming
+from mjsim.stream.server import StreamClient, StreamError, StreamServer
 
 SWING = OWN_FOLDER / "pendula.xml"
 PATIENCE = 20.0  # s; generous, since the machine may be busy with other tests

@@ -13,9 +13,9 @@ import pytest
 from screen import Screen
 from watching import Program, wait_until
 
-import viewing
 from mjsim import choices, engines
-from recording import Recording
+from mjsim.record.recording import Recording
+from mjsim.view import viewing
 
 # A body in the middle of the window, drifting: from keyframe 0, which is not qpos0.
 DRIFTING = """

@@ -14,11 +14,11 @@ import pytest
 from recordings import SWINGING, record_swinging
 from watching import ViewerProcess, wait_until
 
-import gl
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY
-from offscreen import Offscreen, View, make_camera
-from video import frame_times
+from mjsim.render import opengl_probe as gl
+from mjsim.render.offscreen import Offscreen, View, make_camera
+from mjsim.render.video import frame_times
 
 needs_rendering = pytest.mark.skipif(
     not any(gl.probe(way).renderer for way in ("EGL", "OSMesa")),

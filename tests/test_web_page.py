@@ -13,9 +13,9 @@ import pytest
 from browsing import HELLO, Browser, centre, hosts, is_of_chromium, settled
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
-import viewing
 from mjsim.errors import SettingError
-from streaming import StreamServer
+from mjsim.stream.server import StreamServer
+from mjsim.view import viewing
 
 SWINGING = """
 <mujoco model="swinging">
@@ -259,7 +259,7 @@ class Page:
     """A page in this process, with a browser before it."""
 
     def __init__(self, browser: Browser) -> None:
-        from web_page import WebPage
+        from mjsim.view.web.page import WebPage
 
         self.port = free_port()
         self.page = WebPage("127.0.0.1", self.port)
@@ -395,7 +395,7 @@ def test_a_browser_that_has_stopped_reading_costs_no_memory() -> None:
     import viser
     from websockets.sync.client import connect
 
-    from web_page import WebPage
+    from mjsim.view.web.page import WebPage
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -425,7 +425,7 @@ def test_a_browser_that_has_stopped_reading_costs_no_memory() -> None:
 
 
 def test_a_page_that_cannot_be_served_says_which_setting() -> None:
-    from web_page import WebPage
+    from mjsim.view.web.page import WebPage
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(SettingError) as raised:
@@ -460,7 +460,7 @@ SOLIDS = """
 
 def test_plain_shapes_that_move_are_a_node_for_each_kind_and_group() -> None:
     """Where MuJoCo has them; what is fixed, textured or transparent stays with mjviser."""
-    from web_page import WebPage
+    from mjsim.view.web.page import WebPage
 
     mjm = mujoco.MjModel.from_xml_string(SOLIDS)
     mjd = mujoco.MjData(mjm)
@@ -492,7 +492,7 @@ def test_plain_shapes_that_move_are_a_node_for_each_kind_and_group() -> None:
 
 
 def test_a_group_that_is_hidden_is_not_drawn() -> None:
-    from web_page import WebPage
+    from mjsim.view.web.page import WebPage
 
     mjm = mujoco.MjModel.from_xml_string(SOLIDS)
     mjd = mujoco.MjData(mjm)

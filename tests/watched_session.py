@@ -11,9 +11,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mjsim import engines
-from session import Session
-from viewing import Status
-from window import Window
+from mjsim.view.session import Session
+from mjsim.view.viewing import Status
+from mjsim.view.window import Window
 
 
 class Telling(Window):

@@ -14,9 +14,9 @@ from typing import Any, Self
 import mujoco
 import numpy as np
 
-import viewing
 from mjsim.model.files import REPOSITORY
-from streaming import StreamServer
+from mjsim.stream.server import StreamServer
+from mjsim.view import viewing
 
 TIMEOUT = 60.0  # s: for what takes a few seconds on a machine that does nothing else
 

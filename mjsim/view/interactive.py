@@ -6,14 +6,14 @@ import itertools
 import time
 from collections.abc import Iterator
 
-import dump
-from display import CompilationDisplay, console, list_problems
-from interactive_settings import InteractiveSettings
 from mjsim import interrupts
 from mjsim.engines import Simulation
-from recording import Recorder, check_path, missing_packages
-from session import Session
-from stop_signals import StopSignals
+from mjsim.record.recording import Recorder, check_path, missing_packages
+from mjsim.run import divergence_dump as dump
+from mjsim.run.terminal import CompilationDisplay, console, list_problems
+from mjsim.stop_signals import StopSignals
+from mjsim.view.interactive_settings import InteractiveSettings
+from mjsim.view.session import Session
 
 
 def make_simulations(chosen: InteractiveSettings) -> list[Simulation]:

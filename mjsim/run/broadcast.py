@@ -9,8 +9,8 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from recording import Recorder
-from streaming import StreamServer
+from mjsim.record.recording import Recorder
+from mjsim.stream.server import StreamServer
 
 FRAME_SECONDS = 1.0 / 60.0
 MAX_LAG = 0.25  # s behind real time, beyond which the clock starts anew instead of hurrying

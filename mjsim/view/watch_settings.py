@@ -4,34 +4,34 @@ import dataclasses
 
 import click
 
-import settings
+from mjsim import options
 
 
 @dataclasses.dataclass(frozen=True)
 class WatchSettings:
     """Whom to watch, and how."""
 
-    host: str = settings.setting(
+    host: str = options.setting(
         "127.0.0.1", "--host", "MJSTREAM_HOST", "Address of the server, or of the tunnel to it."
     )
-    port: int = settings.setting(
+    port: int = options.setting(
         7000, "--port", "MJSTREAM_PORT", "Port of it.", type=click.IntRange(1, 65535)
     )
-    retry_delay: float = settings.setting(
+    retry_delay: float = options.setting(
         2.0,
         "--retry-delay",
         "MJSTREAM_RETRY_DELAY",
         "Seconds between two attempts to connect.",
         type=click.FloatRange(min=0.0),
     )
-    once: bool = settings.setting(
+    once: bool = options.setting(
         False,
         "--once",
         "MJSTREAM_ONCE",
         "End with the stream, or the recording, instead of waiting there.",
         is_flag=True,
     )
-    record: str | None = settings.setting(
+    record: str | None = options.setting(
         None,
         "--record",
         "MJSTREAM_RECORD",

@@ -4,15 +4,15 @@ import difflib
 import os
 import sys
 
-import settings
-from headless_settings import HeadlessSettings
-from interactive_settings import InteractiveSettings
-from replay_settings import ReplaySettings
-from view_settings import ViewSettings
-from watch_settings import WatchSettings
+from mjsim import options
+from mjsim.run.headless_settings import HeadlessSettings
+from mjsim.view.interactive_settings import InteractiveSettings
+from mjsim.view.replay_settings import ReplaySettings
+from mjsim.view.settings import ViewSettings
+from mjsim.view.watch_settings import WatchSettings
 
 _SETTINGS = (HeadlessSettings, InteractiveSettings, ReplaySettings, ViewSettings, WatchSettings)
-KNOWN = {settings.TOKEN}.union(*map(settings.variables, _SETTINGS))
+KNOWN = {options.TOKEN}.union(*map(options.variables, _SETTINGS))
 # WARP_DEVICE is ours too, but what else begins so is Warp's.
 _OURS = tuple({f"{name.partition('_')[0]}_" for name in KNOWN} - {"WARP_"})
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-import settings
+from mjsim import options
 from mjsim.errors import SettingError
 
 if TYPE_CHECKING:
-    from offscreen import View
+    from mjsim.render.offscreen import View
 
 
 class SizeType(click.ParamType):
@@ -39,42 +39,42 @@ class SizeType(click.ParamType):
 class ReplaySettings:
     """Which recording, from where to where, how fast, and what a video of it shows."""
 
-    replay: str | None = settings.setting(
+    replay: str | None = options.setting(
         None,
         "--replay",
         "MJREPLAY_FILE",
         "Play a recording instead of watching a stream.",
         metavar="FILE",
     )
-    start: float = settings.setting(
+    start: float = options.setting(
         0.0,
         "--start",
         "MJREPLAY_START",
         "Seconds of the recording to leave out at its beginning.",
         type=click.FloatRange(min=0.0),
     )
-    end: float | None = settings.setting(
+    end: float | None = options.setting(
         None,
         "--end",
         "MJREPLAY_END",
         "Seconds into the recording at which to end.  [default: its end]",
         type=click.FloatRange(min=0.0),
     )
-    speed: float = settings.setting(
+    speed: float = options.setting(
         1.0,
         "--speed",
         "MJREPLAY_SPEED",
         "Speed to play it at, of real time.",
         type=click.FloatRange(0.001, 1000.0),
     )
-    video: str | None = settings.setting(
+    video: str | None = options.setting(
         None,
         "--video",
         "MJVIDEO_FILE",
         "Render the recording to this file, .mp4 or .gif, instead of showing it.",
         metavar="FILE",
     )
-    size: tuple[int, int] = settings.setting(
+    size: tuple[int, int] = options.setting(
         (1280, 720),
         "--size",
         "MJVIDEO_SIZE",
@@ -82,35 +82,35 @@ class ReplaySettings:
         type=SizeType(),
         show_default="1280x720",
     )
-    fps: float = settings.setting(
+    fps: float = options.setting(
         30.0,
         "--fps",
         "MJVIDEO_FPS",
         "Frames per second of the video.",
         type=click.FloatRange(1.0, 240.0),
     )
-    camera: str | None = settings.setting(
+    camera: str | None = options.setting(
         None,
         "--camera",
         "MJVIDEO_CAMERA",
         "Camera of the model for the video, by name or number.  [default: a free camera]",
         metavar="NAME",
     )
-    azimuth: float | None = settings.setting(
+    azimuth: float | None = options.setting(
         None,
         "--azimuth",
         "MJVIDEO_AZIMUTH",
         "Of the free camera, degrees.  [default: the model's, as for the next two]",
         type=click.FLOAT,
     )
-    elevation: float | None = settings.setting(
+    elevation: float | None = options.setting(
         None,
         "--elevation",
         "MJVIDEO_ELEVATION",
         "Of the free camera, degrees; negative looks down.",
         type=click.FLOAT,
     )
-    distance: float | None = settings.setting(
+    distance: float | None = options.setting(
         None,
         "--distance",
         "MJVIDEO_DISTANCE",
@@ -136,6 +136,6 @@ class ReplaySettings:
     @property
     def view(self) -> View:
         """From where the video is seen."""
-        from offscreen import View
+        from mjsim.render.offscreen import View
 
         return View(self.camera, self.azimuth, self.elevation, self.distance)

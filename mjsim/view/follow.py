@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import mujoco
 
+from mjsim.record.recording import RunsRecorder
+from mjsim.stop_signals import StopSignals
+from mjsim.stream.protocol import Packet
+from mjsim.stream.server import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
 from mjsim.text import printable
-from protocol import Packet
-from recording import RunsRecorder
-from stop_signals import StopSignals
-from streaming import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
-from viewing import Controls, Display, Meter, Status, same_model
-from watch_settings import WatchSettings
+from mjsim.view.viewing import Controls, Display, Meter, Status, same_model
+from mjsim.view.watch_settings import WatchSettings
 
 # What MuJoCo makes of a model or a state that is well-formed and still more than it can take.
 MUJOCO_ERRORS = (mujoco.FatalError, mujoco.UnexpectedError, RuntimeError, MemoryError)

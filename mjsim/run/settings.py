@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-import settings
+from mjsim import options
 from mjsim.choices import ENGINES, LAWS, NAMES, PASSES, engine_name, refuse_unused, split_name
 
 if TYPE_CHECKING:  # else only where they are used, since --help does without MuJoCo
     from mjsim import engines
-    from recording import Recorder
+    from mjsim.record.recording import Recorder
 
 
 def versions() -> dict[str, str]:
@@ -66,7 +66,7 @@ class RunSettings:
       SettingError: two laws are named, or a setting is given of which the engine makes no use.
     """
 
-    engine: str = settings.setting(
+    engine: str = options.setting(
         "comfree",
         "--engine",
         "MJSIM_ENGINE",
@@ -74,84 +74,84 @@ class RunSettings:
         "complementarity-free contact (or 0, 1, 2).",
         type=EngineType(),
     )
-    model: str = settings.setting(
+    model: str = options.setting(
         "benchmark/test_data/primitives.xml",
         "--model",
         "MJSIM_MODEL",
         "MJCF, URDF or MJB file, relative to the working directory or to the repository.",
     )
-    nsteps: int = settings.setting(
+    nsteps: int = options.setting(
         10000, "--nsteps", "MJSIM_NSTEPS", "Steps to run.", type=click.IntRange(min=0), metavar="N"
     )
-    timestep: float | None = settings.setting(
+    timestep: float | None = options.setting(
         None,
         "--timestep",
         "MJSIM_TIMESTEP",
         "Timestep in s.  [default: the model's]",
         type=click.FloatRange(min=0.0, min_open=True),
     )
-    nworld: int = settings.setting(
+    nworld: int = options.setting(
         1, "--nworld", "MJSIM_NWORLD", "Worlds to run at once.", type=click.IntRange(min=1)
     )
-    njmax: int | None = settings.setting(
+    njmax: int | None = options.setting(
         None,
         "--njmax",
         "MJSIM_NJMAX",
         "Constraint rows to begin with, per world.  [default: from the model]",
         type=click.IntRange(min=0),
     )
-    nconmax: int | None = settings.setting(
+    nconmax: int | None = options.setting(
         None,
         "--nconmax",
         "MJSIM_NCONMAX",
         "Contacts to begin with, per world.  [default: from the model]",
         type=click.IntRange(min=0),
     )
-    fixed_buffers: bool = settings.setting(
+    fixed_buffers: bool = options.setting(
         False,
         "--fixed-buffers/--no-fixed-buffers",
         "MJSIM_FIXED_BUFFERS",
         "Keep the sizes of buffers: what does not fit is lost and told. Else they grow.",
     )
-    device: str = settings.setting(
+    device: str = options.setting(
         "cpu", "--device", "WARP_DEVICE", "Warp device, e.g. cpu or cuda:0."
     )
-    stiffness: tuple[float, ...] | None = settings.setting(
+    stiffness: tuple[float, ...] | None = options.setting(
         None,
         "--stiffness",
         "COMFREE_STIFFNESS",
         "k of comfree's law paper; world w takes entry w mod length.  [default: 0.2]",
         type=VectorType(),
     )
-    damping: tuple[float, ...] | None = settings.setting(
+    damping: tuple[float, ...] | None = options.setting(
         None,
         "--damping",
         "COMFREE_DAMPING",
         "d of comfree's law paper, likewise.  [default: 0.001]",
         type=VectorType(),
     )
-    law: str | None = settings.setting(
+    law: str | None = options.setting(
         None,
         "--law",
         "COMFREE_LAW",
         "Contact law of comfree; warm honours solref and solimp.  [default: paper]",
         type=click.Choice(LAWS),
     )
-    passes: int | None = settings.setting(
+    passes: int | None = options.setting(
         None,
         "--passes",
         "COMFREE_PASSES",
         "Passes of comfree's law warm over the contacts.  [default: 1]",
         type=click.IntRange(min(PASSES), max(PASSES)),
     )
-    ctrl_noise: float = settings.setting(
+    ctrl_noise: float = options.setting(
         0.0,
         "--ctrl-noise",
         "MJSIM_CTRL_NOISE",
         "Uniform noise on the controls, as a fraction of half their range; same on every engine.",
         type=click.FloatRange(min=0.0),
     )
-    seed: int = settings.setting(
+    seed: int = options.setting(
         0, "--seed", "MJSIM_SEED", "Seed of the control noise.", type=click.IntRange(0, 2**31 - 1)
     )
 
@@ -228,7 +228,7 @@ class RunSettings:
           SettingError: the file cannot be written.
         """
         from mjsim.model.files import find_file
-        from recording import Recorder
+        from mjsim.record.recording import Recorder
 
         model = {"kind": "model_path", "path": str(find_file(self.model))}
         ran = {"engine": simulation.name, "timestep": str(simulation.mjm.opt.timestep)}

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import mujoco
 
-from protocol import ProtocolError, apply_mjdata
-from recording import RecordedState, Recording, RecordingError
-from stop_signals import StopSignals
-from viewing import Controls, Display, Status
+from mjsim.record.recording import RecordedState, Recording, RecordingError
+from mjsim.stop_signals import StopSignals
+from mjsim.stream.protocol import ProtocolError, apply_mjdata
+from mjsim.view.viewing import Controls, Display, Status
 
 FRAME_SECONDS = 1.0 / 60.0
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
-import gl
 from mjsim import interrupts
 from mjsim.errors import SettingError
-from side_by_side import Row
-from viewing import KEYS, Controls, Display, Status, offered_keys
+from mjsim.render import opengl_probe as gl
+from mjsim.view.side_by_side import Row
+from mjsim.view.viewing import KEYS, Controls, Display, Status, offered_keys
 
 _SYNC_PERIOD = 0.25  # s: how often to look at the window while nothing moves
 _CLOSING = 10.0  # s: how long the drawing thread may take to end

@@ -12,11 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import dump
-import settings
-import streaming
-from broadcast import Broadcast, RecordedSimulation
-from display import (
+from mjsim import engines, options
+from mjsim.errors import OutOfRoomError, SettingError
+from mjsim.record.recording import Recorder, check_path, missing_packages
+from mjsim.run import divergence_dump as dump
+from mjsim.run.broadcast import Broadcast, RecordedSimulation
+from mjsim.run.headless_settings import HeadlessSettings
+from mjsim.run.settings import versions
+from mjsim.run.terminal import (
     CompilationDisplay,
     RunDisplay,
     console,
@@ -25,12 +28,8 @@ from display import (
     show_start,
     show_summary,
 )
-from headless_settings import HeadlessSettings
-from mjsim import engines
-from mjsim.errors import OutOfRoomError, SettingError
-from recording import Recorder, check_path, missing_packages
-from run_settings import versions
-from stop_signals import StopSignals
+from mjsim.stop_signals import StopSignals
+from mjsim.stream import server as streaming
 
 BLOCK_SECONDS = 0.1  # how often the run looks at its clock, its health and its progress bar
 
@@ -51,7 +50,7 @@ def make_server(
         hz=chosen.stream_hz,
         wait=chosen.stream_wait,
         mode=chosen.stream_model,
-        token=os.environ.get(settings.TOKEN),
+        token=os.environ.get(options.TOKEN),
         report=functools.partial(console.print, markup=False, soft_wrap=True),
         about={"engine": chosen.name, "device": chosen.device, "model": chosen.model},
         world=chosen.stream_world,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-import settings
+from mjsim import options
 from mjsim.choices import engine_name, file_name, is_used, refuse_unused, split_name
 from mjsim.errors import SettingError
-from run_settings import EngineType, RunSettings
-from view_settings import ViewSettings
+from mjsim.run.settings import EngineType, RunSettings
+from mjsim.view.settings import ViewSettings
 
 
 class EnginesType(click.ParamType):
@@ -36,7 +36,7 @@ class InteractiveSettings(RunSettings, ViewSettings):
       SettingError: as `RunSettings`, and where an engine is to be compared with itself.
     """
 
-    nsteps: int | None = settings.setting(
+    nsteps: int | None = options.setting(
         None,
         "--nsteps",
         "MJSIM_NSTEPS",
@@ -44,21 +44,21 @@ class InteractiveSettings(RunSettings, ViewSettings):
         type=click.IntRange(min=0),
         metavar="N",
     )
-    compare: tuple[str, ...] | None = settings.setting(
+    compare: tuple[str, ...] | None = options.setting(
         None,
         "--compare",
         "MJSIM_COMPARE",
         "Engines, or laws of comfree, to show side by side from the same start; mjc is on the CPU.",
         type=EnginesType(),
     )
-    record: str | None = settings.setting(
+    record: str | None = options.setting(
         None,
         "--record",
         "MJSIM_RECORD",
         "Record what is shown to a file (MCAP), which must not exist; one for each engine.",
         metavar="FILE",
     )
-    dump: bool = settings.setting(
+    dump: bool = options.setting(
         True,
         "--dump/--no-dump",
         "MJSIM_DUMP",

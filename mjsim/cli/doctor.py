@@ -19,8 +19,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import gl
 from mjsim.errors import SettingError
+from mjsim.render import opengl_probe as gl
 
 RUN_PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy", "click", "rich")
 EXTRA_PACKAGES = {
@@ -125,7 +125,7 @@ if __name__ == "__main__":
     # Not click, which may be what is missing.
     argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args()
     with contextlib.suppress(ImportError):
-        import variables
+        from mjsim.cli import variables
 
         variables.warn_of_unknown()
     sys.exit(main())

@@ -7,8 +7,8 @@ import os
 import mujoco
 import numpy as np
 
-import gl
 from mjsim.errors import SettingError
+from mjsim.render import opengl_probe as gl
 
 _MAX_GEOMS = 10_000  # drawn beside those of the model: contacts, forces
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 import mujoco
 import numpy as np
 
-from broadcast import FRAME_SECONDS, MAX_LAG
 from mjsim.engines import Counts, Health, Simulation
 from mjsim.engines.mjc import silent_mujoco_warnings
 from mjsim.errors import OutOfRoomError
 from mjsim.model.arena import with_ample_arena
-from recording import Recorder
-from viewing import Controls, Display, Status
+from mjsim.record.recording import Recorder
+from mjsim.run.broadcast import FRAME_SECONDS, MAX_LAG
+from mjsim.view.viewing import Controls, Display, Status
 
 MAX_PIECE = 2 * FRAME_SECONDS  # s of stepping between two pictures, where the engine is slow
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from mjsim import engines
 from mjsim.choices import file_name
 from mjsim.errors import SettingError
-from recording import missing_packages
-from run_settings import RunSettings
+from mjsim.record.recording import missing_packages
+from mjsim.run.settings import RunSettings
 
 SECONDS = 1.0  # of simulated time
 

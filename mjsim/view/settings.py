@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-import settings
+from mjsim import options
 from mjsim.choices import BACKENDS
 
 if TYPE_CHECKING:
-    from viewing import Display
+    from mjsim.view.viewing import Display
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewSettings:
     """On what a scene is shown."""
 
-    backend: str = settings.setting(
+    backend: str = options.setting(
         "native",
         "--backend",
         "MJSTREAM_BACKEND",
         "native: MuJoCo's window; web: a page for browsers; none: a line a second on stdout.",
         type=click.Choice(BACKENDS),
     )
-    http_host: str = settings.setting(
+    http_host: str = options.setting(
         "127.0.0.1", "--http-host", "MJSTREAM_HTTP_HOST", "Address to serve the page at (web)."
     )
-    http_port: int = settings.setting(
+    http_port: int = options.setting(
         8080,
         "--http-port",
         "MJSTREAM_HTTP_PORT",
@@ -44,13 +44,13 @@ class ViewSettings:
         """
         # Only here: a machine without a screen or a browser need not have what these want.
         if self.backend == "native":
-            from window import Window
+            from mjsim.view.window import Window
 
             return Window()
         if self.backend == "web":
-            from web_page import WebPage
+            from mjsim.view.web.page import WebPage
 
             return WebPage(self.http_host, self.http_port)
-        from viewing import Lines
+        from mjsim.view.viewing import Lines
 
         return Lines()

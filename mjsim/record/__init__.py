@@ -1,0 +1,1 @@
+"""Recordings: MCAP files of a run, written and read."""

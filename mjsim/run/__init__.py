@@ -1,0 +1,1 @@
+"""A run without a window, and what every run prints and keeps."""

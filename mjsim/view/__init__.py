@@ -1,0 +1,1 @@
+"""What a person looks at: windows, pages and lines of text, live or recorded."""
