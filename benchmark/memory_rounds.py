@@ -10,7 +10,7 @@ import comfree_warp as cfwarp
 from benchmark.machine import cpu_name
 from benchmark.measuring import interleaved_times, median_and_quartiles, round_ratios, spread
 from benchmark.speed_scenes import BY_NAME
-from comfree_warp.sweeps import launch
+from comfree_warp.shared.threads import launch
 from comfree_warp.types import vec6
 from comfree_warp.warm import memory
 from mjsim import engines

@@ -11,38 +11,38 @@ Code written for `mujoco_warp` runs with the import changed:
 Every public name of `mujoco_warp` is here too; the ones defined below replace their namesakes.
 """
 
-from comfree_warp.collector import collector_paused as _collector_paused
+from comfree_warp.runtime.collector import collector_paused as _collector_paused
 
 with _collector_paused():
     from mujoco_warp import *  # noqa: F403
     from mujoco_warp import _src as _src  # where programs find MuJoCo Warp's hooks for SDFs
 
     from comfree_warp._version import __version__ as __version__
-    from comfree_warp.broadphase import collision as collision
-    from comfree_warp.constraint import constraint_forces as constraint_forces
-    from comfree_warp.forward import discrete as discrete
-    from comfree_warp.forward import euler as euler
-    from comfree_warp.forward import forward as forward
-    from comfree_warp.forward import fwd_acceleration as fwd_acceleration
-    from comfree_warp.forward import fwd_position as fwd_position
-    from comfree_warp.forward import fwd_velocity as fwd_velocity
-    from comfree_warp.forward import implicit as implicit
-    from comfree_warp.forward import inverse as inverse
-    from comfree_warp.forward import make_constraint as make_constraint
-    from comfree_warp.forward import rungekutta4 as rungekutta4
-    from comfree_warp.forward import solve as solve
-    from comfree_warp.forward import step as step
-    from comfree_warp.forward import step1 as step1
-    from comfree_warp.forward import step2 as step2
-    from comfree_warp.graph import Graph as Graph
-    from comfree_warp.graph import capture as capture
+    from comfree_warp.collision.broadphase import collision as collision
     from comfree_warp.io import make_data as make_data
     from comfree_warp.io import put_data as put_data
     from comfree_warp.io import put_model as put_model
     from comfree_warp.io import reset_data as reset_data
     from comfree_warp.io import reset_data_keyframe as reset_data_keyframe
-    from comfree_warp.sensors import sensor_acc as sensor_acc
-    from comfree_warp.sensors import sensor_pos as sensor_pos
-    from comfree_warp.sensors import sensor_vel as sensor_vel
+    from comfree_warp.pipeline.forces import constraint_forces as constraint_forces
+    from comfree_warp.pipeline.sensors import sensor_acc as sensor_acc
+    from comfree_warp.pipeline.sensors import sensor_pos as sensor_pos
+    from comfree_warp.pipeline.sensors import sensor_vel as sensor_vel
+    from comfree_warp.pipeline.step import discrete as discrete
+    from comfree_warp.pipeline.step import euler as euler
+    from comfree_warp.pipeline.step import forward as forward
+    from comfree_warp.pipeline.step import fwd_acceleration as fwd_acceleration
+    from comfree_warp.pipeline.step import fwd_position as fwd_position
+    from comfree_warp.pipeline.step import fwd_velocity as fwd_velocity
+    from comfree_warp.pipeline.step import implicit as implicit
+    from comfree_warp.pipeline.step import inverse as inverse
+    from comfree_warp.pipeline.step import make_constraint as make_constraint
+    from comfree_warp.pipeline.step import rungekutta4 as rungekutta4
+    from comfree_warp.pipeline.step import solve as solve
+    from comfree_warp.pipeline.step import step as step
+    from comfree_warp.pipeline.step import step1 as step1
+    from comfree_warp.pipeline.step import step2 as step2
+    from comfree_warp.runtime.graph import Graph as Graph
+    from comfree_warp.runtime.graph import capture as capture
     from comfree_warp.types import Data as Data
     from comfree_warp.types import Model as Model

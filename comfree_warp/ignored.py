@@ -10,8 +10,8 @@ from mujoco_warp import GeomType
 from mujoco_warp._src import io
 from mujoco_warp._src.math import upper_trid_index
 
-from comfree_warp.changes import changed
-from comfree_warp.sdf import describe, plugin_slots, put_shapes, read_shapes
+from comfree_warp.collision.sdf import describe, plugin_slots, put_shapes, read_shapes
+from comfree_warp.runtime.changes import changed
 
 
 def put_model(mjm: mujoco.MjModel, batch_sizes: dict[str, int] | None = None) -> mujoco_warp.Model:

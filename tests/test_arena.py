@@ -9,8 +9,8 @@ import warp as wp
 from hypothesis import strategies
 
 import comfree_warp as cfwarp
-from comfree_warp import arena
-from comfree_warp.arena import Lifetime, place
+from comfree_warp.runtime import arena
+from comfree_warp.runtime.arena import Lifetime, place
 
 
 @strategies.composite

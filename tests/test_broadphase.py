@@ -9,8 +9,8 @@ import warp as wp
 from mujoco_warp import BroadphaseFilter, BroadphaseType, DisableBit, OverflowType
 
 import comfree_warp as cfwarp
-from comfree_warp.broadphase import collision
-from comfree_warp.narrowphase import checked_narrow_phase
+from comfree_warp.collision.broadphase import collision
+from comfree_warp.collision.narrowphase import checked_narrow_phase
 
 pytestmark = pytest.mark.engine
 

@@ -8,7 +8,7 @@ import scenes
 from engine_rows import relative_error
 
 import comfree_warp as cfwarp
-from comfree_warp.cholesky import euler, fwd_acceleration
+from comfree_warp.pipeline.cholesky import euler, fwd_acceleration
 
 pytestmark = pytest.mark.engine
 

@@ -10,9 +10,9 @@ import warp as wp
 from programs import printed_lines
 
 import comfree_warp as cfwarp
-from comfree_warp.collector import collector_paused
-from comfree_warp.compilation import _slowest_first, compile_kernels
-from comfree_warp.narrowphase import CONVEX_KEY, _collide_convex
+from comfree_warp.collision.narrowphase import CONVEX_KEY, _collide_convex
+from comfree_warp.runtime.collector import collector_paused
+from comfree_warp.runtime.compilation import _slowest_first, compile_kernels
 
 pytestmark = pytest.mark.engine
 
@@ -21,7 +21,7 @@ PROGRAM = """
 import sys
 import mujoco, warp as wp
 import comfree_warp as cfwarp
-from comfree_warp.compilation import compile_kernels
+from comfree_warp.runtime.compilation import compile_kernels
 from mjsim.engines.device import warp_device
 
 device = warp_device("cpu")
@@ -34,7 +34,7 @@ report = compile_kernels(lambda: cfwarp.step(m, d), device, lambda *each: told.a
 assert d.time.numpy()[0] == 0.0, "the rehearsal must not step"
 assert report.compiled == report.modules > 0
 assert told[-1][:2] == (report.compiled, report.compiled)
-assert any("comfree_warp.contacts" in name for _, _, name in told)
+assert any("comfree_warp.paper.contacts" in name for _, _, name in told)
 
 from pathlib import Path
 compiled = set(Path(wp.config.kernel_cache_dir).iterdir())
@@ -85,7 +85,7 @@ def test_a_kernel_whose_block_size_is_asked_for_is_compiled_with_the_others():
 PARTS = """
 import sys
 import mujoco, mujoco_warp, warp as wp
-from comfree_warp.compilation import compile_kernels
+from comfree_warp.runtime.compilation import compile_kernels
 
 wp.is_cuda_available = lambda: False
 for medium in sys.argv[1:]:

@@ -12,7 +12,7 @@ import warp as wp
 from engine_rows import engine_rows, relative_error
 
 import comfree_warp as cfwarp
-from comfree_warp.fixed_point import from_fixed, to_fixed
+from comfree_warp.shared.fixed_point import from_fixed, to_fixed
 
 pytestmark = pytest.mark.engine
 

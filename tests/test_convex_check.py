@@ -9,7 +9,7 @@ import pytest
 import warp as wp
 
 import comfree_warp as cfwarp
-from comfree_warp.narrowphase import checked_narrow_phase
+from comfree_warp.collision.narrowphase import checked_narrow_phase
 from mjsim import engines
 
 pytestmark = pytest.mark.engine

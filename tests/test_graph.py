@@ -9,7 +9,7 @@ import warp as wp
 from warp._src import context
 
 import comfree_warp as cfwarp
-from comfree_warp.graph import Graph, trimmed_launches
+from comfree_warp.runtime.graph import Graph, trimmed_launches
 from mjsim import engines
 
 pytestmark = pytest.mark.engine

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import warp as wp
 
-from comfree_warp import graph
-from comfree_warp.narrowphase import checked_narrow_phase
+from comfree_warp.collision.narrowphase import checked_narrow_phase
+from comfree_warp.runtime import graph
 from mjsim import engines
 
 pytestmark = pytest.mark.engine

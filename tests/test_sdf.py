@@ -12,7 +12,8 @@ from mujoco_warp._src import collision_sdf
 from mujoco_warp._src.types import vec_pluginattr
 
 import comfree_warp as cfwarp
-from comfree_warp import ignored, sdf, sdf_shapes
+from comfree_warp import ignored
+from comfree_warp.collision import sdf, sdf_shapes
 from mjsim import engines
 from mjsim.errors import SettingError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import comfree_warp as cfwarp
-from comfree_warp.sensors import limits_told_apart
+from comfree_warp.pipeline.sensors import limits_told_apart
 from mjsim import engines
 
 pytestmark = pytest.mark.engine

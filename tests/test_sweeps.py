@@ -11,10 +11,10 @@ from engine_rows import relative_error
 
 import comfree_warp as cfwarp
 from benchmark import speed_scenes
-from comfree_warp import bodies
-from comfree_warp.lanes import meet, nlane_for, sum_of_lanes
-from comfree_warp.sweeps import launch, nthread_for
-from comfree_warp.warm import stack_solve
+from comfree_warp.shared import bodies
+from comfree_warp.shared.lanes import meet, nlane_for, sum_of_lanes
+from comfree_warp.shared.threads import launch, nthread_for
+from comfree_warp.warm.stacks import solve as stack_solve
 
 pytestmark = pytest.mark.engine
 

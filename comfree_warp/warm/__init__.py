@@ -11,10 +11,13 @@
 
 from types import ModuleType
 
-from comfree_warp.contacts import accelerate, has_contacts
-from comfree_warp.rows import has_contact_rows, max_rows
+from comfree_warp.paper.contacts import accelerate, has_contacts
+from comfree_warp.paper.rows import has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
-from comfree_warp.warm import contact_rows, contacts, memory, rows, stack_solve, stacks, trees
+from comfree_warp.warm import contact_rows, contacts, memory, rows
+from comfree_warp.warm.stacks import body as trees
+from comfree_warp.warm.stacks import find as stacks
+from comfree_warp.warm.stacks import solve as stack_solve
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PLAIN_STEP, PROPOSAL
 
 allocate_memory = memory.allocate_memory

@@ -10,16 +10,16 @@ import functools
 import warp as wp
 from mujoco_warp import ConeType
 
-from comfree_warp.contacts import impedance
-from comfree_warp.fixed_point import add_to, is_deterministic
-from comfree_warp.sweeps import index, launch, nthread_for
+from comfree_warp.paper.contacts import impedance
+from comfree_warp.shared.fixed_point import add_to, is_deterministic
+from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.contacts import finish as finish
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction, reciprocals
 from comfree_warp.warm.memory import inherit
+from comfree_warp.warm.stacks.body import CONJUGATE, WORK, add_sum, tree_beta
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, PROPOSAL
-from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 
 @wp.func

@@ -14,7 +14,7 @@ import functools
 import warp as wp
 from mujoco_warp import ConeType
 
-from comfree_warp.contacts import (
+from comfree_warp.paper.contacts import (
     MINVAL,
     count_rows,
     describe_row,
@@ -26,16 +26,16 @@ from comfree_warp.contacts import (
     relative_velocity,
     reserve_rows,
 )
-from comfree_warp.fixed_point import is_deterministic
-from comfree_warp.law import CONE, QUADRATIC, SATISFIED
-from comfree_warp.sweeps import index, launch, nthread_for
+from comfree_warp.paper.law import CONE, QUADRATIC, SATISFIED
+from comfree_warp.shared.fixed_point import is_deterministic
+from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction, reciprocals
 from comfree_warp.warm.memory import inherit
 from comfree_warp.warm.sides import pack_offsets, unpack_offsets, unpack_sides
-from comfree_warp.warm.stacks import arrays_of, may_stack, note_parent
+from comfree_warp.warm.stacks.body import CONJUGATE, WORK, add_sum, tree_beta
+from comfree_warp.warm.stacks.find import arrays_of, may_stack, note_parent
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PROPOSAL
-from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 
 @wp.func

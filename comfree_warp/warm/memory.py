@@ -21,13 +21,13 @@ import mujoco
 import numpy as np
 import warp as wp
 
-from comfree_warp.contacts import has_contacts, is_diagonal
-from comfree_warp.fixed_point import from_fixed, precedes, to_fixed
-from comfree_warp.rows import has_contact_rows, max_rows
-from comfree_warp.sweeps import index, launch, nthread_for
+from comfree_warp.paper.contacts import has_contacts, is_diagonal
+from comfree_warp.paper.rows import has_contact_rows, max_rows
+from comfree_warp.shared.fixed_point import from_fixed, precedes, to_fixed
+from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec5, vec6
 from comfree_warp.warm.law import MEAN_GAIN
-from comfree_warp.warm.stacks import allocate_stacks
+from comfree_warp.warm.stacks.find import allocate_stacks
 
 _SAME_PLACE = wp.constant(1.0e-5)  # m; distances are compared in steps of it
 _fixed8 = wp.types.vector(length=8, dtype=wp.int64)

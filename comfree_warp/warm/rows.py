@@ -8,16 +8,16 @@ import functools
 import mujoco
 import warp as wp
 
-from comfree_warp.contacts import impedance
-from comfree_warp.fixed_point import add_to, is_deterministic
-from comfree_warp.law import project_row
-from comfree_warp.rows import max_rows
-from comfree_warp.sweeps import index, launch, nthread_for
+from comfree_warp.paper.contacts import impedance
+from comfree_warp.paper.law import project_row
+from comfree_warp.paper.rows import max_rows
+from comfree_warp.shared.fixed_point import add_to, is_deterministic
+from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn
 from comfree_warp.warm.law import kept_part, solref_gains
+from comfree_warp.warm.stacks.body import CONJUGATE, WORK, add_sum, tree_beta
 from comfree_warp.warm.stages import CONJUGATE_STEP, FRICTION, NORMAL, PROPOSAL
-from comfree_warp.warm.trees import CONJUGATE, WORK, add_sum, tree_beta
 
 _EQUALITY = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_EQUALITY))
 _FRICTION_DOF = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_FRICTION_DOF))

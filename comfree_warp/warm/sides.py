@@ -6,7 +6,7 @@ from the centre of mass of either body's root, where spatial vectors are taken.
 
 import warp as wp
 
-from comfree_warp.sweeps import index
+from comfree_warp.shared.threads import index
 from comfree_warp.types import vec6
 
 

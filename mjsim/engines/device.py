@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import warp as wp
 
-import comfree_warp.compilation
+from comfree_warp.runtime import compilation
 from mjsim.errors import SettingError
 
 
@@ -39,7 +39,7 @@ def kernel_cache_in_use() -> Iterator[None]:
         raise SettingError(
             "WARP_CACHE_PATH",
             f"kernels cannot be kept in {wp.config.kernel_cache_dir} ({error.strerror}); set it to "
-            f"a folder that can be written, with {comfree_warp.compilation.ROOM >> 20} MB to spare",
+            f"a folder that can be written, with {compilation.ROOM >> 20} MB to spare",
         ) from error
 
 

@@ -17,10 +17,10 @@ import warp as wp
 from mujoco_warp import OverflowType
 
 from comfree_warp import ignored
-from comfree_warp.compilation import begin_compiling, compile_kernels
-from comfree_warp.graph import capture
-from comfree_warp.narrowphase import checked_narrow_phase
-from comfree_warp.sensors import limits_told_apart
+from comfree_warp.collision.narrowphase import checked_narrow_phase
+from comfree_warp.pipeline.sensors import limits_told_apart
+from comfree_warp.runtime.compilation import begin_compiling, compile_kernels
+from comfree_warp.runtime.graph import capture
 from mjsim.engines import history, overflow
 from mjsim.engines.buffers import share_convex_collisions, size_buffers
 from mjsim.engines.device import kernel_cache_in_use, warp_device

@@ -6,7 +6,7 @@ import dataclasses
 import mujoco_warp
 import warp as wp
 
-from comfree_warp.graph import Graph, capture
+from comfree_warp.runtime.graph import Graph, capture
 
 # Dimensions that the sizes of buffers decide, as `mujoco_warp.Data` declares them.
 _GROWING = {"naconmax", "njmax", "njmax_pad", "njmax_nnz"}

@@ -62,7 +62,7 @@ class CompilationDisplay:
             self._bar.stop()
 
     def update(self, done: int, total: int, started: str) -> None:
-        """Take a report of `comfree_warp.compilation.compile_kernels`."""
+        """Take a report of `comfree_warp.runtime.compilation.compile_kernels`."""
         if self._task is None:
             self._task = self._bar.add_task("", total=total)
             if console.is_terminal:

@@ -16,8 +16,8 @@ import numpy as np
 import warp as wp
 from warp._src import context
 
-from comfree_warp.arena import capture_on_gpu
-from comfree_warp.changes import changed
+from comfree_warp.runtime.arena import capture_on_gpu
+from comfree_warp.runtime.changes import changed
 
 # Operations, and their operands in the columns that follow.
 _LAUNCH = 0  # function, bounds, arguments

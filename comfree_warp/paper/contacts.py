@@ -21,11 +21,18 @@ import mujoco_warp
 import warp as wp
 from mujoco_warp import ConeType, DisableBit
 
-from comfree_warp import bodies
-from comfree_warp.fixed_point import from_fixed, is_deterministic, to_fixed
-from comfree_warp.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
-from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import first_body, index, launch, nthread_for, push_dof, tree_arrays
+from comfree_warp.paper.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
+from comfree_warp.paper.rows import has_contact_rows
+from comfree_warp.shared import bodies
+from comfree_warp.shared.fixed_point import from_fixed, is_deterministic, to_fixed
+from comfree_warp.shared.threads import (
+    first_body,
+    index,
+    launch,
+    nthread_for,
+    push_dof,
+    tree_arrays,
+)
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
 
 FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))

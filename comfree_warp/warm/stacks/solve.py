@@ -31,10 +31,11 @@ import functools
 
 import warp as wp
 
-from comfree_warp.sweeps import index, launch, nthread_for
+from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6, vec6d, vec10
-from comfree_warp.warm import stack_lanes
-from comfree_warp.warm.stack_forces import (
+from comfree_warp.warm.stacks import solve_on_gpu as stack_lanes
+from comfree_warp.warm.stacks.find import may_stack
+from comfree_warp.warm.stacks.forces import (
     descend,
     eliminate,
     exact_length,
@@ -44,7 +45,6 @@ from comfree_warp.warm.stack_forces import (
     take_steps,
     weigh_contacts,
 )
-from comfree_warp.warm.stacks import may_stack
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import warp as wp
 
-from comfree_warp.fixed_point import from_fixed
+from comfree_warp.shared.fixed_point import from_fixed
 from comfree_warp.types import Data, Model
 
 # Threads of a block on a GPU. Of a thousand contacts Warp's 256 make blocks for a few of its

@@ -11,9 +11,9 @@ import numpy as np
 import warp as wp
 from mujoco_warp import ConeType
 
-from comfree_warp.fixed_point import add_to, is_deterministic, to_fixed
-from comfree_warp.law import cone_scale, project_row, row_acceleration
-from comfree_warp.sweeps import index, launch, nthread_for
+from comfree_warp.paper.law import cone_scale, project_row, row_acceleration
+from comfree_warp.shared.fixed_point import add_to, is_deterministic, to_fixed
+from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
 

@@ -10,19 +10,10 @@ import functools
 
 import warp as wp
 
-from comfree_warp.lanes import fence, meet, nlane_for, sum_of_lanes
-from comfree_warp.sweeps import first_body, index, launch, nthread_for
+from comfree_warp.shared.lanes import fence, meet, nlane_for, sum_of_lanes
+from comfree_warp.shared.threads import first_body, index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6, vec6d, vec10
-from comfree_warp.warm.spatial import (
-    column_of,
-    element,
-    inertia,
-    invert,
-    move_motion,
-    move_wrench,
-    unit,
-)
-from comfree_warp.warm.stack_forces import (
+from comfree_warp.warm.stacks.forces import (
     exact_length,
     gather_wrenches,
     is_idle,
@@ -33,6 +24,15 @@ from comfree_warp.warm.stack_forces import (
     weigh_column,
     weigh_rows,
     with_what_stands_on_it,
+)
+from comfree_warp.warm.stacks.spatial import (
+    column_of,
+    element,
+    inertia,
+    invert,
+    move_motion,
+    move_wrench,
+    unit,
 )
 
 _MOST = 1 << 17  # threads: about what a large GPU runs at a time

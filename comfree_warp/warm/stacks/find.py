@@ -10,10 +10,10 @@ import numpy as np
 import warp as wp
 from mujoco_warp import DisableBit
 
-from comfree_warp.contacts import has_contacts
-from comfree_warp.fixed_point import is_deterministic, precedes
-from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import first_body, index, launch, nthread_for
+from comfree_warp.paper.contacts import has_contacts
+from comfree_warp.paper.rows import has_contact_rows
+from comfree_warp.shared.fixed_point import is_deterministic, precedes
+from comfree_warp.shared.threads import first_body, index, launch, nthread_for
 from comfree_warp.types import Data, Model, Stacks, vec6d
 from comfree_warp.warm.sides import unpack_sides
 

@@ -21,7 +21,8 @@ import warp as wp
 from mujoco_warp._src import collision_sdf, sensor
 from mujoco_warp._src.types import vec_pluginattr
 
-_FUNCTIONS = "comfree_warp.sdf_shapes"  # the module of the distance functions, imported when needed
+# The module of the distance functions, imported when needed.
+_FUNCTIONS = "comfree_warp.collision.sdf_shapes"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,10 +32,10 @@ from mujoco_warp._src.collision_gjk import (
 from mujoco_warp._src.math import make_frame, upper_trid_index
 from mujoco_warp._src.types import GeomType, OverflowType
 
-from comfree_warp.changes import changed
-from comfree_warp.convex_check import are_doubtful, is_doubtful, mark_doubtful
-from comfree_warp.convex_repair import repair_convex_contacts
-from comfree_warp.graph import trimmed_launches
+from comfree_warp.collision.convex_check import are_doubtful, is_doubtful, mark_doubtful
+from comfree_warp.collision.convex_repair import repair_convex_contacts
+from comfree_warp.runtime.changes import changed
+from comfree_warp.runtime.graph import trimmed_launches
 from comfree_warp.types import vec5
 
 _of_mujoco_warp = collision_convex.convex_narrowphase

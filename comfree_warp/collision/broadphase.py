@@ -12,11 +12,11 @@ import mujoco_warp as mjw
 import warp as wp
 from mujoco_warp import BroadphaseFilter, BroadphaseType
 
-from comfree_warp.changes import changed
-from comfree_warp.contacts import has_contacts
-from comfree_warp.graph import trimmed_launches
-from comfree_warp.narrowphase import checked_narrow_phase
-from comfree_warp.sweeps import launch
+from comfree_warp.collision.narrowphase import checked_narrow_phase
+from comfree_warp.paper.contacts import has_contacts
+from comfree_warp.runtime.changes import changed
+from comfree_warp.runtime.graph import trimmed_launches
+from comfree_warp.shared.threads import launch
 from comfree_warp.types import Data, Model
 
 _RUN = 16  # geoms that are sorted by insertion before runs of them are merged

@@ -5,11 +5,11 @@
 
 import warp as wp
 
-from comfree_warp.sweeps import first_body, index
+from comfree_warp.shared.threads import first_body, index
 from comfree_warp.types import vec5, vec6, vec6d, vec10
 from comfree_warp.warm.law import friction_sq, into_cone
 from comfree_warp.warm.sides import unpack_offsets, unpack_sides
-from comfree_warp.warm.spatial import (
+from comfree_warp.warm.stacks.spatial import (
     element,
     free_motion,
     inertia,

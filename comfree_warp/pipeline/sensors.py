@@ -13,7 +13,7 @@ import warp as wp
 from mujoco_warp._src import sensor
 from mujoco_warp._src.types import ConstraintType, SensorType
 
-from comfree_warp.changes import changed
+from comfree_warp.runtime.changes import changed
 
 _LIMIT_JOINT = wp.constant(int(ConstraintType.LIMIT_JOINT))
 _LIMIT_TENDON = wp.constant(int(ConstraintType.LIMIT_TENDON))

@@ -4,16 +4,23 @@ import functools
 
 import warp as wp
 
-from comfree_warp import bodies
-from comfree_warp.contacts import accelerate as accelerate_dofs
-from comfree_warp.contacts import is_diagonal, sweep_up
-from comfree_warp.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
-from comfree_warp.lanes import nlane_for, sum_of_lanes
-from comfree_warp.rows import has_contact_rows
-from comfree_warp.sweeps import block_dim_for, first_body, index, launch, nthread_for, tree_arrays
+from comfree_warp.paper.contacts import accelerate as accelerate_dofs
+from comfree_warp.paper.contacts import is_diagonal, sweep_up
+from comfree_warp.paper.rows import has_contact_rows
+from comfree_warp.shared import bodies
+from comfree_warp.shared.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
+from comfree_warp.shared.lanes import nlane_for, sum_of_lanes
+from comfree_warp.shared.threads import (
+    block_dim_for,
+    first_body,
+    index,
+    launch,
+    nthread_for,
+    tree_arrays,
+)
 from comfree_warp.types import Data, Model
 from comfree_warp.warm.law import ROUNDING, conjugate_factor, next_alpha
-from comfree_warp.warm.stacks import arrays_of
+from comfree_warp.warm.stacks.find import arrays_of
 
 # Of `Warm.sums`.
 WORK = wp.constant(0)  # -r d

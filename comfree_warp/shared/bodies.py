@@ -11,8 +11,8 @@ import mujoco
 import numpy as np
 import warp as wp
 
-from comfree_warp.fixed_point import from_fixed
-from comfree_warp.sweeps import launch, push_dof
+from comfree_warp.shared.fixed_point import from_fixed
+from comfree_warp.shared.threads import launch, push_dof
 from comfree_warp.types import Data, Model
 
 _MOST_BODIES = 128  # of a tree: a thread goes over up to all of them

@@ -20,9 +20,9 @@ from mujoco_warp._src.collision_gjk import _supports_multiccd, multicontact
 from mujoco_warp._src.math import make_frame
 from mujoco_warp._src.types import GeomType
 
-from comfree_warp.convex_check import are_doubtful, had_contact, is_marked, unmarked
-from comfree_warp.penetration import NFACE, NPOINT, Depth, Hull, penetration
-from comfree_warp.sweeps import nthread_for
+from comfree_warp.collision.convex_check import are_doubtful, had_contact, is_marked, unmarked
+from comfree_warp.collision.penetration import NFACE, NPOINT, Depth, Hull, penetration
+from comfree_warp.shared.threads import nthread_for
 from comfree_warp.types import vec5
 
 _NSLOT = 1024  # candidates that a GPU repairs at a time; each takes 20 kB

@@ -10,8 +10,8 @@ import mujoco_warp as mjw
 import warp as wp
 from mujoco_warp import DisableBit, TrnType
 
-from comfree_warp.changes import changed
-from comfree_warp.sweeps import launch, tree_arrays
+from comfree_warp.runtime.changes import changed
+from comfree_warp.shared.threads import launch, tree_arrays
 from comfree_warp.types import Data, Model
 
 _LANES = 8  # float32 in a vector register

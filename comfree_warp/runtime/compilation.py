@@ -22,9 +22,9 @@ import numpy as np
 import warp as wp
 from warp._src import context
 
-from comfree_warp.collector import collector_paused
-from comfree_warp.graph import RUNNER
-from comfree_warp.narrowphase import CONVEX_KEY
+from comfree_warp.collision.narrowphase import CONVEX_KEY
+from comfree_warp.runtime.collector import collector_paused
+from comfree_warp.runtime.graph import RUNNER
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import warp as wp
 
-from comfree_warp.collector import collector_paused
+from comfree_warp.runtime.collector import collector_paused
 
 _ALIGNMENT = 256  # bytes, CUDA's own
 

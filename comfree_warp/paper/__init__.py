@@ -1,0 +1,1 @@
+"""The law of the papers: every row by itself, in closed form."""

@@ -1,0 +1,1 @@
+"""Capturing, compiling and memory: what needs the insides of Warp and MuJoCo Warp."""

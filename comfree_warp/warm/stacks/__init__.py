@@ -1,0 +1,1 @@
+"""Stacks of bodies that are solved together, under the warm law."""
