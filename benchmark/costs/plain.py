@@ -32,8 +32,8 @@ def main(rounds: int, nsteps: int) -> None:
     print("| model | engine | plain / usual: median (quartiles) | steps agree bit for bit |")
     print("|---|---|---|---|")
     differ = False
-    for model in ("primitives.xml", "humanoid.xml", "env_hand_cube.xml"):
-        mjm = engines.load_model(model)
+    for model in ("primitives", "humanoid/humanoid", "hand/env_hand_cube"):
+        mjm = engines.load_model(f"benchmark/test_data/{model}.xml")
         for engine, law in (("comfree", "paper"), ("comfree", "warm"), ("mjwarp", None)):
             laws = {"law": law} if law else {}
             simulations = []

@@ -1,5 +1,6 @@
 """Private names of Warp and MuJoCo Warp: a run does without those that are gone, and says so."""
 
+import ast
 import os
 import re
 import subprocess
@@ -46,6 +47,12 @@ def run(before: str, **environment: str) -> list[str]:
     return [line for line in done.stderr.splitlines() if line.startswith("comfree_warp:")]
 
 
+@pytest.mark.shortcut
+def test_nothing_is_told_of_the_versions_that_the_tests_pass_with():
+    assert private._told == ""
+    assert [group.faults for group in private._GROUPS if group.faults] == []
+
+
 def deleted(module: str, name: str) -> str:
     return f"import {module} as module\ndel module.{name}\n"
 
@@ -61,11 +68,12 @@ SENSOR, GJK = "mujoco_warp._src.sensor", "mujoco_warp._src.collision_gjk"
 SDF, CONTEXT = "mujoco_warp._src.collision_sdf", "warp._src.context"
 
 
+@pytest.mark.shortcut
 @pytest.mark.engine
 @pytest.mark.parametrize(
     ("change", "module", "name", "consequence"),
     [
-        (deleted, SENSOR, "_limit_frc", "limit of the same index read each other's row"),
+        (deleted, SENSOR, "_write_scalar", "limit of the same index read each other's row"),
         (deleted, GJK, "multicontact", "contacts of convex geoms are not checked"),
         (deleted, SDF, "user_sdf_grad", "SDF plugins (torus, bowl, bolt, nut, gear) are refused"),
         (changed_parameters, "mujoco_warp._src.io", "_create_array", "cannot share a plugin"),
@@ -82,6 +90,7 @@ def test_a_run_does_without_a_private_name_and_one_line_says_what_that_means(
     assert consequence in told[0]
 
 
+@pytest.mark.shortcut
 @pytest.mark.engine
 def test_a_version_that_has_not_been_tested_runs_by_public_functions_and_is_told_once():
     told = run("import mujoco_warp\nmujoco_warp.__version__ = '9.9'\n")
@@ -92,6 +101,7 @@ def test_a_version_that_has_not_been_tested_runs_by_public_functions_and_is_told
     ]
 
 
+@pytest.mark.shortcut
 @pytest.mark.engine
 def test_what_is_asked_for_is_not_told():
     untested = "import mujoco_warp\nmujoco_warp.__version__ = '9.9'\n"
@@ -128,12 +138,12 @@ def test_public_functions_take_the_place_of_shortcuts_and_not_of_corrections():
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("model", ["primitives.xml", "humanoid.xml", "env_hand_cube.xml"])
+@pytest.mark.parametrize("model", ["primitives", "humanoid/humanoid", "hand/env_hand_cube"])
 @pytest.mark.parametrize(
     ("engine", "law"), [("comfree", "paper"), ("comfree", "warm"), ("mjwarp", None)]
 )
 def test_states_are_the_same_bit_for_bit_without_the_shortcuts(model, engine, law):
-    mjm = engines.load_model(model)
+    mjm = engines.load_model(f"benchmark/test_data/{model}.xml")
     laws = {"law": law} if law else {}
     simulations = []
     for plain in (False, True):
@@ -146,3 +156,24 @@ def test_states_are_the_same_bit_for_bit_without_the_shortcuts(model, engine, la
         for field in ("time", "qpos", "qvel", "act"):
             np.testing.assert_array_equal(usual.read(field), plain.read(field), field)
     assert usual.counts().contacts > 0
+
+
+# Imported where `CONVEX_CHECK` has found all that they import.
+GUARDED = re.compile(r"collision/(narrowphase|convex_(?!contacts)\w+|penetration)\.py")
+
+
+def test_no_other_module_imports_private_names():
+    package = REPOSITORY / "comfree_warp"
+    for path in package.rglob("*.py"):
+        name = str(path.relative_to(package))
+        if name == "runtime/private.py" or GUARDED.fullmatch(name):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            theirs = [it for it in modules if it.startswith(("warp.", "mujoco_warp."))]
+            assert not [it for it in theirs if "._" in it], name
