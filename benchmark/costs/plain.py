@@ -7,11 +7,18 @@ round by round, in one process; both step from the same state, and must end in t
 bit.
 """
 
+from mjsim import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()
+
 import statistics
 import sys
 import time
 
 import click
+
+from mjsim.cli import variables
 
 
 def _median_and_quartiles(ratios: list[float]) -> str:
@@ -58,4 +65,5 @@ def main(rounds: int, nsteps: int) -> None:
 
 
 if __name__ == "__main__":
+    variables.warn_of_unknown()
     main()
