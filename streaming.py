@@ -42,20 +42,20 @@ old states. Model and close packets have a queue of their own and are never drop
 
 from mjsim.choices import MODEL_MODES
 from mjsim.stream.bundle import MODEL_KINDS, load_model, model_packet
-from mjsim.stream.protocol import (
-    DEFAULT_LIMIT,
-    ProtocolError,
-    apply_mjdata,
-    decode_payload,
-    encode_packet,
-    pack_mjdata,
-)
 from mjsim.stream.server import (
     StreamClient,
     StreamError,
     StreamServer,
     recv_packet,
     send_packet,
+)
+from mjsim.stream.unpickle import (
+    DEFAULT_LIMIT,
+    ProtocolError,
+    apply_mjdata,
+    decode_payload,
+    encode_packet,
+    pack_mjdata,
 )
 
 __all__ = [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import mujoco
 
-from mjsim.record.recording import Recorder
+from mjsim.record.reader import Recorder
 
 SWINGING = """
 <mujoco model="swinging">

@@ -16,7 +16,7 @@ import pytest
 from screen import Screen
 from watching import ViewerProcess, Witness, free_port, streaming_scene, wait_until
 
-from mjsim.record.recording import Recording
+from mjsim.record.reader import Recording
 from mjsim.stop_signals import StopSignals
 from mjsim.stream import server as streaming
 from mjsim.stream.server import StreamServer, encode_packet, pack_mjdata

@@ -12,7 +12,7 @@ from recordings import SWINGING, record_swinging
 from watching import ViewerProcess, Witness, wait_until
 
 from mjsim.model.files import REPOSITORY
-from mjsim.record.recording import Recording
+from mjsim.record.reader import Recording
 from mjsim.stop_signals import StopSignals
 from mjsim.view.replay import Cursor, Replay
 

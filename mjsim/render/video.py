@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from mjsim.errors import SettingError
-from mjsim.record.recording import Recording, RecordingError
+from mjsim.record.reader import Recording, RecordingError
 from mjsim.render.offscreen import Offscreen, View, make_camera
 from mjsim.view.replay import Cursor, show_state
 

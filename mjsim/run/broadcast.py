@@ -9,7 +9,7 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from mjsim.record.recording import Recorder
+from mjsim.record.reader import Recorder
 from mjsim.stream.server import StreamServer
 
 FRAME_SECONDS = 1.0 / 60.0

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from mjsim import engines
 from mjsim.choices import file_name
 from mjsim.errors import SettingError
-from mjsim.record.recording import missing_packages
+from mjsim.record.reader import missing_packages
 from mjsim.run.settings import RunSettings
 
 SECONDS = 1.0  # of simulated time

@@ -10,7 +10,7 @@ import numpy as np
 
 from mjsim.choices import MODEL_MODES
 from mjsim.model.arena import with_ample_arena
-from mjsim.stream.protocol import Packet, ProtocolError
+from mjsim.stream.unpickle import Packet, ProtocolError
 
 MODEL_KINDS = ("xml", "model_path")
 

@@ -62,7 +62,7 @@ from collections.abc import Callable, Mapping
 from mjsim.choices import MODEL_MODES
 from mjsim.errors import SettingError
 from mjsim.stream.bundle import MODEL_KINDS, load_model, model_packet
-from mjsim.stream.protocol import (
+from mjsim.stream.unpickle import (
     DEFAULT_LIMIT,
     HEADER,
     Packet,

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import mujoco
 
-from mjsim.record.recording import RecordedState, Recording, RecordingError
+from mjsim.record.reader import RecordedState, Recording, RecordingError
 from mjsim.stop_signals import StopSignals
-from mjsim.stream.protocol import ProtocolError, apply_mjdata
+from mjsim.stream.unpickle import ProtocolError, apply_mjdata
 from mjsim.view.viewing import Controls, Display, Status
 
 FRAME_SECONDS = 1.0 / 60.0

@@ -40,7 +40,7 @@ import numpy as np
 from mjsim.errors import SettingError
 from mjsim.model.arena import with_ample_arena
 from mjsim.stream.bundle import load_model, model_packet
-from mjsim.stream.protocol import Packet, ProtocolError, Snapshot, State, take_snapshot
+from mjsim.stream.unpickle import Packet, ProtocolError, Snapshot, State, take_snapshot
 
 if TYPE_CHECKING:
     from mcap.records import McapRecord

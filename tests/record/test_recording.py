@@ -28,11 +28,11 @@ from watching import TIMEOUT, free_port, wait_until
 from mjsim import engines
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY
-from mjsim.record import recording
-from mjsim.record.recording import RecordedState, Recorder, Recording, RecordingError
+from mjsim.record import reader as recording
+from mjsim.record.reader import RecordedState, Recorder, Recording, RecordingError
 from mjsim.stream.bundle import model_packet
-from mjsim.stream.protocol import apply_mjdata, pack_mjdata
 from mjsim.stream.server import StreamClient
+from mjsim.stream.unpickle import apply_mjdata, pack_mjdata
 
 MODELS = REPOSITORY / "benchmark" / "test_data"
 SCENE = """

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scenes import OWN, OWN_FOLDER
 
-from mjsim.stream import protocol
+from mjsim.stream import unpickle as protocol
 from mjsim.stream.bundle import load_model, model_packet
-from mjsim.stream.protocol import ProtocolError, decode_payload, encode_packet
+from mjsim.stream.unpickle import ProtocolError, decode_payload, encode_packet
 
 SCENE = """
 <mujoco><worldbody>

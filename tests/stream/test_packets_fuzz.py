@@ -13,10 +13,10 @@ import mujoco
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from test_protocol import EVERYTHING, HOSTILE, SCENE, as_numpy_1, data, state_packet
+from test_packets import EVERYTHING, HOSTILE, SCENE, as_numpy_1, data, state_packet
 
-from mjsim.stream import protocol
-from mjsim.stream.protocol import PacketReader, ProtocolError, decode_payload, encode_packet
+from mjsim.stream import unpickle as protocol
+from mjsim.stream.unpickle import PacketReader, ProtocolError, decode_payload, encode_packet
 
 SHARDS = 8
 PER_SHARD = 13_000  # refused packets; together more than 100,000
