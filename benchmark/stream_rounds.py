@@ -26,7 +26,7 @@ from mjsim.run import headless
 from mjsim.run import terminal as display
 from mjsim.run.broadcast import Broadcast, RecordedSimulation
 from mjsim.stop_signals import StopSignals
-from mjsim.stream.server import StreamClient, StreamServer, apply_mjdata, load_model
+from mjsim.stream import StreamClient, StreamServer, apply_mjdata, load_model
 
 WARM_UP = 2  # rounds
 RECORDED = "none, recorded"

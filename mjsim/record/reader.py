@@ -37,10 +37,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import mujoco
 import numpy as np
 
-from mjsim.errors import SettingError
+from mjsim.errors import ProtocolError, SettingError
 from mjsim.model.arena import with_ample_arena
+from mjsim.state import Snapshot, State, take_snapshot
 from mjsim.stream.bundle import load_model, model_packet
-from mjsim.stream.unpickle import Packet, ProtocolError, Snapshot, State, take_snapshot
+from mjsim.stream.packets import Packet
 
 if TYPE_CHECKING:
     from mcap.records import McapRecord

@@ -9,8 +9,7 @@ import mujoco
 
 from mjsim.record.reader import RunsRecorder
 from mjsim.stop_signals import StopSignals
-from mjsim.stream.server import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
-from mjsim.stream.unpickle import Packet
+from mjsim.stream import MODEL_KINDS, Packet, ProtocolError, StreamClient, apply_mjdata, load_model
 from mjsim.text import printable
 from mjsim.view.viewing import Controls, Display, Meter, Status, same_model
 from mjsim.view.watch_settings import WatchSettings

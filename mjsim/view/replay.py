@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import mujoco
 
+from mjsim.errors import ProtocolError
 from mjsim.record.reader import RecordedState, Recording, RecordingError
+from mjsim.state import apply_mjdata
 from mjsim.stop_signals import StopSignals
-from mjsim.stream.unpickle import ProtocolError, apply_mjdata
 from mjsim.view.viewing import Controls, Display, Status
 
 FRAME_SECONDS = 1.0 / 60.0

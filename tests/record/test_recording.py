@@ -30,9 +30,8 @@ from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY
 from mjsim.record import reader as recording
 from mjsim.record.reader import RecordedState, Recorder, Recording, RecordingError
+from mjsim.stream import StreamClient, apply_mjdata, pack_mjdata
 from mjsim.stream.bundle import model_packet
-from mjsim.stream.server import StreamClient
-from mjsim.stream.unpickle import apply_mjdata, pack_mjdata
 
 MODELS = REPOSITORY / "benchmark" / "test_data"
 SCENE = """

@@ -23,9 +23,9 @@ import watching
 from scenes import OWN, OWN_FOLDER
 from watching import free_port
 
+from mjsim import stream as streaming
 from mjsim.model.files import REPOSITORY
-from mjsim.stream import server as streaming
-from mjsim.stream.server import StreamClient, StreamError, StreamServer
+from mjsim.stream import StreamClient, StreamError, StreamServer, io_thread
 
 SWING = OWN_FOLDER / "pendula.xml"
 PATIENCE = 20.0  # s; generous, since the machine may be busy with other tests
@@ -213,11 +213,11 @@ def test_connections_that_nobody_reads_are_bounded(run: Run) -> None:
         wait_until(lambda: run.server.counters.refused > 0, "refusals")
         with contextlib.suppress(ConnectionError), run.connect() as client:
             collect(client, lambda packets: len(packets) > 0)
-    assert max_connections(run) <= 8 + 2 * streaming.MAX_PENDING + 1
+    assert max_connections(run) <= 8 + 2 * io_thread.MAX_PENDING + 1
 
 
 def max_connections(run: Run) -> int:
-    return run.server._watched
+    return run.server._mailbox.watched
 
 
 def test_refusals_are_one_line_a_second() -> None:
@@ -261,7 +261,7 @@ def test_a_viewer_killed_within_a_frame_does_not_matter(run: Run) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
         collect(other, at_least(5))
-        wait_until(lambda: run.server._watched == 1, "the killed viewer to be gone")
+        wait_until(lambda: run.server._mailbox.watched == 1, "the killed viewer to be gone")
 
 
 def test_a_new_run_has_another_id() -> None:
@@ -428,7 +428,7 @@ def test_a_missing_token_is_named_by_the_client() -> None:
 
 
 def test_no_answer_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(io_thread, "STALL_SECONDS", 0.5)
     with Run(token="open") as run:
         came = raw_conversation(run.port, b"")
         wait_until(lambda: any("missing token" in line for line in run.lines), "the log")

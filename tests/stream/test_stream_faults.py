@@ -20,7 +20,7 @@ import stand_in
 from test_server import PATIENCE, Run, at_least, collect, wait_until
 
 from mjsim.model.files import REPOSITORY
-from mjsim.stream import server as streaming
+from mjsim.stream import io_thread
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -291,7 +291,7 @@ def test_an_error_in_the_thread_of_the_stream_does_not_end_the_run(
         def fail(packet: dict) -> bytes:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(streaming, "encode_packet", fail)
+        monkeypatch.setattr(io_thread, "encode_packet", fail)
         wait_until(lambda: any("a bug" in line for line in run.lines), "the line that tells")
         steps = run.nstep
         wait_until(lambda: run.nstep > steps + 10, "more steps")
