@@ -21,7 +21,7 @@ from benchmark.measuring import median_and_quartiles, turns
 from benchmark.speed_scenes import HUMANOID
 from mjsim import engines, interrupts
 from mjsim.cores import usable_cores
-from mjsim.record.reader import Recorder
+from mjsim.record import Recorder
 from mjsim.run import headless
 from mjsim.run import terminal as display
 from mjsim.run.broadcast import Broadcast, RecordedSimulation

@@ -17,7 +17,7 @@ from screen import Screen
 from watching import ViewerProcess, Witness, free_port, streaming_scene, wait_until
 
 from mjsim import stream as streaming
-from mjsim.record.reader import Recording
+from mjsim.record import Recording
 from mjsim.stop_signals import StopSignals
 from mjsim.stream import StreamServer, encode_packet, pack_mjdata
 from mjsim.view import viewing

@@ -9,7 +9,7 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from mjsim.record.reader import Recorder
+from mjsim.record import Recorder
 from mjsim.state import SHARED_FIELDS
 from mjsim.stream import StreamServer
 

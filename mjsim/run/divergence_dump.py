@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from mjsim import engines
 from mjsim.choices import file_name
 from mjsim.errors import SettingError
-from mjsim.record.reader import missing_packages
+from mjsim.record import missing_packages
 from mjsim.run.settings import RunSettings
 from mjsim.state import PUSHING_FIELDS
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mjsim import engines, options
 from mjsim.errors import OutOfRoomError, SettingError
-from mjsim.record.reader import Recorder, check_path, missing_packages
+from mjsim.record import Recorder, check_path, missing_packages
 from mjsim.run import divergence_dump as dump
 from mjsim.run.broadcast import Broadcast, RecordedSimulation
 from mjsim.run.headless_settings import HeadlessSettings

@@ -9,8 +9,7 @@ deleted, which ends this thread.
 """
 
 import contextlib
-import hmac
-import secrets
+import os
 import selectors
 import socket
 import time
@@ -21,7 +20,7 @@ from mjsim.errors import ProtocolError
 from mjsim.state import unpack_snapshot
 from mjsim.stream.mailbox import Frame, Mailbox
 from mjsim.stream.packets import Packet, PacketReader, decode_payload, encode_packet
-from mjsim.stream.sockets import digest, hold_little, tune, unacknowledged
+from mjsim.stream.sockets import hold_little, is_answer, tune, unacknowledged
 
 MAX_VIEWERS = 8
 MAX_PENDING = 16  # connections beside them that have not answered, or of which nobody has read
@@ -54,7 +53,7 @@ class _Viewer:
         self.sock, self.name = sock, name
         self.queue: deque[memoryview] = deque()
         self.reader = PacketReader(MAX_UPSTREAM)
-        self.nonce = secrets.token_bytes(32)
+        self.nonce = os.urandom(32)
         self.fresh = self.admitted = self.leaving = self.waiting = self.known = False
         self.probed: float | None = None
         self.sent = 0
@@ -308,7 +307,7 @@ class IoThread:
                 if viewer.admitted or viewer.waiting:
                     viewer.known = True
                     self._take_wish(packet)
-                elif self._is_response(viewer, packet):
+                elif is_answer(packet.get("digest"), self._token, viewer.nonce):
                     viewer.known = viewer.waiting = True
                     self._settle_waiting(time.monotonic())
                 else:
@@ -319,10 +318,6 @@ class IoThread:
             if not viewer.admitted and not viewer.waiting:
                 said = "wrong token: no response to the challenge"
             self._refuse(viewer, said)
-
-    def _is_response(self, viewer: _Viewer, packet: Packet) -> bool:
-        answer, expected = packet.get("digest"), digest(self._token, viewer.nonce)
-        return isinstance(answer, bytes) and hmac.compare_digest(answer, expected)
 
     def _take_wish(self, packet: Packet) -> None:
         # Another kind is from a newer viewer, and no reason to let it go.

@@ -12,7 +12,6 @@ The simulation leaves its newest state in a mailbox; a thread of its own does al
 
 import ipaddress
 import os
-import secrets
 import socket
 import sys
 import threading
@@ -107,7 +106,7 @@ class StreamServer:
         if port > 65535:
             raise StreamError("port", f"{port} is no port: 1 to 65535, or 0 for no streaming")
         self.host, self.port = host, port
-        self.run = secrets.token_hex(8)
+        self.run = os.urandom(8).hex()
         self.about, self.nworld = dict(about or {}), nworld
         self._model: Model = model_path if model is None else model
         self._period = 1.0 / hz if hz else 0.0
@@ -192,7 +191,7 @@ class StreamServer:
             packet = model_packet(self._model, self._mode)
             described = {"about": self.about, "nworld": self.nworld, "asks": "ready"}
             self._packet = encode_packet({**packet, **described, "run": self.run})
-        except (ValueError, OSError) as error:
+        except (ValueError, TypeError, OSError) as error:
             self.close()
             raise StreamError("model", " ".join(str(error).split())) from error
         except BaseException:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import mujoco
 
-from mjsim.record.reader import RunsRecorder
+from mjsim.record import RunsRecorder
 from mjsim.stop_signals import StopSignals
 from mjsim.stream import MODEL_KINDS, Packet, ProtocolError, StreamClient, apply_mjdata, load_model
 from mjsim.text import printable

@@ -13,7 +13,7 @@ from mjsim.engines import Counts, Health, Simulation
 from mjsim.engines.mjc import silent_mujoco_warnings
 from mjsim.errors import OutOfRoomError
 from mjsim.model.arena import with_ample_arena
-from mjsim.record.reader import Recorder
+from mjsim.record import Recorder
 from mjsim.run.broadcast import FRAME_SECONDS, MAX_LAG
 from mjsim.state import MOVING_FIELDS, PUSHING_FIELDS
 from mjsim.view.viewing import Controls, Display, Status

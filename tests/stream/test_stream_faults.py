@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 import pytest
 import stand_in
-from test_server import PATIENCE, Run, at_least, collect, wait_until
+from streamed_run import PATIENCE, Run, at_least, collect, wait_until
 
 from mjsim.model.files import REPOSITORY
 from mjsim.stream import io_thread
@@ -198,7 +198,7 @@ def test_a_viewer_that_floods_is_dropped() -> None:
 HALF_OPEN = """
 import fcntl, socket, struct, sys, time
 sys.path[:0] = {path!r}
-from test_server import Run, wait_until
+from streamed_run import Run, wait_until
 from test_stream_faults import assert_undisturbed
 
 def loopback(up):
