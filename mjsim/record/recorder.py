@@ -37,7 +37,7 @@ from mjsim.stream.packets import Packet
 FLUSH_SECONDS = 0.5  # of states that a crash may cost, by wall clock and in simulated time
 FLUSH_BYTES = 1 << 20  # of states that make a chunk even so
 
-SLACK = 1e3  # ns by which a state may come early, since times are sums of rounded timesteps
+SLACK = 1e5  # ns, and at most 1 % of a period, by which a state may be early: times are rounded
 
 _DOUBLE = struct.Struct("=d")
 
@@ -113,6 +113,7 @@ class Recorder:
         # `_start` (s).
         self._at, self._origin, self._start = 0, 0, math.nan
         self._period = 1e9 / hz if hz else 0.0  # ns
+        self._slack = min(SLACK, 0.01 * self._period)
         self._next_at = 0.0  # ns of recording time from which the next state is due
         self._flushed_at, self._flushed_clock = 0, time.monotonic()
         files = _model_files(model)
@@ -165,7 +166,6 @@ class Recorder:
                 or time.monotonic() - self._flushed_clock >= FLUSH_SECONDS
             ):
                 self._flush()
-
         return self.problem is None
 
     def write_world(self, d: Any, world: int, step: int = 0) -> bool:
@@ -217,7 +217,7 @@ class Recorder:
         if not self._period:
             return True
         went_on = self._advance(float(read_time()))
-        return not went_on or self._at >= self._next_at - SLACK
+        return not went_on or self._at >= self._next_at - self._slack
 
     def _advance(self, simulated: float) -> bool:
         """Move the recording time on by the simulated time, s; whether that went on as well.
