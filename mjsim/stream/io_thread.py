@@ -136,9 +136,7 @@ class IoThread:
                 if key.data is not None:
                     self._serve(key.data, events)
                 elif key.fileobj is self._mailbox.wakes:
-                    self._mailbox.wakes.recv(
-                        4096
-                    )  # what it was for, the next look at the slot tells
+                    self._mailbox.wakes.recv(4096)  # the next look at the mailbox tells why
                 elif not stopping:
                     self._accept()
             stop_at = self._mailbox.stop_at
