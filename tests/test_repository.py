@@ -1,6 +1,7 @@
 """The repository around the code: its targets, its README, its distribution."""
 
 import ast
+import graphlib
 import itertools
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -157,56 +159,93 @@ def test_the_distribution_holds_the_package_alone(tmp_path):
     (wheel,) = tmp_path.glob("comfree_warp-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"comfree_warp"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"comfree_warp", "mjsim"}
 
 
-# From the bottom up. A module imports from layers below its own, never from its own.
+# From the bottom up: modules and rooms. Each imports from layers below its own, or within itself.
 LAYERS = (
     {"comfree_warp"},
-    {"mjsim"},
-    {"gl", "protocol", "settings", "stop_signals", "viewing"},
-    {"stream_model", "offscreen", "side_by_side", "watch_settings"},
-    {"streaming", "recording", "window", "web_page"},
-    {"broadcast", "display", "view_settings", "replay_settings", "run_settings", "replay"},
-    {"watch", "session", "dump", "video", "headless_settings", "interactive_settings"},
-    {"headless", "interactive", "variables"},
-    {"test_headless", "test_viewer", "local_viewer", "doctor"},
+    {"mjsim.errors", "mjsim.text", "mjsim.cores", "mjsim.interrupts", "mjsim.pacing"},
+    {"mjsim.choices", "mjsim.stop_signals", "mjsim.console"},
+    {"mjsim.options", "mjsim.state", "mjsim.model"},
+    {"mjsim.engines", "mjsim.stream"},
+    {"mjsim.record"},  # a recording holds the packets of a stream
+    {"mjsim.run", "mjsim.render"},
+    {"mjsim.view"},
+    {"mjsim.cli"},
+    {"mjsim.__main__"},
+    {"benchmark"},
 )
+SCRIPTS = {"test_headless.py", "test_viewer.py", "local_viewer.py", "streaming.py"}
+# A video follows a recording with the cursor of the replay, which is to move to mjsim.record.
+UPWARDS = {("mjsim.render.video", "mjsim.view.replay")}
 
 
-def test_modules_import_downwards_only():
-    modules = {path.stem for path in REPOSITORY.glob("*.py")} - {"conftest"}
-    assert modules | {"comfree_warp", "mjsim"} == set().union(*LAYERS)
-    for number, layer in enumerate(LAYERS):
-        below = set().union(*LAYERS[:number])
-        for module in layer:
-            for path in sources(module):
-                assert imports(path) & (set().union(*LAYERS) - {module}) <= below, path
-
-
-def sources(module: str) -> list[Path]:
-    package = REPOSITORY / module
-    return list(package.rglob("*.py")) if package.is_dir() else [package.with_suffix(".py")]
-
-
-def imports(path: Path) -> set[str]:
-    """The names of the modules that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add(node.module.partition(".")[0])
+def modules() -> dict[str, Path]:
+    """Every module of the three rooms, in all their folders, by its dotted name."""
+    found = {}
+    for room in ("comfree_warp", "mjsim", "benchmark"):
+        for path in (REPOSITORY / room).rglob("*.py"):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
+def imports(path: Path, known: Collection[str]) -> set[str]:
+    """Those of the known modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports by a relative name: write it out"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & set(known)
+
+
+def layer(module: str) -> tuple[int, str]:
+    """The number of a module's layer, and its room there."""
+    for number, rooms in enumerate(LAYERS):
+        for room in rooms:
+            if module == room or module.startswith(f"{room}."):
+                return number, room
+    raise AssertionError(f"{module} is in no layer: give it a place in LAYERS")
+
+
+def test_modules_import_downwards_only():
+    known = modules()
+    for module, path in known.items():
+        if module == "mjsim":
+            assert imports(path, known) == set()
+            continue
+        number, room = layer(module)
+        for imported in imports(path, known) - {"mjsim"}:
+            below, other = layer(imported)
+            fine = below < number or other == room or (module, imported) in UPWARDS
+            assert fine, f"{module} imports {imported}"
+
+
+def test_no_module_of_mjsim_imports_itself_by_way_of_others():
+    known = {name: path for name, path in modules().items() if name.startswith("mjsim.")}
+    graph = {name: imports(path, known) for name, path in known.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_the_top_level_has_the_documented_scripts_alone():
+    assert {path.name for path in REPOSITORY.glob("*.py")} == SCRIPTS | {"conftest.py"}
+
+
 def test_a_machine_that_only_watches_needs_no_warp():
-    code = "import sys, watch, replay, window; sys.exit('warp' in sys.modules)"
-    assert run([sys.executable, "-c", code]).returncode == 0
+    code = "import sys; from mjsim.view import follow, replay, window; print('warp' in sys.modules)"
+    assert run([sys.executable, "-c", code]).stdout == "False\n"
 
 
 def test_doctor_reports_what_this_machine_can_do():
-    done = run([sys.executable, "doctor.py"])
+    done = run([sys.executable, "-m", "mjsim.cli.doctor"])
     assert done.returncode == 0
     for subject in ("Python", "mujoco-warp", "warp-lang", "device cpu", "kernel cache", "GL EGL"):
         assert subject in done.stdout
@@ -215,14 +254,14 @@ def test_doctor_reports_what_this_machine_can_do():
 
 
 def test_doctor_names_the_variable_of_a_cache_that_cannot_be_written():
-    done = run([sys.executable, "doctor.py"], WARP_CACHE_PATH="/proc/none")
+    done = run([sys.executable, "-m", "mjsim.cli.doctor"], WARP_CACHE_PATH="/proc/none")
     assert done.returncode == 1
     assert "-> set WARP_CACHE_PATH to another folder" in done.stdout
 
 
 def test_doctor_reports_that_warp_cannot_be_imported(tmp_path):
     (tmp_path / "warp.py").write_text("raise ImportError('no wheel for this machine')")
-    done = run([sys.executable, "doctor.py"], PYTHONPATH=str(tmp_path))
+    done = run([sys.executable, "-m", "mjsim.cli.doctor"], PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert "does not start: no wheel for this machine" in done.stdout
 

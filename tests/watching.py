@@ -16,7 +16,7 @@ import numpy as np
 
 from mjsim.model.files import REPOSITORY
 from mjsim.stream.server import StreamServer
-from mjsim.view import viewing
+from mjsim.view import display as viewing
 
 TIMEOUT = 60.0  # s: for what takes a few seconds on a machine that does nothing else
 

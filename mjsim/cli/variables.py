@@ -6,9 +6,9 @@ import sys
 
 from mjsim import options
 from mjsim.run.headless_settings import HeadlessSettings
+from mjsim.view.display_settings import ViewSettings
 from mjsim.view.interactive_settings import InteractiveSettings
 from mjsim.view.replay_settings import ReplaySettings
-from mjsim.view.settings import ViewSettings
 from mjsim.view.watch_settings import WatchSettings
 
 _SETTINGS = (HeadlessSettings, InteractiveSettings, ReplaySettings, ViewSettings, WatchSettings)

@@ -11,8 +11,8 @@ from mjsim import options
 from mjsim.errors import SettingError
 from mjsim.stop_signals import StopSignals
 from mjsim.text import printable
+from mjsim.view.display_settings import ViewSettings
 from mjsim.view.replay_settings import ReplaySettings
-from mjsim.view.settings import ViewSettings
 from mjsim.view.watch_settings import WatchSettings
 
 if TYPE_CHECKING:  # else only where they are used, since --help does without MuJoCo

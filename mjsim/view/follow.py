@@ -12,7 +12,7 @@ from mjsim.stop_signals import StopSignals
 from mjsim.stream.protocol import Packet
 from mjsim.stream.server import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
 from mjsim.text import printable
-from mjsim.view.viewing import Controls, Display, Meter, Status, same_model
+from mjsim.view.display import Controls, Display, Meter, Status, same_model
 from mjsim.view.watch_settings import WatchSettings
 
 # What MuJoCo makes of a model or a state that is well-formed and still more than it can take.

@@ -11,7 +11,7 @@ from mjsim import options
 from mjsim.choices import engine_name, file_name, is_used, refuse_unused, split_name
 from mjsim.errors import SettingError
 from mjsim.run.settings import EngineType, RunSettings
-from mjsim.view.settings import ViewSettings
+from mjsim.view.display_settings import ViewSettings
 
 
 class EnginesType(click.ParamType):

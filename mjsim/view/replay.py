@@ -8,7 +8,7 @@ import mujoco
 from mjsim.record.recording import RecordedState, Recording, RecordingError
 from mjsim.stop_signals import StopSignals
 from mjsim.stream.protocol import ProtocolError, apply_mjdata
-from mjsim.view.viewing import Controls, Display, Status
+from mjsim.view.display import Controls, Display, Status
 
 FRAME_SECONDS = 1.0 / 60.0
 

@@ -15,7 +15,7 @@ from mjsim.errors import OutOfRoomError
 from mjsim.model.arena import with_ample_arena
 from mjsim.record.recording import Recorder
 from mjsim.run.broadcast import FRAME_SECONDS, MAX_LAG
-from mjsim.view.viewing import Controls, Display, Status
+from mjsim.view.display import Controls, Display, Status
 
 MAX_PIECE = 2 * FRAME_SECONDS  # s of stepping between two pictures, where the engine is slow
 

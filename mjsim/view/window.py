@@ -12,8 +12,8 @@ import numpy as np
 from mjsim import interrupts
 from mjsim.errors import SettingError
 from mjsim.render import opengl_probe as gl
+from mjsim.view.display import KEYS, Controls, Display, Status, offered_keys
 from mjsim.view.side_by_side import Row
-from mjsim.view.viewing import KEYS, Controls, Display, Status, offered_keys
 
 _SYNC_PERIOD = 0.25  # s: how often to look at the window while nothing moves
 _CLOSING = 10.0  # s: how long the drawing thread may take to end

@@ -22,7 +22,7 @@ import numpy as np
 import rich
 
 from mjsim.errors import SettingError
-from mjsim.view.viewing import SPEEDS, Controls, Display, Status
+from mjsim.view.display import SPEEDS, Controls, Display, Status
 
 try:
     import trimesh

@@ -15,7 +15,7 @@ from watching import Program, wait_until
 
 from mjsim import choices, engines
 from mjsim.record.recording import Recording
-from mjsim.view import viewing
+from mjsim.view import display as viewing
 
 # A body in the middle of the window, drifting: from keyframe 0, which is not qpos0.
 DRIFTING = """

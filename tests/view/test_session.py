@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mjsim import engines
+from mjsim.view.display import SPEEDS, Controls, Display, Status
 from mjsim.view.session import MAX_PIECE, Pacer, Session, Speedometer
-from mjsim.view.viewing import SPEEDS, Controls, Display, Status
 
 TIMESTEP = 0.002
 

@@ -20,7 +20,7 @@ from mjsim.record.recording import Recording
 from mjsim.stop_signals import StopSignals
 from mjsim.stream import server as streaming
 from mjsim.stream.server import StreamServer, encode_packet, pack_mjdata
-from mjsim.view import viewing
+from mjsim.view import display as viewing
 from mjsim.view.follow import Reader, Watch
 from mjsim.view.watch_settings import WatchSettings
 

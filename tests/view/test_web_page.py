@@ -15,7 +15,7 @@ from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 from mjsim.errors import SettingError
 from mjsim.stream.server import StreamServer
-from mjsim.view import viewing
+from mjsim.view import display as viewing
 
 SWINGING = """
 <mujoco model="swinging">

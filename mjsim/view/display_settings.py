@@ -11,7 +11,7 @@ from mjsim import options
 from mjsim.choices import BACKENDS
 
 if TYPE_CHECKING:
-    from mjsim.view.viewing import Display
+    from mjsim.view.display import Display
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,6 @@ class ViewSettings:
             from mjsim.view.web.page import WebPage
 
             return WebPage(self.http_host, self.http_port)
-        from mjsim.view.viewing import Lines
+        from mjsim.view.display import Lines
 
         return Lines()
