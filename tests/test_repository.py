@@ -2,14 +2,11 @@
 
 import ast
 import graphlib
-import itertools
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -19,7 +16,6 @@ import warp as wp
 from recordings import record_swinging
 
 from mjsim import engines
-from mjsim.cli import doctor
 from mjsim.model.files import REPOSITORY
 from mjsim.render import opengl_probe as gl
 
@@ -242,55 +238,6 @@ def test_the_top_level_has_the_documented_scripts_alone():
 def test_a_machine_that_only_watches_needs_no_warp():
     code = "import sys; from mjsim.view import follow, replay, window; print('warp' in sys.modules)"
     assert run([sys.executable, "-c", code]).stdout == "False\n"
-
-
-def test_doctor_reports_what_this_machine_can_do():
-    done = run([sys.executable, "-m", "mjsim.cli.doctor"])
-    assert done.returncode == 0
-    for subject in ("Python", "mujoco-warp", "warp-lang", "device cpu", "kernel cache", "GL EGL"):
-        assert subject in done.stdout
-    if "cuda:0" not in [device.alias for device in wp.get_devices()]:
-        assert "-> install the NVIDIA driver" in done.stdout
-
-
-def test_doctor_names_the_variable_of_a_cache_that_cannot_be_written():
-    done = run([sys.executable, "-m", "mjsim.cli.doctor"], WARP_CACHE_PATH="/proc/none")
-    assert done.returncode == 1
-    assert "-> set WARP_CACHE_PATH to another folder" in done.stdout
-
-
-def test_doctor_reports_that_warp_cannot_be_imported(tmp_path):
-    (tmp_path / "warp.py").write_text("raise ImportError('no wheel for this machine')")
-    done = run([sys.executable, "-m", "mjsim.cli.doctor"], PYTHONPATH=str(tmp_path))
-    assert done.returncode == 1
-    assert "does not start: no wheel for this machine" in done.stdout
-
-
-def test_doctor_counts_the_modules_of_a_cache_in_which_others_compile(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "kernel.o").write_bytes(bytes(1_000_000))
-    ended = threading.Event()
-
-    def compile_on() -> None:
-        for number in itertools.count():
-            if ended.is_set():
-                break
-            module = tmp_path / f"three_p1_t{number}"
-            module.mkdir()
-            (module / "kernel.o").write_bytes(b"")
-            shutil.rmtree(module)
-
-    compiler = threading.Thread(target=compile_on)
-    compiler.start()
-    try:
-        for _ in range(300):
-            found = doctor.cache_finding(tmp_path)
-            assert found.state[1:] == f" modules, 2 MB in {tmp_path}"
-            assert found.state[0] in "23"
-    finally:
-        ended.set()
-        compiler.join()
 
 
 def test_the_models_compile():

@@ -1,4 +1,4 @@
-"""Where a scene is shown: the settings that the viewers share."""
+"""Where a scene is shown: the settings that all viewers share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewSettings:
+class DisplaySettings:
     """On what a scene is shown."""
 
     backend: str = options.setting(

@@ -130,9 +130,10 @@ def begun(command: tuple[str, ...]) -> float:
         ("benchmark/memory_cost.py",),
         ("benchmark/fidelity.py", "--level=quick"),
         ("benchmark/sweep.py", "--model", PENDULA, "--engine=mjc", "--table=/proc/none/rows"),
-        ("-m", "mjsim.cli.doctor"),
+        ("-m", "mjsim", "doctor"),
+        ("-m", "mjsim", "run", "--port=0", "--model", PENDULA, "--nsteps=2000000000"),
     ],
-    ids=lambda command: command[0],
+    ids=" ".join,
 )
 def test_ctrl_c_during_the_start_is_one_word_and_status_130(command):
     """At some moments of the first second, in which modules are loaded."""

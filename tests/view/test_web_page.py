@@ -238,7 +238,7 @@ def test_without_mjviser_it_names_the_install_line(tmp_path: Path) -> None:
         assert viewer.status() == 2
     (line,) = viewer.errors.splitlines()
     assert "--backend: web wants mjviser" in line
-    assert "pip install -e '.[web]'" in line
+    assert "pip install 'comfree-warp[web]'" in line
 
 
 def test_an_open_address_is_warned_about(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import rich
 
 from mjsim.errors import SettingError
+from mjsim.text import install_line
 from mjsim.view.display import SPEEDS, Controls, Display, Status
 
 try:
@@ -30,9 +31,7 @@ try:
     import viser.transforms as vtf
     from mjviser import ViserMujocoScene
 except ImportError as error:
-    raise SettingError(
-        "backend", f"web wants mjviser ({error}): make venv (or pip install -e '.[web]')"
-    ) from error
+    raise SettingError("backend", f"web wants mjviser ({error}): {install_line('web')}") from error
 
 PANEL_PERIOD = 0.25  # s: how often the rows change
 PLOT_SECONDS = 30.0  # how far back a plot goes
