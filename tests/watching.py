@@ -16,7 +16,8 @@ import numpy as np
 
 from mjsim.model.files import REPOSITORY
 from mjsim.stream.server import StreamServer
-from mjsim.view import display as viewing
+from mjsim.view.controls import Controls
+from mjsim.view.display import Display, Status
 
 TIMEOUT = 60.0  # s: for what takes a few seconds on a machine that does nothing else
 
@@ -65,7 +66,7 @@ def streaming_scene(
             thread.join()
 
 
-class Witness(viewing.Display):
+class Witness(Display):
     """A display that shows nothing and remembers everything; a test asks through its controls.
 
     Attributes:
@@ -79,10 +80,10 @@ class Witness(viewing.Display):
 
     def __init__(self) -> None:
         self.models: list[int] = []
-        self.statuses: list[viewing.Status] = []
+        self.statuses: list[Status] = []
         self.times: list[float] = []
         self.positions: list[np.ndarray] = []
-        self.controls = viewing.Controls()
+        self.controls = Controls()
         self.hung_up = False
 
     @property
@@ -93,14 +94,14 @@ class Witness(viewing.Display):
         self,
         mjm: mujoco.MjModel,
         mjds: Sequence[mujoco.MjData],
-        controls: viewing.Controls,
+        controls: Controls,
         labels: Sequence[str] = (),
     ) -> None:
         self.models.append(mjm.nbody)
         self.controls = controls
         (self._mjd,) = mjds
 
-    def show(self, status: viewing.Status, moved: bool) -> None:
+    def show(self, status: Status, moved: bool) -> None:
         self.statuses.append(status)
         if moved:
             self.positions.append(self._mjd.qpos.copy())

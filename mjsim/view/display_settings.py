@@ -51,6 +51,6 @@ class DisplaySettings:
             from mjsim.view.web.page import WebPage
 
             return WebPage(self.http_host, self.http_port)
-        from mjsim.view.display import Lines
+        from mjsim.view.lines import Lines
 
         return Lines()

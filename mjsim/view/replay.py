@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import mujoco
 
+from mjsim.pacing import FRAME_SECONDS
 from mjsim.record.recording import RecordedState, Recording, RecordingError
 from mjsim.stop_signals import StopSignals
 from mjsim.stream.protocol import ProtocolError, apply_mjdata
-from mjsim.view.display import Controls, Display, Status
-
-FRAME_SECONDS = 1.0 / 60.0
+from mjsim.view.controls import Controls
+from mjsim.view.display import Display, Status
 
 
 class Cursor:

@@ -12,7 +12,8 @@ import numpy as np
 from mjsim import interrupts
 from mjsim.errors import SettingError
 from mjsim.render import opengl_probe as gl
-from mjsim.view.display import KEYS, Controls, Display, Status, offered_keys
+from mjsim.view.controls import KEYS, Controls, offered_keys
+from mjsim.view.display import Display, Status
 from mjsim.view.side_by_side import Row
 
 _SYNC_PERIOD = 0.25  # s: how often to look at the window while nothing moves

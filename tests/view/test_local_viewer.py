@@ -16,11 +16,12 @@ import pytest
 from screen import Screen
 from watching import ViewerProcess, Witness, free_port, streaming_scene, wait_until
 
+from mjsim.model.compare import same_model
 from mjsim.record.recording import Recording
 from mjsim.stop_signals import StopSignals
 from mjsim.stream import server as streaming
 from mjsim.stream.server import StreamServer, encode_packet, pack_mjdata
-from mjsim.view import display as viewing
+from mjsim.view import meter
 from mjsim.view.follow import Reader, Watch
 from mjsim.view.watch_settings import WatchSettings
 
@@ -156,17 +157,17 @@ def test_the_rate_after_a_reconnect_is_that_of_the_new_connection() -> None:
     """
     clock = [1000.0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(viewing.time, "monotonic", lambda: clock[0])
-        meter = viewing.Meter()
-        meter.note(3.0, None, 1)
+        patch.setattr(meter.time, "monotonic", lambda: clock[0])
+        stream = meter.Meter()
+        stream.note(3.0, None, 1)
         for number in range(4):
             clock[0] += 0.5
-            meter.note(500.0 + number, None, 5)
-        figures = meter.figures()
+            stream.note(500.0 + number, None, 5)
+        figures = stream.figures()
         assert (figures.time, figures.realtime_factor) == (503.0, 2.0)
         assert figures.frames_per_second == 10.0
         clock[0] += 12.7
-        assert meter.figures().rows["rate"] == "nothing for 12 s"
+        assert stream.figures().rows["rate"] == "nothing for 12 s"
 
 
 def test_a_viewer_reads_while_it_loads_a_model(
@@ -505,10 +506,10 @@ def test_window_shows_the_next_run_with_another_model(
 
 def test_the_same_model_keeps_its_window(swinging: Path, falling: Path) -> None:
     one, other = (mujoco.MjModel.from_xml_path(str(path)) for path in (swinging, falling))
-    assert viewing.same_model(one, mujoco.MjModel.from_xml_string(SWINGING))
-    assert not viewing.same_model(one, other)
+    assert same_model(one, mujoco.MjModel.from_xml_string(SWINGING))
+    assert not same_model(one, other)
     other = mujoco.MjModel.from_xml_string(SWINGING.replace("9.81", "1.62"))
-    assert not viewing.same_model(one, other)
+    assert not same_model(one, other)
 
 
 # ---------------------------------------------------------------------------------- recording

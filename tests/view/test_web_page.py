@@ -14,8 +14,10 @@ from browsing import HELLO, Browser, centre, hosts, is_of_chromium, settled
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 from mjsim.errors import SettingError
+from mjsim.model.compare import same_model
 from mjsim.stream.server import StreamServer
-from mjsim.view import display as viewing
+from mjsim.view.controls import Controls
+from mjsim.view.display import Status
 
 SWINGING = """
 <mujoco model="swinging">
@@ -267,9 +269,7 @@ class Page:
         self.mjm = mujoco.MjModel.from_xml_string(SWINGING)
         self.mjds: list[mujoco.MjData] = []
 
-    def load(
-        self, controls: viewing.Controls, *angles: float, labels: tuple[str, ...] = ()
-    ) -> None:
+    def load(self, controls: Controls, *angles: float, labels: tuple[str, ...] = ()) -> None:
         self.mjds = []
         for angle in angles:
             mjd = mujoco.MjData(self.mjm)
@@ -282,7 +282,7 @@ class Page:
 
     def show(self, moved: bool = True, **status: object) -> None:
         rows = {"time": "1 s", **status.pop("rows", {})}
-        self.page.show(viewing.Status(rows, **status), moved)
+        self.page.show(Status(rows, **status), moved)
 
     def until(self, condition: object, what: str, **status: object) -> None:
         def met() -> object:
@@ -300,7 +300,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def test_several_states_stand_side_by_side_under_their_labels(page: Page) -> None:
-    page.load(viewing.Controls(["pause"]), 1.57, 1.57, labels=("mjc", "comfree"))
+    page.load(Controls(["pause"]), 1.57, 1.57, labels=("mjc", "comfree"))
 
     def two() -> bool:
         pixels = page.browser.pixels("side_by_side")
@@ -320,7 +320,7 @@ def test_a_cloth_is_shown_where_it_is(page: Page) -> None:
                     name="cloth" radius=".01" rgba=".9 .1 .1 1"/>
         </worldbody>
       </mujoco>""")
-    page.load(viewing.Controls(["pause"]), 0.0)
+    page.load(Controls(["pause"]), 0.0)
     page.until(lambda: page.browser.centre("red"), "the cloth is shown")
     _, before = page.browser.centre("red")
     mujoco.mj_step(page.mjm, page.mjds[0], 120)
@@ -335,7 +335,7 @@ def test_a_cloth_is_shown_where_it_is(page: Page) -> None:
 
 
 def test_a_state_that_is_not_finite_leaves_the_last_picture_and_says_so(page: Page) -> None:
-    page.load(viewing.Controls(["pause"]), 0.5)
+    page.load(Controls(["pause"]), 0.5)
     page.until(lambda: page.browser.centre("red"), "the capsule is shown")
     page.mjds[0].xpos[:] = np.nan
     page.show()
@@ -348,12 +348,12 @@ def test_a_state_that_is_not_finite_leaves_the_last_picture_and_says_so(page: Pa
 
 def test_the_model_is_left_as_it_was(page: Page) -> None:
     before = mujoco.MjModel.from_xml_string(SWINGING)
-    page.load(viewing.Controls(["pause"]), 0.5)
-    assert viewing.same_model(before, page.mjm)
+    page.load(Controls(["pause"]), 0.5)
+    assert same_model(before, page.mjm)
 
 
 def test_buttons_ask_for_what_they_say(page: Page) -> None:
-    controls = viewing.Controls(
+    controls = Controls(
         ["pause", "step", "reset", "speed", "seek", "world"], nworld=3, duration=10.0
     )
     page.load(controls, 0.5)
@@ -374,7 +374,7 @@ def test_buttons_ask_for_what_they_say(page: Page) -> None:
 
 
 def test_the_slider_that_follows_does_not_seek(page: Page) -> None:
-    controls = viewing.Controls(["pause", "seek"], duration=10.0)
+    controls = Controls(["pause", "seek"], duration=10.0)
     page.load(controls, 0.5)
     for position in np.linspace(0.0, 12.0, 50):
         page.show(position=float(position))
@@ -404,7 +404,7 @@ def test_a_browser_that_has_stopped_reading_costs_no_memory() -> None:
     mjm = mujoco.MjModel.from_xml_string(SWINGING)
     mjd = mujoco.MjData(mjm)
     page = WebPage("127.0.0.1", port)
-    page.load(mjm, [mjd], viewing.Controls())
+    page.load(mjm, [mjd], Controls())
     with connect(
         f"ws://127.0.0.1:{port}",
         subprotocols=[f"viser-v{viser.__version__}"],
@@ -417,7 +417,7 @@ def test_a_browser_that_has_stopped_reading_costs_no_memory() -> None:
         for number in range(6000):
             mjd.qpos[0] = 0.001 * number
             mujoco.mj_forward(mjm, mjd)
-            page.show(viewing.Status({"time": str(number)}), moved=True)
+            page.show(Status({"time": str(number)}), moved=True)
             if number % 1000 == 999:
                 sizes.append(resident())
     page.close()
@@ -466,7 +466,7 @@ def test_plain_shapes_that_move_are_a_node_for_each_kind_and_group() -> None:
     mjd = mujoco.MjData(mjm)
     mujoco.mj_forward(mjm, mjd)
     with contextlib.closing(WebPage("127.0.0.1", free_port())) as page:
-        page.load(mjm, [mjd], viewing.Controls())
+        page.load(mjm, [mjd], Controls())
         nodes = {part._handle.name.rpartition("/")[2]: part for part in page._parts[0]}
         for part in nodes.values():
             part.draw(mjd)
@@ -498,7 +498,7 @@ def test_a_group_that_is_hidden_is_not_drawn() -> None:
     mjd = mujoco.MjData(mjm)
     mujoco.mj_forward(mjm, mjd)
     with contextlib.closing(WebPage("127.0.0.1", free_port())) as page:
-        page.load(mjm, [mjd], viewing.Controls())
+        page.load(mjm, [mjd], Controls())
         page._scenes[0].geom_groups_visible[1] = False
         for part in page._parts[0]:
             part.draw(mjd)

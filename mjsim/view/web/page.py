@@ -23,7 +23,8 @@ import rich
 
 from mjsim.errors import SettingError
 from mjsim.text import install_line
-from mjsim.view.display import SPEEDS, Controls, Display, Status
+from mjsim.view.controls import SPEEDS, Controls
+from mjsim.view.display import Display, Status
 
 try:
     import trimesh
