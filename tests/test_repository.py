@@ -149,13 +149,44 @@ def test_pytest_never_collects_the_programs():
     assert not re.search(r"^(test_(headless|viewer)\.py|benchmark/)", done.stdout, re.MULTILINE)
 
 
-def test_the_distribution_holds_the_package_alone(tmp_path):
-    done = run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), "."])
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel would install."""
+    folder = tmp_path_factory.mktemp("installed")
+    wheels = str(tmp_path_factory.mktemp("wheels"))
+    done = run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, "."])
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("comfree_warp-*.whl")
+    (wheel,) = Path(wheels).glob("comfree_warp-*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        tops = {name.split("/")[0] for name in archive.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"comfree_warp", "mjsim"}
+        archive.extractall(folder)
+    return folder
+
+
+def test_the_distribution_holds_both_packages_typed_and_the_models(installed):
+    tops = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
+    assert tops == {"comfree_warp", "mjsim"}
+    for package in tops:
+        assert (installed / package / "py.typed").is_file()
+        here = {path.relative_to(REPOSITORY) for path in (REPOSITORY / package).rglob("*.py")}
+        assert {path.relative_to(installed) for path in (installed / package).rglob("*.py")} == here
+    ours, theirs = REPOSITORY / "benchmark" / "test_data", installed / "mjsim/model/test_data"
+    assert {path.relative_to(theirs) for path in theirs.rglob("*.xml")} == {
+        path.relative_to(ours) for path in ours.rglob("*.xml")
+    }
+
+
+def test_what_is_installed_runs_its_models_without_a_clone(installed, tmp_path):
+    def mjsim_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mjsim", "run", "--engine=mjc", "--port=0", "--nsteps=2"]
+        return run([*command, *arguments], tmp_path, PYTHONPATH=str(installed))
+
+    for arguments in ([], ["--model=humanoid/humanoid.xml"]):  # the default is a model of ours
+        done = mjsim_run(*arguments)
+        assert done.returncode == 0, done.stderr
+    done = mjsim_run("--model=humanoyd.xml")
+    assert done.returncode == 2
+    assert "; did you mean humanoid/humanoid.xml?" in done.stderr
+    assert str(REPOSITORY) not in done.stderr
 
 
 # From the bottom up: modules and rooms. Each imports from layers below its own, or within itself.

@@ -57,17 +57,16 @@ def _nearest(path: Path) -> Path | None:
     Of the files where the path leads to if a misspelt folder or file is read as the nearest one
     there, and of those that come with this package, by their names alone.
     """
-    bases = [Path(path.anchor)] if path.is_absolute() else [Path(), MODELS]
-    if _in_clone() and not path.is_absolute():
-        bases.insert(1, REPOSITORY)
+    home = REPOSITORY if _in_clone() else MODELS
+    bases = [Path(path.anchor)] if path.is_absolute() else [Path(), home]
     for base in bases:
         found = base
         for part in path.parts[1:] if path.is_absolute() else path.parts:
             found = found and _nearest_entry(found, part)
         if found and found.suffix in SUFFIXES and os.path.isfile(found):
-            return found.relative_to(base) if base in (REPOSITORY, MODELS) else found
+            return found.relative_to(home) if base == home else found
     shipped = _closest(path, MODELS.rglob("*.xml"))
-    return shipped and shipped.relative_to(REPOSITORY if _in_clone() else MODELS)
+    return shipped and shipped.relative_to(home)
 
 
 def _nearest_entry(folder: Path, name: str) -> Path | None:

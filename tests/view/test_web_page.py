@@ -1,6 +1,5 @@
 """The page: in a real browser, with a real stream and the program that serves it."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -431,76 +430,3 @@ def test_a_page_that_cannot_be_served_says_which_setting() -> None:
         with pytest.raises(SettingError) as raised:
             WebPage("127.0.0.1", taken.getsockname()[1])
         assert raised.value.setting == "http_port"
-
-
-# ------------------------------------------------------------------------------- what is drawn how
-
-
-SOLIDS = """
-<mujoco>
-  <asset>
-    <texture name="chequer" type="2d" builtin="checker" width="8" height="8"/>
-    <material name="plain" rgba="0 0 1 1"/>
-    <material name="textured" texture="chequer"/>
-  </asset>
-  <worldbody>
-    <geom type="box" size="3 3 .1" pos="0 0 -1"/>
-    <body pos="1 2 3" euler="30 40 50">
-      <freejoint/>
-      <geom type="capsule" size=".1 .3" rgba="1 0 0 1"/>
-      <geom type="box" size=".1 .2 .3" pos=".5 0 0" material="plain" group="1"/>
-      <geom type="ellipsoid" size=".1 .2 .3" pos="1 0 0"/>
-      <geom type="cylinder" size=".1 .3" pos="1.5 0 0" rgba="0 1 0 .5"/>
-      <geom type="sphere" size=".1" pos="2 0 0" material="textured"/>
-    </body>
-  </worldbody>
-</mujoco>
-"""
-
-
-def test_plain_shapes_that_move_are_a_node_for_each_kind_and_group() -> None:
-    """Where MuJoCo has them; what is fixed, textured or transparent stays with mjviser."""
-    from mjsim.view.web.page import WebPage
-
-    mjm = mujoco.MjModel.from_xml_string(SOLIDS)
-    mjd = mujoco.MjData(mjm)
-    mujoco.mj_forward(mjm, mjd)
-    with contextlib.closing(WebPage("127.0.0.1", free_port())) as page:
-        page.load(mjm, [mjd], Controls())
-        nodes = {part._handle.name.rpartition("/")[2]: part for part in page._parts[0]}
-        for part in nodes.values():
-            part.draw(mjd)
-        handles = {name: part._handle for name, part in nodes.items()}
-        assert sorted(handles) == ["box1", "cylinder0", "sphere0"]
-        drawn_by_mjviser = sum(len(group.body_ids) for group in page._scenes[0]._mesh_groups)
-        assert drawn_by_mjviser == 1  # the body, for its textured and its transparent geom
-    axis = mjd.geom_xmat[1].reshape(3, 3)[:, 2]
-    capsule, ellipsoid = mjd.geom_xpos[1], mjd.geom_xpos[3]
-    expected = [capsule + 0.3 * axis, capsule - 0.3 * axis, ellipsoid]
-    np.testing.assert_allclose(handles["sphere0"].batched_positions, expected, atol=1e-6)
-    np.testing.assert_allclose(
-        handles["sphere0"].batched_scales, [[0.1] * 3, [0.1] * 3, [0.1, 0.2, 0.3]], atol=1e-6
-    )
-    np.testing.assert_allclose(handles["cylinder0"].batched_positions, [capsule], atol=1e-6)
-    np.testing.assert_allclose(handles["cylinder0"].batched_scales, [[0.1, 0.1, 0.3]], atol=1e-6)
-    np.testing.assert_allclose(handles["box1"].batched_scales, [[0.1, 0.2, 0.3]], atol=1e-6)
-    assert handles["box1"].batched_colors.tolist() == [[0, 0, 255]]
-    quat = np.empty(4)
-    mujoco.mju_mat2Quat(quat, mjd.geom_xmat[1])
-    drawn = handles["cylinder0"].batched_wxyzs[0]
-    assert abs(float(quat @ drawn)) == pytest.approx(1.0, abs=1e-6)
-
-
-def test_a_group_that_is_hidden_is_not_drawn() -> None:
-    from mjsim.view.web.page import WebPage
-
-    mjm = mujoco.MjModel.from_xml_string(SOLIDS)
-    mjd = mujoco.MjData(mjm)
-    mujoco.mj_forward(mjm, mjd)
-    with contextlib.closing(WebPage("127.0.0.1", free_port())) as page:
-        page.load(mjm, [mjd], Controls())
-        page._scenes[0].geom_groups_visible[1] = False
-        for part in page._parts[0]:
-            part.draw(mjd)
-        visible = {part._handle.name[-1]: part._handle.visible for part in page._parts[0]}
-    assert visible == {"0": True, "1": False}
