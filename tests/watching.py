@@ -15,11 +15,26 @@ import mujoco
 import numpy as np
 
 from mjsim.model.files import REPOSITORY
-from mjsim.stream.server import StreamServer
+from mjsim.stream.server import StreamServer, encode_packet, pack_mjdata
 from mjsim.view.controls import Controls
 from mjsim.view.display import Display, Status
 
 TIMEOUT = 60.0  # s: for what takes a few seconds on a machine that does nothing else
+
+
+SWINGING = """
+<mujoco model="swinging">
+  <option gravity="0 0 -9.81"/>
+  <worldbody>
+    <light pos="0 -2 4"/>
+    <geom type="plane" size="3 3 .1" rgba=".2 .3 .4 1"/>
+    <body pos="0 0 1.6">
+      <joint type="hinge" axis="0 1 0" damping="0"/>
+      <geom type="capsule" fromto="0 0 0 1.2 0 0" size=".15" rgba=".9 .2 .1 1"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
 
 
 def free_port() -> int:
@@ -64,6 +79,34 @@ def streaming_scene(
         finally:
             stop.set()
             thread.join()
+
+
+@contextlib.contextmanager
+def answering(*connections: bytes) -> Iterator[int]:
+    """A server that sends each viewer in turn some bytes, and then hangs up; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for data in connections:
+                with listener.accept()[0] as sock:
+                    sock.sendall(data)
+                    sock.shutdown(socket.SHUT_WR)
+                    with contextlib.suppress(OSError):
+                        sock.recv(1)  # until the viewer has gone
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def swinging_packets(run: str, time: float) -> bytes:
+    mjm = mujoco.MjModel.from_xml_string(SWINGING)
+    mjd = mujoco.MjData(mjm)
+    mjd.time = time
+    about = {"engine": "mjc", "device": "cpu"}
+    model = {"kind": "xml", "xml": SWINGING, "assets": {}, "run": run, "about": about}
+    return encode_packet(model) + encode_packet({"kind": "state", "state": pack_mjdata(mjd)})
 
 
 class Witness(Display):
