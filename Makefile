@@ -48,7 +48,7 @@ test-drop-in: venv ## run MuJoCo Warp's own tests with the import changed to com
 	$(BIN)/python tests/mujoco_warp_tests.py $(FILES)
 
 doctor: venv ## report what this machine can do, and what would mend each lack
-	$(BIN)/python doctor.py
+	$(BIN)/python -m mjsim doctor
 
 bench: venv ## measure the speed of the engines, to benchmark/results/ (about 3 minutes)
 	$(SPEED) --level standard

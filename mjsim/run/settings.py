@@ -78,7 +78,7 @@ class RunSettings:
         "benchmark/test_data/primitives.xml",
         "--model",
         "MJSIM_MODEL",
-        "MJCF, URDF or MJB file, relative to the working directory or to the repository.",
+        "MJCF, URDF or MJB file, or one of the models that come with this, such as pendula.xml.",
     )
     nsteps: int = options.setting(
         10000, "--nsteps", "MJSIM_NSTEPS", "Steps to run.", type=click.IntRange(min=0), metavar="N"

@@ -27,6 +27,7 @@ from mjsim.stream.bundle import Model, model_packet
 from mjsim.stream.io_thread import MAX_PENDING, IoThread
 from mjsim.stream.mailbox import Counters, Mailbox
 from mjsim.stream.packets import encode_packet
+from mjsim.text import exposure_warning
 
 CLOSE_SECONDS = 2.0  # how long closing waits for viewers to take what is left
 
@@ -229,11 +230,9 @@ class StreamServer:
 
     def _warn_of_strangers(self) -> None:
         readers = "anyone who knows the token" if self._token else "anyone"
-        self._report(
-            f"warning: the stream at {self.host}:{self.port} is not encrypted and readable by "
-            f"{readers} who reaches the port; rather stream from 127.0.0.1 and let viewers run: "
-            f"ssh -N -L {self.port}:127.0.0.1:{self.port} {socket.gethostname()}"
-        )
+        who = f"readable by {readers} who reaches the port"
+        rather = "stream from 127.0.0.1 and let viewers run"
+        self._report(exposure_warning("the stream", self.host, self.port, who, rather))
 
     def _wait_for_viewer(self, interrupted: Callable[[], bool]) -> None:
         if self._wait == 0.0:

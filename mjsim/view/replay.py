@@ -4,12 +4,12 @@ import time
 
 import mujoco
 
+from mjsim.pacing import FRAME_SECONDS
 from mjsim.record import Recording
 from mjsim.record.cursor import Cursor, show_state
 from mjsim.stop_signals import StopSignals
-from mjsim.view.viewing import Controls, Display, Status
-
-FRAME_SECONDS = 1.0 / 60.0
+from mjsim.view.controls import Controls
+from mjsim.view.display import Display, Status
 
 
 class Replay:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scenes import OWN, OWN_FOLDER
 
-from mjsim.view.side_by_side import Row
+from mjsim.view.side_by_side import SideBySide
 
 LABELS = ("one", "two", "three")
 
@@ -14,7 +14,7 @@ def draw(mjm: mujoco.MjModel) -> tuple[list[mujoco.MjvGeom], mujoco.MjvCamera]:
     mjds = [mujoco.MjData(mjm) for _ in LABELS]
     for mjd in mjds:
         mujoco.mj_forward(mjm, mjd)
-    row = Row(mjm, mjds, LABELS)
+    row = SideBySide(mjm, mjds, LABELS)
     scene, camera = mujoco.MjvScene(mjm, 20000), mujoco.MjvCamera()
     mujoco.mjv_defaultFreeCamera(mjm, camera)
     row.aim(camera, mjm.vis.global_.fovy)

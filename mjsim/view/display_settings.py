@@ -1,4 +1,4 @@
-"""Where a scene is shown: the settings that the viewers share."""
+"""Where a scene is shown: the settings that all viewers share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mjsim import options
 from mjsim.choices import BACKENDS
 
 if TYPE_CHECKING:
-    from mjsim.view.viewing import Display
+    from mjsim.view.display import Display
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewSettings:
+class DisplaySettings:
     """On what a scene is shown."""
 
     backend: str = options.setting(
@@ -51,6 +51,6 @@ class ViewSettings:
             from mjsim.view.web.page import WebPage
 
             return WebPage(self.http_host, self.http_port)
-        from mjsim.view.viewing import Lines
+        from mjsim.view.lines import Lines
 
         return Lines()

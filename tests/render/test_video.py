@@ -233,4 +233,4 @@ def test_without_imageio_ffmpeg_it_says_the_line_that_installs_it(
     done = make_video(*arguments, PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "pip install -e '.[video]'" in line
+    assert "pip install 'comfree-warp[video]'" in line

@@ -1,4 +1,4 @@
-"""A session: its pace, and what it makes of what a person asks for; without a window."""
+"""A session: what it makes of what a person asks for; without a window."""
 
 import itertools
 import re
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mjsim import engines
-from mjsim.view.session import MAX_PIECE, Pacer, Session, Speedometer
-from mjsim.view.viewing import SPEEDS, Controls, Display, Status
+from mjsim.view.controls import Controls
+from mjsim.view.display import Display, Status
+from mjsim.view.session import Session
 
 TIMESTEP = 0.002
 
@@ -34,47 +35,6 @@ EXPLODING = """
   <keyframe><key qpos="0.1"/></keyframe>
 </mujoco>
 """
-
-
-# ------------------------------------------------------------------------------------- the pace
-
-
-@pytest.mark.parametrize("speed", SPEEDS)
-@pytest.mark.parametrize("timestep", [0.0005, 0.002, 0.03])
-def test_simulated_time_follows_wall_time_times_the_speed(speed: float, timestep: float) -> None:
-    pacer = Pacer(timestep)
-    frames = np.random.default_rng(0).uniform(0.01, 0.03, 600)
-    taken = sum(pacer.steps(elapsed, speed, 1e-9) for elapsed in frames)
-    assert taken * timestep == pytest.approx(frames.sum() * speed, abs=timestep)
-
-
-def test_a_slow_engine_is_given_no_more_than_it_can_do_between_two_pictures() -> None:
-    pacer = Pacer(TIMESTEP)
-    step_seconds = 0.005  # 2.5 times slower than real time
-    taken = [pacer.steps(0.04, 1.0, step_seconds) for _ in range(50)]
-    assert set(taken) == {int(MAX_PIECE / step_seconds)}
-
-
-def test_a_step_longer_than_a_frame_is_taken_alone() -> None:
-    assert Pacer(TIMESTEP).steps(0.2, 32.0, 1.0) == 1
-
-
-def test_what_a_slow_engine_missed_is_not_caught_up_with() -> None:
-    pacer = Pacer(TIMESTEP)
-    for _ in range(100):
-        pacer.steps(0.1, 32.0, 0.005)
-    assert pacer.steps(0.01, 1.0, 1e-9) == 5
-
-
-def test_the_achieved_speed_is_that_of_the_last_seconds() -> None:
-    meter = Speedometer()
-    assert meter.speed is None
-    for frame in range(600):
-        now = frame / 60
-        meter.note(now, 0.5 * min(now, 5.0) + 2.0 * max(now - 5.0, 0.0))
-    assert meter.speed == pytest.approx(2.0)
-    meter.restart()
-    assert meter.speed is None
 
 
 # ---------------------------------------------------------------------------------- the session

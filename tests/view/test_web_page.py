@@ -1,6 +1,5 @@
 """The page: in a real browser, with a real stream and the program that serves it."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -14,8 +13,10 @@ from browsing import HELLO, Browser, centre, hosts, is_of_chromium, settled
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 from mjsim.errors import SettingError
+from mjsim.model.compare import same_model
 from mjsim.stream import StreamServer
-from mjsim.view import viewing
+from mjsim.view.controls import Controls
+from mjsim.view.display import Status
 
 SWINGING = """
 <mujoco model="swinging">
@@ -238,7 +239,7 @@ def test_without_mjviser_it_names_the_install_line(tmp_path: Path) -> None:
         assert viewer.status() == 2
     (line,) = viewer.errors.splitlines()
     assert "--backend: web wants mjviser" in line
-    assert "pip install -e '.[web]'" in line
+    assert "pip install 'comfree-warp[web]'" in line
 
 
 def test_an_open_address_is_warned_about(tmp_path: Path) -> None:
@@ -267,9 +268,7 @@ class Page:
         self.mjm = mujoco.MjModel.from_xml_string(SWINGING)
         self.mjds: list[mujoco.MjData] = []
 
-    def load(
-        self, controls: viewing.Controls, *angles: float, labels: tuple[str, ...] = ()
-    ) -> None:
+    def load(self, controls: Controls, *angles: float, labels: tuple[str, ...] = ()) -> None:
         self.mjds = []
         for angle in angles:
             mjd = mujoco.MjData(self.mjm)
@@ -282,7 +281,7 @@ class Page:
 
     def show(self, moved: bool = True, **status: object) -> None:
         rows = {"time": "1 s", **status.pop("rows", {})}
-        self.page.show(viewing.Status(rows, **status), moved)
+        self.page.show(Status(rows, **status), moved)
 
     def until(self, condition: object, what: str, **status: object) -> None:
         def met() -> object:
@@ -300,7 +299,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def test_several_states_stand_side_by_side_under_their_labels(page: Page) -> None:
-    page.load(viewing.Controls(["pause"]), 1.57, 1.57, labels=("mjc", "comfree"))
+    page.load(Controls(["pause"]), 1.57, 1.57, labels=("mjc", "comfree"))
 
     def two() -> bool:
         pixels = page.browser.pixels("side_by_side")
@@ -320,7 +319,7 @@ def test_a_cloth_is_shown_where_it_is(page: Page) -> None:
                     name="cloth" radius=".01" rgba=".9 .1 .1 1"/>
         </worldbody>
       </mujoco>""")
-    page.load(viewing.Controls(["pause"]), 0.0)
+    page.load(Controls(["pause"]), 0.0)
     page.until(lambda: page.browser.centre("red"), "the cloth is shown")
     _, before = page.browser.centre("red")
     mujoco.mj_step(page.mjm, page.mjds[0], 120)
@@ -335,7 +334,7 @@ def test_a_cloth_is_shown_where_it_is(page: Page) -> None:
 
 
 def test_a_state_that_is_not_finite_leaves_the_last_picture_and_says_so(page: Page) -> None:
-    page.load(viewing.Controls(["pause"]), 0.5)
+    page.load(Controls(["pause"]), 0.5)
     page.until(lambda: page.browser.centre("red"), "the capsule is shown")
     page.mjds[0].xpos[:] = np.nan
     page.show()
@@ -348,12 +347,12 @@ def test_a_state_that_is_not_finite_leaves_the_last_picture_and_says_so(page: Pa
 
 def test_the_model_is_left_as_it_was(page: Page) -> None:
     before = mujoco.MjModel.from_xml_string(SWINGING)
-    page.load(viewing.Controls(["pause"]), 0.5)
-    assert viewing.same_model(before, page.mjm)
+    page.load(Controls(["pause"]), 0.5)
+    assert same_model(before, page.mjm)
 
 
 def test_buttons_ask_for_what_they_say(page: Page) -> None:
-    controls = viewing.Controls(
+    controls = Controls(
         ["pause", "step", "reset", "speed", "seek", "world"], nworld=3, duration=10.0
     )
     page.load(controls, 0.5)
@@ -374,7 +373,7 @@ def test_buttons_ask_for_what_they_say(page: Page) -> None:
 
 
 def test_the_slider_that_follows_does_not_seek(page: Page) -> None:
-    controls = viewing.Controls(["pause", "seek"], duration=10.0)
+    controls = Controls(["pause", "seek"], duration=10.0)
     page.load(controls, 0.5)
     for position in np.linspace(0.0, 12.0, 50):
         page.show(position=float(position))
@@ -404,7 +403,7 @@ def test_a_browser_that_has_stopped_reading_costs_no_memory() -> None:
     mjm = mujoco.MjModel.from_xml_string(SWINGING)
     mjd = mujoco.MjData(mjm)
     page = WebPage("127.0.0.1", port)
-    page.load(mjm, [mjd], viewing.Controls())
+    page.load(mjm, [mjd], Controls())
     with connect(
         f"ws://127.0.0.1:{port}",
         subprotocols=[f"viser-v{viser.__version__}"],
@@ -417,7 +416,7 @@ def test_a_browser_that_has_stopped_reading_costs_no_memory() -> None:
         for number in range(6000):
             mjd.qpos[0] = 0.001 * number
             mujoco.mj_forward(mjm, mjd)
-            page.show(viewing.Status({"time": str(number)}), moved=True)
+            page.show(Status({"time": str(number)}), moved=True)
             if number % 1000 == 999:
                 sizes.append(resident())
     page.close()
@@ -431,76 +430,3 @@ def test_a_page_that_cannot_be_served_says_which_setting() -> None:
         with pytest.raises(SettingError) as raised:
             WebPage("127.0.0.1", taken.getsockname()[1])
         assert raised.value.setting == "http_port"
-
-
-# ------------------------------------------------------------------------------- what is drawn how
-
-
-SOLIDS = """
-<mujoco>
-  <asset>
-    <texture name="chequer" type="2d" builtin="checker" width="8" height="8"/>
-    <material name="plain" rgba="0 0 1 1"/>
-    <material name="textured" texture="chequer"/>
-  </asset>
-  <worldbody>
-    <geom type="box" size="3 3 .1" pos="0 0 -1"/>
-    <body pos="1 2 3" euler="30 40 50">
-      <freejoint/>
-      <geom type="capsule" size=".1 .3" rgba="1 0 0 1"/>
-      <geom type="box" size=".1 .2 .3" pos=".5 0 0" material="plain" group="1"/>
-      <geom type="ellipsoid" size=".1 .2 .3" pos="1 0 0"/>
-      <geom type="cylinder" size=".1 .3" pos="1.5 0 0" rgba="0 1 0 .5"/>
-      <geom type="sphere" size=".1" pos="2 0 0" material="textured"/>
-    </body>
-  </worldbody>
-</mujoco>
-"""
-
-
-def test_plain_shapes_that_move_are_a_node_for_each_kind_and_group() -> None:
-    """Where MuJoCo has them; what is fixed, textured or transparent stays with mjviser."""
-    from mjsim.view.web.page import WebPage
-
-    mjm = mujoco.MjModel.from_xml_string(SOLIDS)
-    mjd = mujoco.MjData(mjm)
-    mujoco.mj_forward(mjm, mjd)
-    with contextlib.closing(WebPage("127.0.0.1", free_port())) as page:
-        page.load(mjm, [mjd], viewing.Controls())
-        nodes = {part._handle.name.rpartition("/")[2]: part for part in page._parts[0]}
-        for part in nodes.values():
-            part.draw(mjd)
-        handles = {name: part._handle for name, part in nodes.items()}
-        assert sorted(handles) == ["box1", "cylinder0", "sphere0"]
-        drawn_by_mjviser = sum(len(group.body_ids) for group in page._scenes[0]._mesh_groups)
-        assert drawn_by_mjviser == 1  # the body, for its textured and its transparent geom
-    axis = mjd.geom_xmat[1].reshape(3, 3)[:, 2]
-    capsule, ellipsoid = mjd.geom_xpos[1], mjd.geom_xpos[3]
-    expected = [capsule + 0.3 * axis, capsule - 0.3 * axis, ellipsoid]
-    np.testing.assert_allclose(handles["sphere0"].batched_positions, expected, atol=1e-6)
-    np.testing.assert_allclose(
-        handles["sphere0"].batched_scales, [[0.1] * 3, [0.1] * 3, [0.1, 0.2, 0.3]], atol=1e-6
-    )
-    np.testing.assert_allclose(handles["cylinder0"].batched_positions, [capsule], atol=1e-6)
-    np.testing.assert_allclose(handles["cylinder0"].batched_scales, [[0.1, 0.1, 0.3]], atol=1e-6)
-    np.testing.assert_allclose(handles["box1"].batched_scales, [[0.1, 0.2, 0.3]], atol=1e-6)
-    assert handles["box1"].batched_colors.tolist() == [[0, 0, 255]]
-    quat = np.empty(4)
-    mujoco.mju_mat2Quat(quat, mjd.geom_xmat[1])
-    drawn = handles["cylinder0"].batched_wxyzs[0]
-    assert abs(float(quat @ drawn)) == pytest.approx(1.0, abs=1e-6)
-
-
-def test_a_group_that_is_hidden_is_not_drawn() -> None:
-    from mjsim.view.web.page import WebPage
-
-    mjm = mujoco.MjModel.from_xml_string(SOLIDS)
-    mjd = mujoco.MjData(mjm)
-    mujoco.mj_forward(mjm, mjd)
-    with contextlib.closing(WebPage("127.0.0.1", free_port())) as page:
-        page.load(mjm, [mjd], viewing.Controls())
-        page._scenes[0].geom_groups_visible[1] = False
-        for part in page._parts[0]:
-            part.draw(mjd)
-        visible = {part._handle.name[-1]: part._handle.visible for part in page._parts[0]}
-    assert visible == {"0": True, "1": False}

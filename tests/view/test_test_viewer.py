@@ -15,7 +15,7 @@ from watching import Program, wait_until
 
 from mjsim import choices, engines
 from mjsim.record import Recording
-from mjsim.view import viewing
+from mjsim.view.controls import KEYS
 
 # A body in the middle of the window, drifting: from keyframe 0, which is not qpos0.
 DRIFTING = """
@@ -395,7 +395,7 @@ def test_no_key_of_ours_means_something_else_to_mujoco(screen: Screen, tmp_path:
         screen.press("c")  # contact points
         session.wait(lambda: session.now["drawing"] != before, "MuJoCo's own key is told")
         before = session.now["drawing"]
-        for key in viewing.KEYS:
+        for key in KEYS:
             screen.press(names.get(key.name, key.name))
             assert all(state["drawing"] == before for state in session.frames(5)), key.name
 

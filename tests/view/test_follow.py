@@ -1,10 +1,9 @@
-"""The viewer: what it makes of a stream, good or bad, and the program with and without a window."""
+"""Following a stream: what the viewer makes of it, good or bad."""
 
 import contextlib
+import logging
 import pickle
 import re
-import signal
-import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -13,30 +12,26 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from screen import Screen
-from watching import ViewerProcess, Witness, free_port, streaming_scene, wait_until
+from watching import (
+    SWINGING,
+    Witness,
+    answering,
+    free_port,
+    streaming_scene,
+    swinging_packets,
+    wait_until,
+)
 
 from mjsim import stream as streaming
-from mjsim.record import Recording
+from mjsim.model.compare import same_model
 from mjsim.stop_signals import StopSignals
 from mjsim.stream import StreamServer, encode_packet, pack_mjdata
-from mjsim.view import viewing
+from mjsim.view import meter
 from mjsim.view.follow import Reader, Watch
 from mjsim.view.watch_settings import WatchSettings
 
-SWINGING = """
-<mujoco model="swinging">
-  <option gravity="0 0 -9.81"/>
-  <worldbody>
-    <light pos="0 -2 4"/>
-    <geom type="plane" size="3 3 .1" rgba=".2 .3 .4 1"/>
-    <body pos="0 0 1.6">
-      <joint type="hinge" axis="0 1 0" damping="0"/>
-      <geom type="capsule" fromto="0 0 0 1.2 0 0" size=".15" rgba=".9 .2 .1 1"/>
-    </body>
-  </worldbody>
-</mujoco>
-"""
+Told = Callable[[], list[str]]
+
 FALLING = """
 <mujoco model="falling">
   <worldbody>
@@ -62,7 +57,11 @@ def falling(tmp_path: Path) -> Path:
     return path
 
 
-# ----------------------------------------------------------------- the viewer behind its display
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    """What is logged, line by line."""
+    caplog.set_level(logging.INFO, logger="mjsim")
+    return lambda: caplog.messages
 
 
 @contextlib.contextmanager
@@ -78,34 +77,6 @@ def watching(port: int, token: str | None = None) -> Iterator[Witness]:
     finally:
         witness.hung_up = True
         thread.join()
-
-
-@contextlib.contextmanager
-def answering(*connections: bytes) -> Iterator[int]:
-    """A server that sends each viewer in turn some bytes, and then hangs up; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            for data in connections:
-                with listener.accept()[0] as sock:
-                    sock.sendall(data)
-                    sock.shutdown(socket.SHUT_WR)
-                    with contextlib.suppress(OSError):
-                        sock.recv(1)  # until the viewer has gone
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listener.getsockname()[1]
-        thread.join()
-
-
-def swinging_packets(run: str, time: float) -> bytes:
-    mjm = mujoco.MjModel.from_xml_string(SWINGING)
-    mjd = mujoco.MjData(mjm)
-    mjd.time = time
-    about = {"engine": "mjc", "device": "cpu"}
-    model = {"kind": "xml", "xml": SWINGING, "assets": {}, "run": run, "about": about}
-    return encode_packet(model) + encode_packet({"kind": "state", "state": pack_mjdata(mjd)})
 
 
 def test_shows_the_newest_of_what_has_arrived() -> None:
@@ -156,17 +127,17 @@ def test_the_rate_after_a_reconnect_is_that_of_the_new_connection() -> None:
     """
     clock = [1000.0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(viewing.time, "monotonic", lambda: clock[0])
-        meter = viewing.Meter()
-        meter.note(3.0, None, 1)
+        patch.setattr(meter.time, "monotonic", lambda: clock[0])
+        stream = meter.Meter()
+        stream.note(3.0, None, 1)
         for number in range(4):
             clock[0] += 0.5
-            meter.note(500.0 + number, None, 5)
-        figures = meter.figures()
+            stream.note(500.0 + number, None, 5)
+        figures = stream.figures()
         assert (figures.time, figures.realtime_factor) == (503.0, 2.0)
         assert figures.frames_per_second == 10.0
         clock[0] += 12.7
-        assert meter.figures().rows["rate"] == "nothing for 12 s"
+        assert stream.figures().rows["rate"] == "nothing for 12 s"
 
 
 def test_a_viewer_reads_while_it_loads_a_model(
@@ -225,13 +196,12 @@ def test_delay_is_unknown_where_the_server_does_not_say_when_it_sends() -> None:
     assert witness.statuses[-1].rows["delay"] == "unknown"
 
 
-def test_tells_a_dropped_connection_from_a_new_run(capfd: pytest.CaptureFixture[str]) -> None:
+def test_tells_a_dropped_connection_from_a_new_run(told: Told) -> None:
     runs = ("one", "one", "two")
     streams = [swinging_packets(run, number) for number, run in enumerate(runs)]
     with answering(*streams) as port, watching(port) as witness:
         wait_until(lambda: len(witness.times) == 3, "all three connections are shown")
-    said = [line for line in capfd.readouterr().err.splitlines() if "2 bodies" in line]
-    assert [line.split(": ")[1] for line in said] == [
+    assert [line.split(": ")[0] for line in told() if "2 bodies" in line] == [
         "connected",
         "the same run goes on",
         "a new run",
@@ -249,14 +219,11 @@ def test_shows_the_next_run_with_another_model(swinging: Path, falling: Path) ->
     assert witness.models == [2, 3]
 
 
-def test_a_server_that_is_away_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_is_away_is_one_line(told: Told) -> None:
     port = free_port()
     with watching(port):
         threading.Event().wait(0.5)
-    lines = capfd.readouterr().err.splitlines()
-    assert lines == [
-        f"local_viewer.py: no server at 127.0.0.1:{port}: Connection refused; trying every 0.05 s"
-    ]
+    assert told() == [f"no server at 127.0.0.1:{port}: Connection refused; trying every 0.05 s"]
 
 
 class _Importing:
@@ -298,18 +265,15 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_survives_what_is_no_stream_and_says_why(
-    case: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_survives_what_is_no_stream_and_says_why(case: str, told: Told) -> None:
     sent, said = MALFORMED[case]
     with answering(sent, swinging_packets("one", 7.0)) as port, watching(port) as witness:
         wait_until(
             lambda: witness.times and witness.times[-1] == 7.0,
             "the connection after the bad one is shown",
         )
-    errors = capfd.readouterr().err
-    assert said in errors
-    assert all(len(line) < 600 and line.isprintable() for line in errors.splitlines())
+    assert said in "".join(told())
+    assert all(len(line) < 600 and line.isprintable() for line in told())
 
 
 def test_pause_holds_the_picture_while_the_stream_goes_on(swinging: Path) -> None:
@@ -389,156 +353,19 @@ def test_answers_the_challenge_with_the_token(swinging: Path) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
-def test_says_that_the_token_is_not_right(
-    token: str | None, swinging: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    port, said = free_port(), ""
+def test_says_that_the_token_is_not_right(token: str | None, swinging: Path, told: Told) -> None:
+    port = free_port()
     with (
         streaming_scene(swinging, port, token="open sesame"),
         watching(port, token=token) as witness,
     ):
-
-        def told() -> bool:
-            nonlocal said
-            said += capfd.readouterr().err
-            return "MJSTREAM_TOKEN" in said
-
-        wait_until(told, "the viewer names MJSTREAM_TOKEN")
+        wait_until(lambda: "MJSTREAM_TOKEN" in "".join(told()), "the viewer names MJSTREAM_TOKEN")
     assert witness.models == []
-
-
-# --------------------------------------------------------------------- the program, no window
-
-
-def test_prints_a_line_a_second_and_ends_with_the_stream(swinging: Path, tmp_path: Path) -> None:
-    """On a machine without glfw, which only the window needs."""
-    (tmp_path / "glfw.py").write_text("raise ImportError('no glfw on this machine')\n")
-    port = free_port()
-    with ViewerProcess(
-        tmp_path, port, "--backend", "none", "--once", PYTHONPATH=str(tmp_path)
-    ) as viewer:
-        with streaming_scene(swinging, port, wait=None):
-            wait_until(lambda: viewer.output.count("\n") >= 2, "there are two lines")
-        assert viewer.status() == 0
-    lines = viewer.output.splitlines()
-    assert all("s  " in line and "frames/s" in line and "delay" in line for line in lines)
-    first, second = (float(re.match(r"time ([0-9.]+) s", line)[1]) for line in lines[:2])
-    assert second - first == pytest.approx(1.0, abs=0.5)
-
-
-def test_once_without_a_server_ends_with_a_word_and_status_1(tmp_path: Path) -> None:
-    port = free_port()
-    arguments = ("--backend=none", "--once", "--retry-delay=0.1")
-    with ViewerProcess(tmp_path, port, *arguments) as viewer:
-        assert viewer.status() == 1
-    told = viewer.errors.splitlines()[-1]
-    assert told.startswith(f"local_viewer.py: no server at 127.0.0.1:{port}: Connection refused")
-    assert told.endswith("given up after 5 s")
-
-
-def test_a_signal_while_it_waits_for_a_server_ends_it(tmp_path: Path) -> None:
-    with ViewerProcess(tmp_path, free_port(), "--backend", "none") as viewer:
-        viewer.wait_for("no server at")
-        viewer.send_signal(signal.SIGTERM)
-        assert viewer.status() == 0
-    assert "Traceback" not in viewer.errors
-
-
-def test_without_a_display_it_names_the_backend_without_one(tmp_path: Path) -> None:
-    with ViewerProcess(tmp_path, free_port(), DISPLAY="", WAYLAND_DISPLAY="") as viewer:
-        assert viewer.status() == 2
-    (line,) = viewer.errors.splitlines()
-    assert "native cannot open a window here" in line
-    assert "--backend none" in line
-
-
-# ---------------------------------------------------------------------- the program's window
-
-
-def test_window_draws_a_moving_scene(screen: Screen, swinging: Path, tmp_path: Path) -> None:
-    port = free_port()
-    with (
-        streaming_scene(swinging, port),
-        ViewerProcess(tmp_path, port, DISPLAY=screen.name) as viewer,
-    ):
-        viewer.wait_for("connected")
-        wait_until(screen.drawn, "there is a picture")
-        before = screen.pixels()
-        wait_until(lambda: screen.moved_since(before), "the capsule is elsewhere")
-
-
-@pytest.mark.parametrize("way", ["the user closes it", "Ctrl-C"])
-def test_window_ends_with_status_0(
-    way: str, screen: Screen, swinging: Path, tmp_path: Path
-) -> None:
-    port = free_port()
-    with (
-        streaming_scene(swinging, port),
-        ViewerProcess(tmp_path, port, DISPLAY=screen.name) as viewer,
-    ):
-        viewer.wait_for("connected")
-        wait_until(screen.drawn, "there is a picture")
-        if way == "Ctrl-C":
-            viewer.send_signal(signal.SIGINT)
-        else:
-            screen.press("ctrl+q")
-        assert viewer.status() == 0
-    (line,) = viewer.errors.splitlines()
-    assert "connected: swinging, 2 bodies" in line
-
-
-def test_window_shows_the_next_run_with_another_model(
-    screen: Screen, swinging: Path, falling: Path, tmp_path: Path
-) -> None:
-    port = free_port()
-    with ViewerProcess(tmp_path, port, "--retry-delay", "0.1", DISPLAY=screen.name) as viewer:
-        with streaming_scene(swinging, port):
-            viewer.wait_for("swinging")
-            wait_until(screen.drawn, "there is a picture")
-        with streaming_scene(falling, port):
-            viewer.wait_for("a new run: falling, 3 bodies")
-            wait_until(screen.drawn, "there is a picture again")
-        viewer.wait_for("the run has ended")
-        viewer.send_signal(signal.SIGINT)
-        assert viewer.status() == 0
 
 
 def test_the_same_model_keeps_its_window(swinging: Path, falling: Path) -> None:
     one, other = (mujoco.MjModel.from_xml_path(str(path)) for path in (swinging, falling))
-    assert viewing.same_model(one, mujoco.MjModel.from_xml_string(SWINGING))
-    assert not viewing.same_model(one, other)
+    assert same_model(one, mujoco.MjModel.from_xml_string(SWINGING))
+    assert not same_model(one, other)
     other = mujoco.MjModel.from_xml_string(SWINGING.replace("9.81", "1.62"))
-    assert not viewing.same_model(one, other)
-
-
-# ---------------------------------------------------------------------------------- recording
-
-
-def test_records_what_it_shows_run_by_run(tmp_path: Path) -> None:
-    """A dropped connection goes on in the same file, another run begins the next free one."""
-    (tmp_path / "seen-2.mcap").write_text("precious")
-    runs = [("one", 0.0), ("one", 1.0), ("two", np.nan), ("three", 3.0)]
-    streams = [swinging_packets(run, time) for run, time in runs]
-    arguments = ("--backend=none", "--retry-delay=0.05", "--record=seen.mcap")
-    with answering(*streams) as port, ViewerProcess(tmp_path, port, *arguments) as viewer:
-        wait_until(lambda: viewer.errors.count("trying every") == 4, "all four have hung up")
-        assert "recording to seen-4.mcap" in viewer.errors
-        viewer.send_signal(signal.SIGTERM)
-        assert viewer.status() == 0
-    assert (tmp_path / "seen-2.mcap").read_text() == "precious"
-    for name, times in (("seen", [0.0, 1.0]), ("seen-3", [np.nan]), ("seen-4", [3.0])):
-        with Recording(tmp_path / f"{name}.mcap") as run:
-            assert run.complete
-            assert run.about["server"] == f"127.0.0.1:{port}"
-            assert run.about["engine"] == "mjc"
-            assert run.model().nbody == 2
-            recorded = [each.state["time"] for each in run.states()]
-        np.testing.assert_array_equal(recorded, times)
-
-
-def test_does_not_record_over_a_file(tmp_path: Path) -> None:
-    (tmp_path / "seen.mcap").write_text("precious")
-    with ViewerProcess(tmp_path, free_port(), "--backend=none", "--record=seen.mcap") as viewer:
-        assert viewer.status() == 2
-        assert "--record: 'seen.mcap' is there already and is kept" in viewer.errors
-        assert viewer.errors.count("\n") == 1
+    assert not same_model(one, other)
