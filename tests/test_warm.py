@@ -12,7 +12,7 @@ from engine_rows import relative_error
 from test_contacts import BELT, HANGING, shuffle_contacts
 
 import comfree_warp as cfwarp
-from benchmark import fidelity_scenes
+from benchmark.fidelity import scenes as fidelity_scenes
 from mjsim import engines
 from mjsim.engines.buffers import size_buffers
 

@@ -21,8 +21,8 @@ from warm_reference import (
     stacks_of,
 )
 
-from benchmark import fidelity_measures as measures
-from benchmark import fidelity_scenes as scenes
+from benchmark.fidelity import measures as measures
+from benchmark.fidelity import scenes as scenes
 
 TYPE = mujoco.mjtConstraint
 GRAVITY = 9.81
