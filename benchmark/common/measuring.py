@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from mjsim import engines
 
-Row = dict[str, Any]
+ResultRow = dict[str, Any]
 Competitors = Mapping[str, Callable[[], None]]
 
 
@@ -172,7 +172,7 @@ def why_invalid(health: engines.Health) -> str | None:
     return "; ".join(reasons) or None
 
 
-def scaling_fits(rows: Sequence[Row]) -> list[Row]:
+def scaling_fits(rows: Sequence[ResultRow]) -> list[ResultRow]:
     """How the time per step grows, per family of valid rows and per contender and device.
 
     Against the number of contacts in the scenes made for it, which are all of one family and one

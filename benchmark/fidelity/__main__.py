@@ -57,10 +57,10 @@ def main(
     integrator: str,
     path: str | None,
 ) -> None:
-    from benchmark.fidelity import runs  # only here, since --help does without Warp
+    from benchmark.fidelity import suite  # only here, since --help does without Warp
 
     try:
-        ended_by = runs.run_suite(names, device, words, sweep, level, integrator, path)
+        ended_by = suite.run_suite(names, device, words, sweep, level, integrator, path)
     except SettingError as error:
         raise click.UsageError(str(error), ctx) from error
     if ended_by:

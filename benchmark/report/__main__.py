@@ -30,10 +30,12 @@ from mjsim.errors import SettingError
 @click.option("--into", help="A Markdown file to renew the summary in.")
 @click.pass_context
 def main(ctx: click.Context, files: tuple[str, ...], folder: str, into: str | None) -> None:
-    from benchmark.report import page  # only here, since --help does without matplotlib and MuJoCo
+    from benchmark.report.write import (
+        write_report,  # only here, since --help does without matplotlib and MuJoCo
+    )
 
     try:
-        for path in page.write(files, folder, into):
+        for path in write_report(files, folder, into):
             click.echo(path)
     except SettingError as error:
         raise click.UsageError(str(error), ctx) from error

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from benchmark.common.measuring import Row
+from benchmark.common.measuring import ResultRow
 from benchmark.report.standings import Curves, label_of
 from mjsim.errors import SettingError
 
@@ -169,7 +169,7 @@ def _draw_panel(axes: object, curve: Curves, colours: Mapping[str, str]) -> None
 # ---------------------------------------------------------------------------------------- scaling
 
 
-def draw_scaling(fits: Sequence[Row], colours: Mapping[str, str]) -> str:
+def draw_scaling(fits: Sequence[ResultRow], colours: Mapping[str, str]) -> str:
     """Time per step over contacts or worlds: a panel per scene, with the fitted slopes."""
     pyplot = _pyplot()
     contacts = fits[0]["against"] == "contacts"

@@ -9,8 +9,8 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from benchmark.common.measuring import Row
-from benchmark.fidelity.runs import headlines
+from benchmark.common.measuring import ResultRow
+from benchmark.fidelity.results import worst_headlines
 from benchmark.speed.compare import TIE
 
 TIMESTEP = 0.002  # s; accuracy is ranked at it, or at the nearest that most contenders have
@@ -74,12 +74,12 @@ class Ranking:
         return next((it for it in self.standings if it.label == label), None)
 
 
-def label_of(row: Row) -> str:
+def label_of(row: ResultRow) -> str:
     """The contender, with its device unless that is the CPU."""
     return row["contender"] if row["device"] == "cpu" else f"{row['contender']} on {row['device']}"
 
 
-def place(standings: Iterable[Standing], floor: float = 0.0) -> tuple[Standing, ...]:
+def rank_standings(standings: Iterable[Standing], floor: float = 0.0) -> tuple[Standing, ...]:
     """Standings with rank and ratio, the best first; those without a value or with a reason last.
 
     Whoever is within TIE of the first of a rank shares it.
@@ -106,7 +106,7 @@ def count_worlds(nworld: int) -> str:
     return "1 world" if nworld == 1 else f"{nworld:,} worlds"
 
 
-def speed_rankings(rows: Iterable[Row]) -> list[Ranking]:
+def speed_rankings(rows: Iterable[ResultRow]) -> list[Ranking]:
     """By scene and number of worlds."""
     groups: dict[tuple[str, int], list[Standing]] = {}
     for row in rows:
@@ -119,7 +119,7 @@ def speed_rankings(rows: Iterable[Row]) -> list[Ranking]:
             )
             groups.setdefault((row["scene"], row["nworld"]), []).append(standing)
     return [
-        Ranking(scene, count_worlds(nworld), STEP_TIME, 0.0, place(standings))
+        Ranking(scene, count_worlds(nworld), STEP_TIME, 0.0, rank_standings(standings))
         for (scene, nworld), standings in groups.items()
     ]
 
@@ -128,7 +128,7 @@ def speed_rankings(rows: Iterable[Row]) -> list[Ranking]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """A point of a curve. Attributes: `timestep` in s; `cost`, s of wall time per simulated s."""
 
     timestep: float
@@ -151,7 +151,7 @@ class Curves:
     scene: str
     quantity: str
     unit: str
-    points: dict[str, tuple[Point, ...]]
+    points: dict[str, tuple[CurvePoint, ...]]
 
     @property
     def floor(self) -> float:
@@ -164,17 +164,17 @@ class Curves:
         return all(it.error is not None and it.error <= self.floor for it in points)
 
 
-def curves(rows: Iterable[Row]) -> list[Curves]:
+def curves(rows: Iterable[ResultRow]) -> list[Curves]:
     """Of each scene and headline quantity."""
-    runs: dict[tuple[str, float], list[Row]] = {}
+    runs: dict[tuple[str, float], list[ResultRow]] = {}
     for row in rows:
         runs.setdefault((label_of(row), row["timestep"]), []).append(row)
-    found: dict[tuple[str, str], dict[str, list[Point]]] = {}
+    found: dict[tuple[str, str], dict[str, list[CurvePoint]]] = {}
     units: dict[tuple[str, str], str] = {}
     for label, timestep in sorted(runs, key=lambda key: key[1]):
-        for key, row in headlines(runs[label, timestep]).items():
+        for key, row in worst_headlines(runs[label, timestep]).items():
             reason = row["invalid"] or ("" if row["error"] is not None else NO_VALUE)
-            point = Point(timestep, row["cost"], row["error"], reason)
+            point = CurvePoint(timestep, row["cost"], row["error"], reason)
             found.setdefault(key, {}).setdefault(label, []).append(point)
             units[key] = "%" if row["error_kind"] == "relative" else row["unit"]
     return [
@@ -183,7 +183,7 @@ def curves(rows: Iterable[Row]) -> list[Curves]:
     ]
 
 
-def _order(rows: Iterable[Row]):
+def _order(rows: Iterable[ResultRow]):
     places = {}
     for row in rows:
         places.setdefault((row["scene"], row["quantity"]), len(places))
@@ -211,7 +211,7 @@ def accuracy_rankings(found: Iterable[Curves]) -> list[Ranking]:
             for point in points
             if point.timestep == timestep
         ]
-        placed = place(standings, curve.floor)
+        placed = rank_standings(standings, curve.floor)
         rankings.append(
             Ranking(curve.scene, curve.quantity, curve.unit, curve.floor, placed, timestep)
         )
@@ -301,9 +301,9 @@ def both_ranked(rankings: Iterable[Ranking], subject: str, peer: str) -> int:
     return sum({subject, peer} <= each for each in labels)
 
 
-def opponents(rows: Iterable[Row]) -> list[tuple[str, str]]:
+def opponents(rows: Iterable[ResultRow]) -> list[tuple[str, str]]:
     """Pairs of a comfree label, and a MuJoCo label on the same device or of MuJoCo C."""
-    seen: Mapping[str, Row] = {label_of(row): row for row in rows}
+    seen: Mapping[str, ResultRow] = {label_of(row): row for row in rows}
     return [
         (subject, peer)
         for subject, ours in seen.items()
@@ -314,7 +314,7 @@ def opponents(rows: Iterable[Row]) -> list[tuple[str, str]]:
     ]
 
 
-def unstable(stability: Iterable[Row]) -> list[Row]:
+def unstable(stability: Iterable[ResultRow]) -> list[ResultRow]:
     """Those that did not survive every timestep."""
     return [it for it in stability if it["died"]]
 
@@ -419,7 +419,7 @@ def unranked_sentences(rankings: Iterable[Ranking], subject: str, peer: str) -> 
     ]
 
 
-def stability_sentences(stability: Iterable[Row], subject: str, peer: str) -> list[str]:
+def stability_sentences(stability: Iterable[ResultRow], subject: str, peer: str) -> list[str]:
     """Where a label needs a shorter timestep than another to survive."""
     largest = {(it["scene"], label_of(it)): it["largest_timestep"] for it in stability}
     told = []
@@ -431,9 +431,9 @@ def stability_sentences(stability: Iterable[Row], subject: str, peer: str) -> li
     return told
 
 
-def told_skips(skipped: Iterable[Row]) -> list[tuple[str, str, int, str]]:
+def told_skips(skipped: Iterable[ResultRow]) -> list[tuple[str, str, int, str]]:
     """Reason, contenders, how many, and examples of what was left out for it."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[ResultRow]] = {}
     for row in skipped:
         groups.setdefault(row["reason"], []).append(row)
     found = []
@@ -443,3 +443,14 @@ def told_skips(skipped: Iterable[Row]) -> list[tuple[str, str, int, str]]:
         where = ", ".join(scenes) if len(scenes) <= 5 else f"{len(scenes)} scenes"
         found.append((reason, who, len(rows), where))
     return found
+
+
+def unranked_word(it: Standing) -> str:
+    """Why a standing does not rank, in a word for a cell."""
+    return "none" if it.reason == NO_VALUE else "invalid"
+
+
+def times_the_best(ranking: Ranking, it: Standing, sign: str = "\N{MULTIPLICATION SIGN} ") -> str:
+    """How many times the best; a best error that counts as none makes it a lower bound."""
+    bound = "\N{GREATER-THAN OR EQUAL TO} " if ranking.ranked[0].value < ranking.floor else ""
+    return f"{bound}{sign}{times(it.ratio)}"

@@ -16,10 +16,16 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmark.common import contenders as contending
 from benchmark.common.machine import versions
-from benchmark.common.measuring import RecordedClock, Row, definition_hash, round_ratios, spread
+from benchmark.common.measuring import (
+    RecordedClock,
+    ResultRow,
+    definition_hash,
+    round_ratios,
+    spread,
+)
 from benchmark.costs.stream_rounds import AUDIENCES, RECORDED, WARM_UP, audience_times
-from benchmark.speed.measure import Entry, Measured, Points, Skipped, measure_group
-from benchmark.speed.scenes import HUMANOID, SCENES, Scene, model_hash
+from benchmark.speed.measure import Entry, Measured, PointBudget, Skipped, measure_group
+from benchmark.speed.scenes import HUMANOID, SCENES, SpeedScene, model_hash
 from mjsim import engines
 from mjsim.engines.device import warp_device
 from mjsim.errors import SettingError
@@ -35,10 +41,10 @@ CLOCK = RecordedClock()
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
+class PlannedRow:
     """A row to be: a contender on a device, with a scene in so many worlds."""
 
-    scene: Scene
+    scene: SpeedScene
     nworld: int
     entry: Entry
 
@@ -63,11 +69,11 @@ def why_missing(device: str) -> str | None:
     return None
 
 
-def wanted(scene: Scene, words: str) -> bool:
+def wanted(scene: SpeedScene, words: str) -> bool:
     return any(word.strip() in scene.name for word in words.split(";"))
 
 
-def make_plan(level: str, contenders: str, words: str) -> list[Case]:
+def make_plan(level: str, contenders: str, words: str) -> list[PlannedRow]:
     """The rows of a level, group by group; on CUDA, MuJoCo C is the only one on the CPU."""
     compared = contending.parse_all(contenders)
     entries = [Entry(it, "cpu") for it in compared if level != "cuda" or it.engine == "mjc"]
@@ -75,7 +81,7 @@ def make_plan(level: str, contenders: str, words: str) -> list[Case]:
         Entry(it, device) for device in cuda_devices() for it in compared if it.engine != "mjc"
     ]
     return [
-        Case(scene, nworld, entry)
+        PlannedRow(scene, nworld, entry)
         for scene in SCENES
         if wanted(scene, words)
         for nworld in scene.at_level(level)
@@ -87,8 +93,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     option = metafunc.config.option
     if "scene" in metafunc.fixturenames:
         plan = make_plan(option.level, option.contenders, option.scenes)
-        ids = ["-".join(map(str, case.params)) for case in plan]
-        metafunc.parametrize(PARAMS, [case.params for case in plan], ids=ids)
+        ids = ["-".join(map(str, planned.params)) for planned in plan]
+        metafunc.parametrize(PARAMS, [planned.params for planned in plan], ids=ids)
     if "audience" in metafunc.fixturenames:
         streamed = option.level != "cuda" and not option.scenes
         metafunc.parametrize("audience", [*AUDIENCES, RECORDED] if streamed else [])
@@ -103,24 +109,24 @@ class Groups:
     def __init__(self, config: pytest.Config):
         option = config.option
         plan = make_plan(option.level, option.contenders, option.scenes)
-        self._plan = {case.params: case for case in plan}
-        self._rounds, self._points = option.rounds, Points(option.budget)
-        self._key: tuple[Scene, int] | None = None
+        self._plan = {planned.params: planned for planned in plan}
+        self._rounds, self._points = option.rounds, PointBudget(option.budget)
+        self._key: tuple[SpeedScene, int] | None = None
         self._found: dict[str, Measured | Skipped] = {}
 
     def row(self, *params: str | int) -> Measured | Skipped:
         """Measure, or look up what was measured."""
-        case = self._plan[params]
-        missing = why_missing(case.entry.device)
+        planned = self._plan[params]
+        missing = why_missing(planned.entry.device)
         if missing:
             return Skipped(missing)
-        key = (case.scene, case.nworld)
+        key = (planned.scene, planned.nworld)
         if key != self._key:
             all_entries = [it.entry for it in self._plan.values() if (it.scene, it.nworld) == key]
             here = [entry for entry in all_entries if not why_missing(entry.device)]
             self._found = measure_group(*key, here, self._rounds, self._points)
             self._key = key
-        return self._found[case.entry.name]
+        return self._found[planned.entry.name]
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +144,7 @@ def stream_times(request: pytest.FixtureRequest) -> Iterator[dict[str, list[floa
     display.console.quiet = before
 
 
-def hand_over(benchmark: BenchmarkFixture, times: list[float], nsteps: int, row: Row) -> None:
+def hand_over(benchmark: BenchmarkFixture, times: list[float], nsteps: int, row: ResultRow) -> None:
     """Give pytest-benchmark the rounds measured before, as seconds per step, and the row."""
     CLOCK.load(times)
     benchmark.group = row["scene"] if row["valid"] else f"INVALID: {row['scene']}"
@@ -154,8 +160,8 @@ def test_step(
     contender: str,
     groups: Groups,
     benchmark: BenchmarkFixture,
-    described: Row,
-    skipped: list[Row],
+    described: ResultRow,
+    skipped: list[ResultRow],
 ) -> None:
     params = (scene, nworld, device, contender)
     measured = groups.row(*params)
@@ -171,7 +177,7 @@ def test_stream(
     audience: str,
     stream_times: dict[str, list[float]],
     benchmark: BenchmarkFixture,
-    described: Row,
+    described: ResultRow,
 ) -> None:
     times = stream_times[audience]
     definition = {

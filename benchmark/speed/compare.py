@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.common.machine import RESULTS
-from benchmark.common.measuring import Row, differences, median_interval
+from benchmark.common.measuring import ResultRow, differences, median_interval
 from mjsim.cli import variables
 from mjsim.errors import SettingError
 
@@ -41,7 +41,7 @@ TIE = 1.05  # contenders whose medians are closer than this share a rank
 Key = tuple[str, int, str, str]
 
 
-def key_of(row: Row) -> Key:
+def key_of(row: ResultRow) -> Key:
     """What a row is of: scene, number of worlds, device, contender."""
     return (row["scene"], row["nworld"], row["device"], row["contender"])
 
@@ -73,7 +73,7 @@ class Verdict:
     drift: float = 1.0
 
 
-def compare(old: Sequence[Row], new: Sequence[Row], limit: float) -> list[Verdict]:
+def compare(old: Sequence[ResultRow], new: Sequence[ResultRow], limit: float) -> list[Verdict]:
     """A verdict per row of either run.
 
     Args:
@@ -86,7 +86,7 @@ def compare(old: Sequence[Row], new: Sequence[Row], limit: float) -> list[Verdic
     return [_judge(key, before.get(key), after.get(key), limit) for key in before | after]
 
 
-def _judge(key: Key, old: Row | None, new: Row | None, limit: float) -> Verdict:
+def _judge(key: Key, old: ResultRow | None, new: ResultRow | None, limit: float) -> Verdict:
     if old is None or new is None:
         which = "stored" if old is None else "new"
         return Verdict(key, "not compared", detail=f"the {which} run has no such row")
@@ -115,9 +115,9 @@ def _judge(key: Key, old: Row | None, new: Row | None, limit: float) -> Verdict:
 # ------------------------------------------------------------------------------------------ ranks
 
 
-def ranking(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
+def ranking(rows: Sequence[ResultRow]) -> dict[tuple[str, int], list[ResultRow]]:
     """Valid rows by scene and number of worlds, the fastest first."""
-    groups: dict[tuple[str, int], list[Row]] = {}
+    groups: dict[tuple[str, int], list[ResultRow]] = {}
     for row in rows:
         if row["valid"]:
             groups.setdefault((row["scene"], row["nworld"]), []).append(row)
@@ -127,7 +127,9 @@ def ranking(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
     }
 
 
-def other_ranks(old: Sequence[Row], new: Sequence[Row]) -> dict[tuple[str, int], list[str]]:
+def other_ranks(
+    old: Sequence[ResultRow], new: Sequence[ResultRow]
+) -> dict[tuple[str, int], list[str]]:
     """By group of both runs, the pairs of contenders whose order is another: "a before b".
 
     A pair closer than `TIE` in either run is a tie, and has no order.
@@ -153,14 +155,14 @@ def other_ranks(old: Sequence[Row], new: Sequence[Row]) -> dict[tuple[str, int],
 # ----------------------------------------------------------------------------------------- tables
 
 
-def _place(row: Row, best: float) -> str:
+def _place(row: ResultRow, best: float) -> str:
     median = row["time_per_step"]["median"]
     device = "" if row["device"] == "cpu" else f" on {row['device']}"
     contacts = f", {row['contacts']['mean']:.0f} contacts" if "contacts" in row else ""
     return f"{row['contender']}{device} x{median / best:.2f}{contacts}"
 
 
-def ranking_table(rows: Sequence[Row]) -> Table:
+def ranking_table(rows: Sequence[ResultRow]) -> Table:
     """A line per scene and number of worlds: who is fastest, and how much slower the others are."""
     table = Table("scene", "worlds", "fastest, us/step", "ranks", "invalid", box=MARKDOWN)
     ranked = ranking(rows)
@@ -182,11 +184,11 @@ def ranking_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _slope(fit: Row | None) -> str:
+def _slope(fit: ResultRow | None) -> str:
     return f"{fit['slope']:.2f} +- {fit['standard_error']:.2f}" if fit else ""
 
 
-def scaling_table(fits: Sequence[Row]) -> Table:
+def scaling_table(fits: Sequence[ResultRow]) -> Table:
     """A line per fitted slope."""
     table = Table(
         *("against", "scene", "contender", "log-log slope", "from 100 on", "points"), box=MARKDOWN
@@ -221,7 +223,7 @@ def load(path: Path) -> dict[str, Any]:
     return document
 
 
-def rows_of(document: dict[str, Any]) -> list[Row]:
+def rows_of(document: dict[str, Any]) -> list[ResultRow]:
     return [benchmark["extra_info"] for benchmark in document["benchmarks"]]
 
 
@@ -273,7 +275,7 @@ def show_comparison(console: Console, verdicts: Sequence[Verdict], limit: float)
     return slower > 0
 
 
-def show_ranks(console: Console, old: Sequence[Row], new: Sequence[Row]) -> bool:
+def show_ranks(console: Console, old: Sequence[ResultRow], new: Sequence[ResultRow]) -> bool:
     """Print who is faster in both runs; whether some order is another."""
     before, after, changed = ranking(old), ranking(new), other_ranks(old, new)
     table = Table("scene", "worlds", "stored", "new", "ranks", box=MARKDOWN)

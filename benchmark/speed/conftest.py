@@ -22,15 +22,15 @@ from benchmark.common.machine import (
     describe_selection,
     file_stem,
 )
-from benchmark.common.measuring import Row, scaling_fits
+from benchmark.common.measuring import ResultRow, scaling_fits
 from benchmark.speed.compare import ranking_table, scaling_table
 
 FORMAT = "speed/1"
 USUAL = {"scenes": "", "contenders": contending.DEFAULT}
 
-DESCRIBED = pytest.StashKey[Row]()
-SKIPPED = pytest.StashKey[list[Row]]()
-ROWS = pytest.StashKey[list[Row]]()
+DESCRIBED = pytest.StashKey[ResultRow]()
+SKIPPED = pytest.StashKey[list[ResultRow]]()
+ROWS = pytest.StashKey[list[ResultRow]]()
 ENDED = pytest.StashKey[str]()
 MEASURED = pytest.StashKey[Path]()  # the rows so far
 
@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def described(pytestconfig: pytest.Config) -> Row:
+def described(pytestconfig: pytest.Config) -> ResultRow:
     """What goes into every row: date, commit, command and machine."""
     return pytestconfig.stash[DESCRIBED]
 
@@ -79,7 +79,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def skipped(pytestconfig: pytest.Config) -> list[Row]:
+def skipped(pytestconfig: pytest.Config) -> list[ResultRow]:
     """What goes into the JSON of rows that could not be measured."""
     return pytestconfig.stash[SKIPPED]
 
@@ -99,7 +99,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 
 
 def pytest_benchmark_update_json(
-    config: pytest.Config, benchmarks: list[object], output_json: Row
+    config: pytest.Config, benchmarks: list[object], output_json: ResultRow
 ) -> None:
     rows = [benchmark["extra_info"] for benchmark in output_json["benchmarks"]]
     steps = [row for row in rows if row["kind"] == "step"]

@@ -16,7 +16,7 @@ import numpy as np
 from benchmark.common.contenders import Contender
 from benchmark.common.machine import DeviceMemory, HostMemory, versions
 from benchmark.common.measuring import (
-    Row,
+    ResultRow,
     definition_hash,
     interleaved_times,
     mean_and_max,
@@ -25,7 +25,7 @@ from benchmark.common.measuring import (
     spread,
     why_invalid,
 )
-from benchmark.speed.scenes import Scene, model_hash
+from benchmark.speed.scenes import SpeedScene, model_hash
 from mjsim import engines
 from mjsim.engines.buffers import size_buffers
 from mjsim.errors import SettingError
@@ -54,7 +54,7 @@ class Entry:
 class Measured:
     """A row of results, and the seconds of its rounds."""
 
-    row: Row
+    row: ResultRow
     times: list[float]
 
 
@@ -69,7 +69,7 @@ class Skipped:
 
 
 @functools.lru_cache(maxsize=2)
-def _settled(scene: Scene) -> tuple[mujoco.MjModel, dict[str, np.ndarray], dict[str, int]]:
+def _settled(scene: SpeedScene) -> tuple[mujoco.MjModel, dict[str, np.ndarray], dict[str, int]]:
     """The model, the state of one world after settling on MuJoCo C, and the sizes of buffers."""
     mjm = scene.load()
     source = engines.make_simulation(mjm, "mjc", noise=engines.ControlNoise(scene.noise, SEED + 1))
@@ -90,7 +90,7 @@ class Start:
       sizes: nconmax, njmax and nccdmax per world.
     """
 
-    def __init__(self, scene: Scene, nworld: int):
+    def __init__(self, scene: SpeedScene, nworld: int):
         self.mjm, state, self.sizes = _settled(scene)
         self._state = {field: np.tile(values, (nworld, 1)) for field, values in state.items()}
         shaken = np.random.default_rng(SEED).normal(0.0, scene.shake, self._state["qvel"].shape)
@@ -183,7 +183,7 @@ def crashes(mjm: mujoco.MjModel, entry: Entry) -> str | None:
     return f"its sparse factorization of {mjm.nv:,} dofs crashes on CPUs"
 
 
-class Points:
+class PointBudget:
     """What the points of growing scenes took so far, to tell whether the next is too much.
 
     Args:
@@ -195,7 +195,7 @@ class Points:
         self._steps: dict[tuple[str, str], list[tuple[float, float]]] = {}
         self._builds: dict[tuple[str, str], list[tuple[float, float]]] = {}
 
-    def too_much(self, scene: Scene, entry: Entry, nsteps: int) -> str | None:
+    def too_much(self, scene: SpeedScene, entry: Entry, nsteps: int) -> str | None:
         """Why a point is left out, or None; `nsteps` are those of all its rounds."""
         key = (scene.family, entry.name)
         if not scene.family or key not in self._steps:
@@ -209,7 +209,7 @@ class Points:
             f"{self._budget:g} s: --budget"
         )
 
-    def note(self, scene: Scene, measured: _Competitor, step_seconds: float) -> None:
+    def note(self, scene: SpeedScene, measured: _Competitor, step_seconds: float) -> None:
         """Take what a point took."""
         key = (scene.family, measured.entry.name)
         self._steps.setdefault(key, []).append((scene.size, step_seconds))
@@ -217,7 +217,7 @@ class Points:
             self._builds.setdefault(key, []).append((scene.size, measured.build_seconds))
 
 
-def _build(entry: Entry, scene: Scene, start: Start, nworld: int, nsteps: int) -> _Competitor:
+def _build(entry: Entry, scene: SpeedScene, start: Start, nworld: int, nsteps: int) -> _Competitor:
     """Build, compile, capture and warm up."""
     host, device = HostMemory(), DeviceMemory(entry.device)
     totals = [0]
@@ -252,11 +252,11 @@ def _counted_round(simulation: engines.Simulation, nsteps: int) -> list[engines.
 
 
 def measure_group(
-    scene: Scene,
+    scene: SpeedScene,
     nworld: int,
     entries: Sequence[Entry],
     rounds: int,
-    points: Points,
+    points: PointBudget,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Measured | Skipped]:
     """Rows of all entries by name, measured in rounds that take turns.
@@ -317,7 +317,7 @@ def _name(enumeration: type, value: int) -> str:
     return enumeration(value).name.partition("_")[2].lower()
 
 
-def define(scene: Scene, start: Start, entry: Entry, nworld: int, nsteps: int) -> Row:
+def define(scene: SpeedScene, start: Start, entry: Entry, nworld: int, nsteps: int) -> ResultRow:
     """All that decides what a row measures, but not when, where, nor how often."""
     mjm, opt = start.mjm, start.mjm.opt
     return {
@@ -359,14 +359,14 @@ def define(scene: Scene, start: Start, entry: Entry, nworld: int, nsteps: int) -
 
 
 def make_row(
-    scene: Scene,
+    scene: SpeedScene,
     start: Start,
     measured: _Competitor,
     nsteps: int,
     times: Sequence[float],
     copied: Sequence[float],
     own: dict[str, float],
-) -> Row:
+) -> ResultRow:
     """A row of results.
 
     Args:

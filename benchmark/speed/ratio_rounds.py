@@ -16,8 +16,8 @@ import comfree_warp as cfwarp
 from benchmark.common.contenders import KINDS, parse
 from benchmark.common.machine import cpu_name
 from benchmark.common.measuring import interleaved_times, median_and_quartiles, round_ratios
-from benchmark.speed.measure import Entry, Points, measure_group
-from benchmark.speed.scenes import BY_NAME, HUMANOID, Scene
+from benchmark.speed.measure import Entry, PointBudget, measure_group
+from benchmark.speed.scenes import BY_NAME, HUMANOID, SpeedScene
 from mjsim import engines
 from mjsim.engines.buffers import size_buffers
 from mjsim.run import divergence_dump as dump
@@ -40,10 +40,10 @@ COMPARED = (
 )
 
 
-def compare_engines(scene: Scene, device: str, nworld: int, rounds: int) -> list[str]:
+def compare_engines(scene: SpeedScene, device: str, nworld: int, rounds: int) -> list[str]:
     """A row of the table: the ratios, the contacts, and what makes the row invalid, if anything."""
     entries = [Entry(it, it.device(device)) for it in map(parse, KINDS)]
-    found = measure_group(scene, nworld, entries, rounds, Points(math.inf))
+    found = measure_group(scene, nworld, entries, rounds, PointBudget(math.inf))
     measured = {entry.contender.name: found[entry.name] for entry in entries}
     fast = measured[FAST]
     contacts = [f"{name} {it.row['contacts']['mean']:.0f}" for name, it in measured.items()]

@@ -24,7 +24,7 @@ GROWN_STEPS = 40  # of all sizes: the longer ago a scene was shaken, the less a 
 
 
 @dataclasses.dataclass(frozen=True)
-class Scene:
+class SpeedScene:
     """A model, the state that every round starts from, and how long a round is.
 
     Attributes:
@@ -128,9 +128,9 @@ def model_hash(mjm: mujoco.MjModel) -> str:
 
 def _grown(
     family: str, make: Callable[[int], str], sizes: dict[int, int], shake: float
-) -> list[Scene]:
+) -> list[SpeedScene]:
     return [
-        Scene(
+        SpeedScene(
             f"{family}, {contacts:,} contacts",
             make(nbox),
             settle=60,
@@ -148,7 +148,7 @@ def _grown(
 
 MANY = (1, 16, 256, 1024, 4096, 8192)
 SCENES = (
-    Scene(
+    SpeedScene(
         "primitives, settled",
         DATA + "primitives.xml",
         settle=2500,
@@ -158,8 +158,8 @@ SCENES = (
         quick=(1,),
         cuda=(1, 16, 256, 1024, 4096),
     ),
-    Scene("humanoid, standing", HUMANOID, noise=1.0, cuda=MANY),
-    Scene(
+    SpeedScene("humanoid, standing", HUMANOID, noise=1.0, cuda=MANY),
+    SpeedScene(
         "humanoid, fallen",
         HUMANOID,
         settle=2500,
@@ -168,7 +168,7 @@ SCENES = (
         quick=(1, 64),
         cuda=(4096,),
     ),
-    Scene(
+    SpeedScene(
         "hand holding a cube",
         DATA + "hand/env_hand_cube.xml",
         noise=0.1,
@@ -176,12 +176,14 @@ SCENES = (
         quick=(1, 16),
         cuda=MANY,
     ),
-    Scene("arm and cube", DATA + "franka_cube_grasp/scene.xml", noise=0.1, steps=800, cuda=MANY),
-    Scene("pendula", DATA + "pendula.xml", steps=2000, quick=(1, 64), cuda=MANY),
-    Scene("constraints", DATA + "constraints.xml", cuda=MANY),
-    Scene("collision", DATA + "collision.xml", settle=300, steps=150),
-    Scene("height field", DATA + "hfield/hfield.xml", settle=500, steps=300),
-    Scene("cloth", DATA + "flex/floppy.xml", settle=400, steps=100, worlds=(1, 16)),
+    SpeedScene(
+        "arm and cube", DATA + "franka_cube_grasp/scene.xml", noise=0.1, steps=800, cuda=MANY
+    ),
+    SpeedScene("pendula", DATA + "pendula.xml", steps=2000, quick=(1, 64), cuda=MANY),
+    SpeedScene("constraints", DATA + "constraints.xml", cuda=MANY),
+    SpeedScene("collision", DATA + "collision.xml", settle=300, steps=150),
+    SpeedScene("height field", DATA + "hfield/hfield.xml", settle=500, steps=300),
+    SpeedScene("cloth", DATA + "flex/floppy.xml", settle=400, steps=100, worlds=(1, 16)),
     *_grown("layer", layer, LAYERS, shake=0.0),
     *_grown("wall", wall, WALLS, shake=0.02),
 )

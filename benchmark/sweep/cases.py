@@ -17,7 +17,7 @@ from mjsim.model.files import REPOSITORY, find_file
 from mjsim.run import settings as run_settings
 
 if TYPE_CHECKING:  # else only where it is used, since --help does without MuJoCo
-    from benchmark.fidelity.scenes import Scene
+    from benchmark.fidelity.scenes.scene import FidelityScene
 
 LAW = ("stiffness", "damping", "law", "passes")  # of comfree only
 MOST = 100_000  # cases; more are a slip
@@ -130,6 +130,15 @@ def _parse_bool(text: str) -> bool:
     return text == "true"
 
 
+def gather(path: Path | None, flags: Mapping[str, str | None]) -> dict[str, Any]:
+    """The settings of a file, with those of flags in their place."""
+    given = {name: split_flag(name, text) for name, text in flags.items() if text is not None}
+    settings = read_file(path) if path else {}
+    if "model" in given or "scene" in given:
+        settings = {name: it for name, it in settings.items() if name not in ("model", "scene")}
+    return {**settings, **given}
+
+
 def expand(settings: Mapping[str, Any]) -> list[Case]:
     """The product of all lists, or that of each entry of `cases` on top of the rest.
 
@@ -196,7 +205,7 @@ def _values(name: str, value: Any) -> list[Any]:
     return [kind(each) for each in values]
 
 
-def _scenes() -> dict[str, Scene]:
+def _scenes() -> dict[str, FidelityScene]:
     """The scenes of the fidelity suite by their names."""
     from benchmark.fidelity.scenes import BY_NAME
 

@@ -15,11 +15,11 @@ from benchmark.sweep.cases import LAW, swept
 FASTER = "steps_per_second"
 FLOOR = 1e-3  # values up to this are alike
 
-Row = dict[str, Any]
+CaseRow = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Best:
+class BestCase:
     """The best case of a subject, by one quantity.
 
     Attributes:
@@ -32,7 +32,7 @@ class Best:
 
     subject: str
     quantity: str
-    row: Row
+    row: CaseRow
     value: float
     of: int
 
@@ -60,12 +60,12 @@ class HeatMap:
     cells: tuple[tuple[float | None, ...], ...]
 
 
-def subject_of(row: Row) -> str:
+def subject_of(row: CaseRow) -> str:
     return row["model"] or row["scene"]
 
 
-def _groups(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
-    found: dict[tuple[str, str], list[Row]] = {}
+def _groups(rows: Iterable[CaseRow]) -> dict[tuple[str, str], list[CaseRow]]:
+    found: dict[tuple[str, str], list[CaseRow]] = {}
     for row in rows:
         if row["status"] == "done":
             for quantity, value in row["measured"].items():
@@ -74,21 +74,21 @@ def _groups(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     return found
 
 
-def _cost(row: Row, quantity: str) -> float:
+def _cost(row: CaseRow, quantity: str) -> float:
     value = row["measured"][quantity]
     return -value if quantity == FASTER else value
 
 
-def best_cases(rows: Iterable[Row]) -> list[Best]:
+def best_cases(rows: Iterable[CaseRow]) -> list[BestCase]:
     """Of each subject and quantity."""
     return [
-        Best(subject, quantity, row, row["measured"][quantity], len(group))
+        BestCase(subject, quantity, row, row["measured"][quantity], len(group))
         for (subject, quantity), group in _groups(rows).items()
         for row in [min(group, key=lambda it: _cost(it, quantity))]
     ]
 
 
-def chosen(row: Row, names: Sequence[str]) -> str:
+def chosen(row: CaseRow, names: Sequence[str]) -> str:
     """The settings of a row by which it differs: "stiffness 0.1, damping 0.01"."""
     return ", ".join([row["engine"], *told({name: row[name] for name in names})])
 
@@ -102,7 +102,7 @@ def told(settings: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def heat_maps(rows: Sequence[Row]) -> list[HeatMap]:
+def heat_maps(rows: Sequence[CaseRow]) -> list[HeatMap]:
     """Of each subject and quantity over the first two swept settings, those of the law first."""
     numeric = [name for name in swept(rows) if name != "law"]
     names = sorted(numeric, key=lambda name: name not in LAW)
@@ -135,7 +135,7 @@ def heat_maps(rows: Sequence[Row]) -> list[HeatMap]:
     return found
 
 
-def best_law(rows: Sequence[Row]) -> tuple[dict[str, Any], float] | None:
+def best_law(rows: Sequence[CaseRow]) -> tuple[dict[str, Any], float] | None:
     """The law with its parameters that suits all subjects best, and how far from the best in each.
 
     By the geometric mean, over all errors of all subjects, of the error over the smallest; of laws

@@ -55,7 +55,7 @@ def _check_numbers(values: list[object]) -> None:
             raise ValueError
 
 
-class Table:
+class CaseTable:
     """A table open for appending, which no other program can open meanwhile.
 
     Attributes:
@@ -85,7 +85,7 @@ class Table:
         end = path.read_bytes().rfind(b"\n") + 1
         self._file.truncate(end)
 
-    def __enter__(self) -> "Table":
+    def __enter__(self) -> "CaseTable":
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -17,9 +17,11 @@ import numpy as np
 import warp as wp
 
 from benchmark.common.contenders import KINDS, Contender
-from benchmark.fidelity import runs as fidelity_runs
 from benchmark.fidelity.measures import Trajectory, penetrations
+from benchmark.fidelity.plan import Run
+from benchmark.fidelity.results import worst_headlines
 from benchmark.fidelity.scenes import BY_NAME
+from benchmark.fidelity.suite import FidelitySuite
 from benchmark.sweep.cases import LAW, Case
 from mjsim import engines
 from mjsim.engines.device import warp_device
@@ -142,12 +144,12 @@ def _run_scene(case: Case, key: str) -> dict[str, Any]:
         mjm, sizes = scene.model(timestep, INTEGRATOR), (scene.nconmax, scene.njmax)
         build = functools.partial(contender.make_simulation, mjm, case.device, nworld, *sizes)
         _compile_once(key, build)
-    rows = fidelity_runs.Sweep(INTEGRATOR, case.device, "standard", []).run(
-        fidelity_runs.Run(scene, contender, timestep, nworld)
+    rows = FidelitySuite(INTEGRATOR, case.device, "standard", []).run(
+        Run(scene, contender, timestep, nworld)
     )
     measured = {
         f"{quantity}, error{' in ' + row['unit'] if row['unit'] else ''}": row["error"]
-        for (_, quantity), row in fidelity_runs.headlines(rows).items()
+        for (_, quantity), row in worst_headlines(rows).items()
     }
     invalid, status = rows[0]["invalid"], "done"
     if invalid:

@@ -19,7 +19,7 @@ from benchmark.common import measuring
 from benchmark.common.contenders import Contender, parse, parse_all
 from benchmark.speed import compare
 from benchmark.speed import measure as speed
-from benchmark.speed.scenes import BY_NAME, SCENES, Scene, layer, model_hash
+from benchmark.speed.scenes import BY_NAME, SCENES, SpeedScene, layer, model_hash
 from mjsim import engines
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY
@@ -44,21 +44,21 @@ EXPLODING = """<mujoco>
 MJC = speed.Entry(parse("mjc"), "cpu")
 
 
-def measure(scene: Scene, *entries: speed.Entry, nworld: int = 1, **given) -> dict:
-    given = {"rounds": 3, "points": speed.Points(math.inf), **given}
+def measure(scene: SpeedScene, *entries: speed.Entry, nworld: int = 1, **given) -> dict:
+    given = {"rounds": 3, "points": speed.PointBudget(math.inf), **given}
     return speed.measure_group(scene, nworld, entries or (MJC,), **given)
 
 
-def measure_row(scene: Scene, **given) -> measuring.Row:
+def measure_row(scene: SpeedScene, **given) -> measuring.ResultRow:
     (measured,) = measure(scene, **given).values()
     return measured.row
 
 
-def small(**changes) -> Scene:
-    return Scene(**{"name": "falling", "model": FALLING, "steps": 20, **changes})
+def small(**changes) -> SpeedScene:
+    return SpeedScene(**{"name": "falling", "model": FALLING, "steps": 20, **changes})
 
 
-def document(*rows: measuring.Row) -> dict:
+def document(*rows: measuring.ResultRow) -> dict:
     """As the suite writes it, in short."""
     machine = {"node": "here", "cpu": "one", "cores": 2, "load_average": 0.0}
     return {
@@ -202,7 +202,7 @@ def test_a_scene_that_an_engine_refuses_is_skipped_with_the_reason():
 
 
 def test_a_point_that_would_take_too_long_is_left_out_with_the_reason():
-    points = speed.Points(budget=0.0)
+    points = speed.PointBudget(budget=0.0)
     grown = [small(name=f"layer {n}", model=layer(n), family="layer", size=n) for n in (1, 2)]
     first, second = (measure(scene, points=points)[MJC.name] for scene in grown)
     assert isinstance(first, speed.Measured)
@@ -385,7 +385,7 @@ def test_an_unchanged_run_is_not(runs, tmp_path):
     assert "SLOWER" not in done.stdout
 
 
-def row_of(contender: str, median: float, noise: float = 0.01, **more) -> measuring.Row:
+def row_of(contender: str, median: float, noise: float = 0.01, **more) -> measuring.ResultRow:
     """A row that took so many seconds, its quartiles a part of that away."""
     times = measuring.spread([median * (1 - 2 * noise), median, median * (1 + 2 * noise)])
     definition = {"scene": "s", "contender": contender}
@@ -405,7 +405,9 @@ def row_of(contender: str, median: float, noise: float = 0.01, **more) -> measur
     }
 
 
-def kinds(old: list[measuring.Row], new: list[measuring.Row], limit: float = 1.15) -> list[str]:
+def kinds(
+    old: list[measuring.ResultRow], new: list[measuring.ResultRow], limit: float = 1.15
+) -> list[str]:
     return [verdict.kind for verdict in compare.compare(old, new, limit)]
 
 

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from browsing import ARTEFACTS, Browser
 
-from benchmark.report import page as report
-from benchmark.report import standings
+from benchmark.report import plots, standings
+from benchmark.report.markdown import CLOSING, OPENING, summarise
+from benchmark.report.page import render
+from benchmark.report.results import load, merge, newest
 from benchmark.report.standings import Standing
+from benchmark.report.story import Story, invalid_rows, tell, worse_sentences
 from mjsim.errors import SettingError
 from mjsim.model.files import REPOSITORY
 
@@ -88,8 +91,8 @@ def fidelity_run(*rows: dict, **given) -> dict:
     }
 
 
-def story_of(*documents: dict) -> report.Story:
-    return report.tell(report.merge([("run.json", document) for document in documents]))
+def story_of(*documents: dict) -> Story:
+    return tell(merge([("run.json", document) for document in documents]))
 
 
 CONTENDERS = ("mjc", "mjwarp", "comfree-paper", "comfree-warm")
@@ -119,8 +122,8 @@ def test_an_invalid_row_never_ranks_and_its_reason_is_told():
     assert [it.label for it in ranking.ranked] == ["mjc"]
     assert ranking.ranked[0].ratio == 1.0
     assert ranking.of("comfree-paper").rank is None
-    assert report.invalid(story) == [("heap, 1 world", "comfree-paper", "1 world(s) diverged")]
-    for told in (report.render(story), report.summarise(story)):
+    assert invalid_rows(story) == [("heap, 1 world", "comfree-paper", "1 world(s) diverged")]
+    for told in (render(story), summarise(story)):
         assert "1 world(s) diverged" in told
 
 
@@ -131,12 +134,14 @@ def test_an_invalid_error_never_ranks():
 
 
 def test_contenders_closer_than_a_tie_share_a_rank():
-    placed = standings.place([Standing("a", 1.04), Standing("b", 1.0), Standing("c", 1.2)])
+    placed = standings.rank_standings([Standing("a", 1.04), Standing("b", 1.0), Standing("c", 1.2)])
     assert [(it.label, it.rank) for it in placed] == [("b", 1), ("a", 1), ("c", 3)]
 
 
 def test_a_chain_of_near_ties_does_not_reach_the_best():
-    placed = standings.place([Standing("a", 1.0), Standing("b", 1.04), Standing("c", 1.08)])
+    placed = standings.rank_standings(
+        [Standing("a", 1.0), Standing("b", 1.04), Standing("c", 1.08)]
+    )
     assert [it.rank for it in placed] == [1, 1, 3]
 
 
@@ -183,12 +188,12 @@ def test_a_contender_on_another_device_is_another_label_of_the_same_colour():
     rows = [step("comfree-paper", 1e-4), step("comfree-paper", 1e-5, device="cuda:0")]
     story = story_of(speed_run(*rows))
     assert story.labels == ("comfree-paper", "comfree-paper on cuda:0")
-    assert len(set(report.plots.colour_of(story.labels).values())) == 1
+    assert len(set(plots.colour_of(story.labels).values())) == 1
 
 
 def test_contenders_of_one_engine_have_their_own_colours():
     labels = [*CONTENDERS, "comfree-paper k=0.1", "comfree-warm p=2", "comfree"]
-    assert len(set(report.plots.colour_of(labels).values())) == len(labels)
+    assert len(set(plots.colour_of(labels).values())) == len(labels)
 
 
 # --------------------------------------------------------------------------------------- sentences
@@ -197,7 +202,7 @@ def test_contenders_of_one_engine_have_their_own_colours():
 def test_where_comfree_is_worse_is_said_with_the_worst_ratio():
     slow = [step("mjc", 1e-3, scene="wall"), step("comfree-paper", 7e-3, scene="wall")]
     rows = [row["extra_info"] for row in SPEED["benchmarks"]] + slow
-    told = report.worse(story_of(speed_run(*rows), FIDELITY))
+    told = worse_sentences(story_of(speed_run(*rows), FIDELITY))
     assert (
         "comfree-paper is slower than mjc in 4 of 4 comparisons. Worst: wall, 1 world: "
         "7.00 ms per step against 1.00 ms, 7.0 times." in told
@@ -215,8 +220,8 @@ def test_where_comfree_is_worse_is_said_with_the_worst_ratio():
 
 def test_results_from_before_there_were_two_laws_are_told_under_their_own_name():
     story = story_of(fidelity_run(error("mjc", 1.0), error("comfree", 2.0)))
-    assert "comfree is less accurate than mjc in 1 of 1 comparisons." in report.summarise(story)
-    assert "comfree" in report.render(story)
+    assert "comfree is less accurate than mjc in 1 of 1 comparisons." in summarise(story)
+    assert "comfree" in render(story)
 
 
 def test_a_divergence_where_mujoco_is_well_is_said():
@@ -228,7 +233,7 @@ def test_a_divergence_where_mujoco_is_well_is_said():
             ("comfree-paper", {"largest_timestep": None}),
         )
     ]
-    told = report.worse(story_of(fidelity_run(*rows, stability=stability)))
+    told = worse_sentences(story_of(fidelity_run(*rows, stability=stability)))
     assert told == [
         "comfree-paper does not rank in slide, depth, where mjc does: diverged at 1 s.",
         "comfree-paper survives slide at no timestep tried, mjc up to h = 0.02 s.",
@@ -257,14 +262,14 @@ def test_figures_read_well():
     ],
 )
 def test_what_is_missing_is_said(documents, said):
-    assert said in report.render(story_of(*documents))
-    assert report.summarise(story_of(*documents))
+    assert said in render(story_of(*documents))
+    assert summarise(story_of(*documents))
 
 
 def test_what_was_skipped_is_said_with_its_reason():
     skip = {"scene": "heap", "contender": "mjwarp", "device": "cuda:0", "reason": "no GPU here"}
     story = story_of(speed_run(step("mjc", 1e-4), skipped=[skip, {**skip, "scene": "wall"}]))
-    for told in (report.render(story), report.summarise(story)):
+    for told in (render(story), summarise(story)):
         assert "mjwarp on cuda:0" in told
         assert "no GPU here" in told
 
@@ -298,15 +303,15 @@ def test_the_newest_of_each_suite_become_a_page_and_a_summary(tmp_path):
 def test_the_summary_takes_the_place_of_the_one_in_another_file(tmp_path):
     (tmp_path / "speed-a.json").write_text(json.dumps(SPEED))
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.OPENING}\nof last year\n{report.CLOSING}\nafter\n")
+    readme.write_text(f"before\n{OPENING}\nof last year\n{CLOSING}\nafter\n")
     for _ in range(2):
         done = run_report("--folder", tmp_path, "--into", readme)
         assert done.returncode == 0, done.stderr
     text = readme.read_text()
-    assert text.startswith(f"before\n{report.OPENING}\n\nSpeed: ")
-    assert text.endswith(f"{report.CLOSING}\nafter\n")
+    assert text.startswith(f"before\n{OPENING}\n\nSpeed: ")
+    assert text.endswith(f"{CLOSING}\nafter\n")
     assert "last year" not in text
-    assert text.count(report.OPENING) == 1
+    assert text.count(OPENING) == 1
     readme.write_text("nothing to renew")
     done = run_report("--folder", tmp_path, "--into", readme)
     assert done.returncode == 2
@@ -326,7 +331,7 @@ def test_a_newer_run_of_a_part_does_not_hide_the_whole(tmp_path):
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(document))
         os.utime(path, (age, age))
-    assert [path.stem for path in report.newest(tmp_path)] == ["speed-whole", "fidelity-stopped"]
+    assert [path.stem for path in newest(tmp_path)] == ["speed-whole", "fidelity-stopped"]
 
 
 def test_a_file_of_another_format_is_one_line_and_status_2(tmp_path):
@@ -371,13 +376,13 @@ def test_a_damaged_file_is_refused_by_what_is_wrong_with_it(tmp_path, text, said
     path = tmp_path / "run.json"
     path.write_text(text)
     with pytest.raises(SettingError, match=re.escape(said)):
-        report.load(path)
+        load(path)
 
 
 # ---------------------------------------------------------------------------------------- the page
 
 
-def hostile_story() -> report.Story:
+def hostile_story() -> Story:
     """Every name and text that a file can bring is hostile."""
     engines = {HOSTILE: "comfree", "mjc": "mjc"}
     rows = [
@@ -426,10 +431,10 @@ class Elements(HTMLParser):
 
 def test_nothing_of_a_file_becomes_markup():
     story = hostile_story()
-    found = Elements(report.render(story))
+    found = Elements(render(story))
     assert not found.tags & {"script", "img", "iframe", "object"}
     assert not [name for _, name, _ in found.attributes if name.startswith("on")]
-    summary = report.summarise(story)
+    summary = summarise(story)
     assert "<script>" not in summary.replace("\\<", "")
     # Every table of the summary keeps its shape: no cell holds a bare bar.
     for block in re.findall(r"(?:^\|.*\n)+", summary, re.MULTILINE):
@@ -438,7 +443,7 @@ def test_nothing_of_a_file_becomes_markup():
 
 
 def test_the_page_refers_to_nothing_outside_itself():
-    page = report.render(story_of(SPEED, FIDELITY))
+    page = render(story_of(SPEED, FIDELITY))
     for _, name, value in Elements(page).attributes:
         if name.rpartition(":")[2] in ("src", "href", "srcset", "data", "action"):
             assert value.startswith(("#", "data:")), (name, value)
@@ -460,7 +465,7 @@ def browser(tmp_path: Path):
 )
 def test_a_browser_shows_the_page_and_asks_for_nothing_else(tmp_path, browser, name, story):
     path = tmp_path / "report.html"
-    path.write_text(report.render(story()))
+    path.write_text(render(story()))
     browser.driver.get(path.as_uri())
     assert "Where comfree is worse than MuJoCo" in browser.text()
     drawn = browser.driver.execute_script(
