@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SPEED := $(BIN)/python -m pytest -q -c benchmark/pytest.ini benchmark
+SPEED := $(BIN)/python -m pytest -q -c benchmark/speed/pytest.ini benchmark/speed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run view web video test test-slow test-drop-in doctor bench bench-quick bench-cuda bench-compare bench-engine bench-memory bench-stream bench-plain bench-web fidelity sweep report gallery lint format lock clean
@@ -60,34 +60,34 @@ bench-cuda: venv ## the same on every CUDA device, up to 8,192 worlds
 	$(SPEED) --level cuda
 
 bench-compare: venv ## hold the newest run against the one before it, or NEW=FILE against OLD=FILE
-	$(BIN)/python benchmark/compare.py $(OLD) $(NEW)
+	$(BIN)/python -m benchmark.speed.compare $(OLD) $(NEW)
 
 bench-engine: venv ## print the speed ratios of the engines, with their spread
-	$(BIN)/python benchmark/ratios.py
+	$(BIN)/python -m benchmark.speed.ratios
 
 bench-memory: venv ## print what the warm law's memory of contacts costs a step
-	$(BIN)/python benchmark/memory_cost.py
+	$(BIN)/python -m benchmark.costs.memory
 
 bench-stream: venv ## print what streaming costs a simulation, and how late states arrive
-	$(BIN)/python benchmark/stream_cost.py
+	$(BIN)/python -m benchmark.costs.stream
 
 bench-plain: venv ## print what a step takes longer by public functions of MuJoCo Warp alone
 	$(BIN)/python -m benchmark.costs.plain
 
 bench-web: venv ## print what a browser's view costs a simulation, and how often it is brought up to date
-	$(BIN)/python benchmark/web_cost.py
+	$(BIN)/python -m benchmark.costs.web
 
 gallery: venv ## draw the README's pictures, one per model (offscreen)
-	$(BIN)/python benchmark/gallery.py docs
+	$(BIN)/python -m benchmark.gallery docs
 
 fidelity: venv ## compare the engines with known physics, on small scenes over many timesteps
-	$(BIN)/python benchmark/fidelity.py
+	$(BIN)/python -m benchmark.fidelity
 
 sweep: venv ## run the cases of FILE, benchmark/sweeps/stiffness_damping.toml, or go on with them (Ray)
-	$(BIN)/python benchmark/sweep.py $(or $(FILE),benchmark/sweeps/stiffness_damping.toml)
+	$(BIN)/python -m benchmark.sweep $(or $(FILE),benchmark/sweeps/stiffness_damping.toml)
 
 report: venv ## the newest results as a page and a summary, or FILES="A.json B.json"; INTO=README.md
-	$(BIN)/python benchmark/report.py $(if $(INTO),--into $(INTO)) $(FILES)
+	$(BIN)/python -m benchmark.report $(if $(INTO),--into $(INTO)) $(FILES)
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .

@@ -52,7 +52,7 @@ WATCHING = [
     if command.startswith(("python local_viewer.py", "python test_viewer.py", "ssh -N -L"))
     and command not in REPLAYS
 ]
-SWEEPS = [command for command in COMMANDS if command.startswith("python benchmark/sweep.py")]
+SWEEPS = [command for command in COMMANDS if command.startswith("python -m benchmark.sweep")]
 # Of a cluster, which test_sweep.py starts and uses.
 CLUSTER = [
     command for command in COMMANDS if command.startswith(("export RAY_", "ray start", "RAY_ADDR"))

@@ -12,7 +12,7 @@ from contact_scenes import BELT, HANGING, shuffle_contacts
 from engine_rows import relative_error
 
 import comfree_warp as cfwarp
-from benchmark import fidelity_scenes
+from benchmark.fidelity import scenes as fidelity_scenes
 from mjsim import engines
 from mjsim.engines.buffers import size_buffers
 

@@ -21,8 +21,10 @@ from warm_reference import (
     stacks_of,
 )
 
-from benchmark import fidelity_measures as measures
-from benchmark import fidelity_scenes as scenes
+from benchmark.fidelity import measures as measures
+from benchmark.fidelity.scenes import boxes as box_scenes
+from benchmark.fidelity.scenes import conservation
+from benchmark.fidelity.scenes import friction as friction_scenes
 
 TYPE = mujoco.mjtConstraint
 GRAVITY = 9.81
@@ -143,7 +145,7 @@ def scene(xml: str) -> mujoco.MjModel:
 
 
 def boxes(centres: list[tuple[float, float]]) -> mujoco.MjModel:
-    return scene(scenes.boxes_xml(centres))
+    return scene(box_scenes.boxes_xml(centres))
 
 
 def tower(names: str, x: float = 0.0, bottom: float = 0.0, joint: str = "<freejoint/>") -> str:
@@ -334,7 +336,7 @@ def test_step_follows_what_the_trees_have_learned():
 
 
 def test_contact_touches_the_trees_of_both_its_bodies():
-    mjm = boxes(scenes.column(2))
+    mjm = boxes(box_scenes.column(2))
     mjd = state_of(mjm)
     mjd.qpos[[2, 9]] -= [0.001, 0.002]
     result = WarmLaw(mjm).accelerate(mjd)
@@ -351,7 +353,7 @@ def test_contact_touches_the_trees_of_both_its_bodies():
 
 
 def test_support_pass_solves_the_normals_of_a_column_that_starts_cold():
-    mjm = boxes(scenes.column(5))
+    mjm = boxes(box_scenes.column(5))
     mjd = state_of(mjm)
     mjd.qpos[2::7] -= 1e-4 * np.arange(1, 6)
     law = WarmLaw(mjm)
@@ -405,7 +407,7 @@ def test_support_pass_lets_go_of_contacts_that_no_longer_push():
 
 @each_passes
 def test_lowest_contact_of_a_column_soon_carries_the_weight_of_all(passes):
-    mjm = boxes(scenes.column(10))
+    mjm = boxes(box_scenes.column(10))
     simulation = WarmReferenceSimulation(mjm, passes)
     simulation.step(40)
     result = simulation.law.accelerate(simulation._mjd)
@@ -416,10 +418,10 @@ def test_lowest_contact_of_a_column_soon_carries_the_weight_of_all(passes):
 
 @pytest.mark.parametrize("timestep", [0.005, 0.01])
 def test_column_of_ten_stands_at_long_steps(timestep):
-    mjm = boxes(scenes.column(10))
+    mjm = boxes(box_scenes.column(10))
     mjm.opt.timestep, mjm.opt.cone = timestep, mujoco.mjtCone.mjCONE_ELLIPTIC
     mjm.opt.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    stood, *_ = scenes.measure_boxes(mjm, follow(WarmReferenceSimulation(mjm), 2.0))
+    stood, *_ = box_scenes.measure_boxes(mjm, follow(WarmReferenceSimulation(mjm), 2.0))
     assert stood.name == "stood for"
     assert stood.value == pytest.approx(2)
 
@@ -819,9 +821,9 @@ def test_other_rows_keep_their_forces_when_their_places_change():
 
 
 RESTING = {
-    "box": (lambda: boxes(scenes.column(1)), 1.0),
+    "box": (lambda: boxes(box_scenes.column(1)), 1.0),
     "box on a slope": (lambda: slider(20), 1.0),
-    "pyramid": (lambda: boxes(scenes.pyramid(2)), 1.5),
+    "pyramid": (lambda: boxes(box_scenes.pyramid(2)), 1.5),
     "limits, equality and friction loss": (lambda: load(ARM), 2.0),
 }
 each_resting = pytest.mark.parametrize(("build", "seconds"), RESTING.values(), ids=RESTING)
@@ -844,13 +846,14 @@ def test_what_rests_rests_on_the_forces_of_newtons_solver(build, seconds, passes
 
 @each_passes
 def test_bodies_that_collide_keep_their_momentum(passes):
-    mjm = scene(scenes.collision_xml())
+    mjm = scene(conservation.collision_xml())
     simulation = WarmReferenceSimulation(mjm, passes)
-    for name, values in scenes.collision_start(mjm, 1).items():
+    for name, values in conservation.collision_start(mjm, 1).items():
         simulation.write(name, values)
     kept = measures.invariants(mjm, follow(simulation, 0.8))
     assert kept.energy[-1] < 0.9 * kept.energy[0]
-    speeds = np.linalg.norm(scenes.collision_start(mjm, 1)["qvel"].reshape(-1, 6)[:, :3], axis=1)
+    start = conservation.collision_start(mjm, 1)["qvel"]
+    speeds = np.linalg.norm(start.reshape(-1, 6)[:, :3], axis=1)
     assert measures.largest_change(kept.momentum) < 1e-12 * (mjm.body_mass[1:] @ speeds)
 
 
@@ -861,15 +864,15 @@ def dropped() -> WarmReferenceSimulation:
 
 
 def colliding() -> WarmReferenceSimulation:
-    mjm = scene(scenes.collision_xml())
+    mjm = scene(conservation.collision_xml())
     simulation = WarmReferenceSimulation(mjm)
-    for name, values in scenes.collision_start(mjm, 1).items():
+    for name, values in conservation.collision_start(mjm, 1).items():
         simulation.write(name, values)
     return simulation
 
 
 def resting() -> WarmReferenceSimulation:
-    return WarmReferenceSimulation(boxes(scenes.pyramid(2)))
+    return WarmReferenceSimulation(boxes(box_scenes.pyramid(2)))
 
 
 @each_passes
@@ -919,12 +922,12 @@ def test_sliding_box_stops_where_coulomb_says(direction, turned, passes):
 
 @each_passes
 def test_spinning_and_rolling_spheres_stop_when_their_torques_say(passes):
-    mjm = scene(scenes.spinning_xml())
+    mjm = scene(friction_scenes.spinning_xml())
     simulation = WarmReferenceSimulation(mjm, passes)
-    simulation.write("qvel", scenes.spinning_start(mjm, 1)["qvel"])
+    simulation.write("qvel", friction_scenes.spinning_start(mjm, 1)["qvel"])
     times = [
         quantity
-        for quantity in scenes.measure_spinning(mjm, follow(simulation, 1.0))
+        for quantity in friction_scenes.measure_spinning(mjm, follow(simulation, 1.0))
         if quantity.relative
     ]
     assert len(times) == 6
@@ -933,12 +936,12 @@ def test_spinning_and_rolling_spheres_stop_when_their_torques_say(passes):
 
 
 def test_second_pass_comes_closer_to_newtons_solver_on_a_stack_that_gets_no_support():
-    mjm = boxes(scenes.column(5))
+    mjm = boxes(box_scenes.column(5))
     mjm.dof_armature[:] = 1e-9  # so that the support pass leaves it alone
     solver = newton(mjm)
 
     def overlap(qpos: np.ndarray) -> float:
-        return scenes.EDGE - np.diff([-scenes.EDGE / 2, *qpos[2::7]]).min()
+        return box_scenes.EDGE - np.diff([-box_scenes.EDGE / 2, *qpos[2::7]]).min()
 
     exact, deepest, off = mujoco.MjData(solver), [], []
     largest = 0.0

@@ -1,0 +1,1 @@
+"""What all benchmarks share: contenders, timing, statistics, and the machine they ran on."""

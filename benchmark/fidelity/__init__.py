@@ -1,0 +1,1 @@
+"""The fidelity suite: scenes whose right answer is known, run over many timesteps."""

@@ -1,0 +1,1 @@
+"""The report: stored results as one HTML page and a Markdown summary."""
