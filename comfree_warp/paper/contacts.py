@@ -1,4 +1,4 @@
-"""Contact forces without a Jacobian: from body velocities to body wrenches. README.md derives it.
+"""Contact forces without a Jacobian: from body velocities to body wrenches. docs/contact_laws.md derives it.
 
 What a row of J would multiply is the relative motion of two bodies at a point, and what its
 transpose would scatter is a wrench on each. So no row of a contact is ever written:
