@@ -74,7 +74,7 @@ bench-stream: venv ## print what streaming costs a simulation, and how late stat
 bench-web: venv ## print what a browser's view costs a simulation, and how often it is brought up to date
 	$(BIN)/python benchmark/web_cost.py
 
-gallery: venv ## draw the README's pictures, one per model (offscreen)
+gallery: venv ## draw the pictures of README and docs, one per model (offscreen)
 	$(BIN)/python benchmark/gallery.py docs
 
 fidelity: venv ## compare the engines with known physics, on small scenes over many timesteps
@@ -83,8 +83,12 @@ fidelity: venv ## compare the engines with known physics, on small scenes over m
 sweep: venv ## run the cases of FILE, benchmark/sweeps/stiffness_damping.toml, or go on with them (Ray)
 	$(BIN)/python benchmark/sweep.py $(or $(FILE),benchmark/sweeps/stiffness_damping.toml)
 
-report: venv ## the newest results as a page and a summary, or FILES="A.json B.json"; INTO=README.md
+report: venv ## the newest results as a page and a summary, or FILES="A.json B.json"; INTO=docs/results.md
 	$(BIN)/python benchmark/report.py $(if $(INTO),--into $(INTO)) $(FILES)
+
+.PHONY: docs
+docs: venv ## build the pages of docs/ as a site, into build/docs; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .
