@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SPEED := $(BIN)/python -m pytest -q -c benchmark/pytest.ini benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run view web video test test-slow test-drop-in doctor bench bench-quick bench-cuda bench-compare bench-engine bench-memory bench-stream bench-web fidelity sweep report gallery lint format lock clean
+.PHONY: help venv run view web video test test-slow test-drop-in doctor bench bench-quick bench-cuda bench-compare bench-engine bench-memory bench-stream bench-plain bench-web fidelity sweep report gallery lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench-memory: venv ## print what the warm law's memory of contacts costs a step
 
 bench-stream: venv ## print what streaming costs a simulation, and how late states arrive
 	$(BIN)/python benchmark/stream_cost.py
+
+bench-plain: venv ## print what a step takes longer by public functions of MuJoCo Warp alone
+	$(BIN)/python -m benchmark.costs.plain
 
 bench-web: venv ## print what a browser's view costs a simulation, and how often it is brought up to date
 	$(BIN)/python benchmark/web_cost.py

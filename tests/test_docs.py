@@ -288,15 +288,6 @@ def test_the_files_that_a_page_names_exist(page):
     ] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_the_files_that_a_page_names_exist(page):
-    folders = (REPOSITORY, REPOSITORY / "comfree_warp", REPOSITORY / "benchmark" / "test_data")
-    names = re.findall(r"`([\w.-]+/[\w./-]+\.(?:py|md|toml|xml))`", page.read_text())
-    assert [
-        name for name in names if not any((folder / name).is_file() for folder in folders)
-    ] == []
-
-
 def test_the_readme_is_short():
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 200
 

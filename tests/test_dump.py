@@ -13,7 +13,7 @@ import pytest
 from mjsim import choices, engines
 from mjsim.engines.history import MEMORY, NSPARSE, SPEC, RecentState, Rings, choose_rings
 from mjsim.model.files import REPOSITORY
-from mjsim.record.recording import Recording
+from mjsim.record import Recording
 
 # A spring that the integrator cannot follow: what the noise starts grows by a tenth with each step.
 UNSTABLE = """

@@ -16,10 +16,10 @@ import pytest
 from screen import Screen
 from watching import ViewerProcess, Witness, free_port, streaming_scene, wait_until
 
-from mjsim.record.recording import Recording
+from mjsim import stream as streaming
+from mjsim.record import Recording
 from mjsim.stop_signals import StopSignals
-from mjsim.stream import server as streaming
-from mjsim.stream.server import StreamServer, encode_packet, pack_mjdata
+from mjsim.stream import StreamServer, encode_packet, pack_mjdata
 from mjsim.view import viewing
 from mjsim.view.follow import Reader, Watch
 from mjsim.view.watch_settings import WatchSettings

@@ -41,7 +41,7 @@ def test_pytest_never_collects_the_programs():
     done = run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "."]
     )
-    assert "tests/test_io.py" in done.stdout
+    assert "tests/comfree_warp/test_io.py" in done.stdout
     assert not re.search(r"^(test_(headless|viewer)\.py|benchmark/)", done.stdout, re.MULTILINE)
 
 

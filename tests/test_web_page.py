@@ -14,7 +14,7 @@ from browsing import HELLO, Browser, centre, hosts, is_of_chromium, settled
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 from mjsim.errors import SettingError
-from mjsim.stream.server import StreamServer
+from mjsim.stream import StreamServer
 from mjsim.view import viewing
 
 SWINGING = """

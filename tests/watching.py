@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from mjsim.model.files import REPOSITORY
-from mjsim.stream.server import StreamServer
+from mjsim.stream import StreamServer
 from mjsim.view import viewing
 
 TIMEOUT = 60.0  # s: for what takes a few seconds on a machine that does nothing else

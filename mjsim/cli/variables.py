@@ -12,7 +12,8 @@ from mjsim.view.settings import ViewSettings
 from mjsim.view.watch_settings import WatchSettings
 
 _SETTINGS = (HeadlessSettings, InteractiveSettings, ReplaySettings, ViewSettings, WatchSettings)
-KNOWN = {options.TOKEN}.union(*map(options.variables, _SETTINGS))
+PLAIN = "COMFREE_PLAIN"  # read by comfree_warp, when it is imported
+KNOWN = {options.TOKEN, PLAIN}.union(*map(options.variables, _SETTINGS))
 # WARP_DEVICE is ours too, but what else begins so is Warp's.
 _OURS = tuple({f"{name.partition('_')[0]}_" for name in KNOWN} - {"WARP_"})
 

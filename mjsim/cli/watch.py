@@ -16,7 +16,7 @@ from mjsim.view.settings import ViewSettings
 from mjsim.view.watch_settings import WatchSettings
 
 if TYPE_CHECKING:  # else only where they are used, since --help does without MuJoCo
-    from mjsim.record.recording import Recording
+    from mjsim.record import Recording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ def watch(chosen: ViewerSettings) -> bool:
 @contextlib.contextmanager
 def open_recording(path: str) -> Iterator["Recording"]:
     """A recording, with what is wrong with it said on stderr."""
-    from mjsim.record.recording import Recording, RecordingError
+    from mjsim.record import Recording, RecordingError
 
     try:
         with Recording(path) as recording:

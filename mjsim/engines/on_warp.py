@@ -17,7 +17,7 @@ import warp as wp
 from mujoco_warp import OverflowType
 
 from comfree_warp import ignored
-from comfree_warp.collision.narrowphase import checked_narrow_phase
+from comfree_warp.collision.convex_contacts import checked_narrow_phase
 from comfree_warp.pipeline.sensors import limits_told_apart
 from comfree_warp.runtime.compilation import begin_compiling, compile_kernels
 from comfree_warp.runtime.graph import capture

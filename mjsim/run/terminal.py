@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from mjsim import engines
-from mjsim.record.recording import Recorder
+from mjsim.record import Recorder
 
 console = Console(stderr=True, highlight=False)
 

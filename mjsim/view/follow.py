@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import mujoco
 
-from mjsim.record.recording import RunsRecorder
+from mjsim.record import RunsRecorder
 from mjsim.stop_signals import StopSignals
-from mjsim.stream.protocol import Packet
-from mjsim.stream.server import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
+from mjsim.stream import MODEL_KINDS, Packet, ProtocolError, StreamClient, apply_mjdata, load_model
 from mjsim.text import printable
 from mjsim.view.viewing import Controls, Display, Meter, Status, same_model
 from mjsim.view.watch_settings import WatchSettings

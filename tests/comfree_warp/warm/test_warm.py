@@ -8,8 +8,8 @@ import scenes
 import warm_engine
 import warm_reference
 import warp as wp
+from contact_scenes import BELT, HANGING, shuffle_contacts
 from engine_rows import relative_error
-from test_contacts import BELT, HANGING, shuffle_contacts
 
 import comfree_warp as cfwarp
 from benchmark import fidelity_scenes

@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import threading
 
 import mujoco
 import mujoco_warp
@@ -14,7 +15,7 @@ from comfree_warp.collision.narrowphase import CONVEX_KEY, _collide_convex
 from comfree_warp.runtime.collector import collector_paused
 from comfree_warp.runtime.compilation import _slowest_first, compile_kernels
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.shortcut]
 
 # In a process of its own, with a kernel cache of its own.
 PROGRAM = """
@@ -38,10 +39,9 @@ assert any("comfree_warp.paper.contacts" in name for _, _, name in told)
 
 from pathlib import Path
 compiled = set(Path(wp.config.kernel_cache_dir).iterdir())
-cfwarp.step(m, d)
 cfwarp.capture(lambda: cfwarp.step(m, d)).launch()
 new = set(Path(wp.config.kernel_cache_dir).iterdir()) - compiled
-assert not new, f"compiled at the first step: {new}"
+assert not new, f"compiled when the step is captured: {new}"
 
 again = compile_kernels(lambda: cfwarp.step(m, d), device, lambda *each: told.append("again"))
 assert again.compiled == 0 and told[-1] != "again"
@@ -69,6 +69,84 @@ def test_a_rehearsal_sorts_nothing_by_segments_that_were_never_made(monkeypatch)
 
 
 @wp.kernel(module="unique")
+def _count(out: wp.array[int]):
+    out[wp.tid()] += 1
+
+
+def test_what_other_threads_launch_meanwhile_is_done():
+    cpu = wp.get_device("cpu")
+    rehearsed, launched = wp.zeros(3, dtype=int, device=cpu), wp.zeros(3, dtype=int, device=cpu)
+
+    def rehearsal() -> None:
+        wp.launch(_count, 3, outputs=[rehearsed], device=cpu)
+        thread = threading.Thread(
+            target=lambda: wp.launch(_count, 3, outputs=[launched], device=cpu)
+        )
+        thread.start()
+        thread.join()
+
+    compile_kernels(rehearsal, cpu)
+    assert rehearsed.numpy().tolist() == [0, 0, 0]
+    assert launched.numpy().tolist() == [1, 1, 1]
+
+
+REPLACED = """
+import sys
+import mujoco, mujoco_warp, warp as wp
+from warp._src import context
+
+def all_of_theirs() -> tuple:
+    theirs = {}
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").partition(".")[0] in ("warp", "mujoco_warp"):
+            theirs |= {
+                (module.__name__, name): id(value)
+                for name, value in vars(module).items()
+                if callable(value) or isinstance(value, wp.Kernel)
+            }
+    kernels = {
+        key: (id(value), value.module.name)
+        for name, module in list(sys.modules.items())
+        if name.startswith("mujoco_warp.")
+        for key, value in vars(module).items()
+        if isinstance(value, wp.Kernel)
+    }
+    core = context.runtime.core
+    names = ("wp_cpu_launch_kernel", "wp_memcpy_h2h")
+    runtime = [id(getattr(core, name)) for name in names]
+    return theirs, kernels, runtime, context.runtime.get_clang_pch_dir.__func__
+
+wp.config.log_level = wp.LOG_WARNING
+wp.init()
+wp.is_cuda_available = lambda: False
+[getattr(context.runtime.core, name) for name in ("wp_cpu_launch_kernel", "wp_memcpy_h2h")]
+before = all_of_theirs()
+import comfree_warp as cfwarp
+from comfree_warp.runtime.compilation import compile_kernels
+
+mjm = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><geom type='plane' size='1 1 1'/><body pos='0 0 .09'><joint range='-1 1' "
+    "limited='true' name='j'/><geom size='.1'/></body></worldbody>"
+    "<sensor><jointlimitpos joint='j'/></sensor></mujoco>"
+)
+with wp.ScopedDevice("cpu"):
+    m, d = cfwarp.put_model(mjm), cfwarp.make_data(mjm)
+    compile_kernels(lambda: cfwarp.step(m, d), wp.get_device("cpu"))
+    cfwarp.capture(lambda: cfwarp.step(m, d)).launch()
+after = all_of_theirs()
+changed = [name for name in before[0] if before[0][name] != after[0].get(name)]
+print("changed:", *[".".join(name) for name in changed])
+print("kernels:", *[key for key in before[1] if before[1][key] != after[1].get(key)])
+print("runtime:", before[2:] == after[2:])
+"""
+
+
+def test_nothing_of_warp_and_mujoco_warp_is_replaced_for_good(tmp_path):
+    lines = printed_lines(REPLACED, WARP_CACHE_PATH=str(tmp_path))
+    assert lines[-3:] == ["changed:", "kernels:", "runtime: True"]
+
+
+@wp.kernel(module="unique")
 def _asked_for(out: wp.array[int]):
     out[wp.tid()] = 1
 
@@ -84,6 +162,7 @@ def test_a_kernel_whose_block_size_is_asked_for_is_compiled_with_the_others():
 
 PARTS = """
 import sys
+import comfree_warp
 import mujoco, mujoco_warp, warp as wp
 from comfree_warp.runtime.compilation import compile_kernels
 
@@ -105,7 +184,7 @@ for medium in sys.argv[1:]:
         wp.get_device("cpu"),
         lambda done, count, name: names.add(name),
     )
-    mujoco_warp.passive(m, d)
+    comfree_warp.capture(lambda: mujoco_warp.passive(m, d)).launch()
     assert abs(d.qfrc_passive.numpy()[0, 0] / mjd.qfrc_passive[0] - 1) < 1e-5, medium
     of_passive = [name for name in names if name.startswith("mujoco_warp._src.passive")]
     print("compiled:", *("part" if ".used_" in name else "whole" for name in of_passive))

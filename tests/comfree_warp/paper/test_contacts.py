@@ -1,7 +1,5 @@
 """Contacts without a Jacobian: the same rows and forces, and nothing that grows with njmax x nv."""
 
-import dataclasses
-
 import mujoco
 import mujoco_warp
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 import reference
 import scenes
 import warp as wp
+from contact_scenes import BELT, HANGING, shuffle_contacts
 from engine_rows import engine_rows, relative_error
 
 import comfree_warp as cfwarp
@@ -17,24 +16,6 @@ from comfree_warp.shared.fixed_point import from_fixed, to_fixed
 pytestmark = pytest.mark.engine
 
 K, D = 0.2, 0.001
-
-# Bodies of every condim on a moving belt, one of them hinged to another, all in contact.
-BELT = """
-<mujoco>
-  <option timestep="0.002" cone="{cone}" impratio="3"/>
-  <worldbody>
-    <geom type="plane" size="3 3 .1" surfacevel="0.5 -0.2 0 0 0 0.7" condim="1"/>
-    <body pos="0 0 .09"><freejoint/><geom type="box" size=".1 .1 .1" condim="1"/></body>
-    <body pos="1 0 .09" euler="3 0 0"><freejoint/><geom type="box" size=".1 .1 .1" condim="3"/>
-      <body pos=".25 0 0"><joint axis="0 1 0"/>
-        <geom type="sphere" size=".105" condim="4" friction="0.4 0.03 0.01" margin="0.01"/></body>
-    </body>
-    <body pos="0 1 .095"><freejoint/>
-      <geom size=".1" condim="6" solimp="0.8 0.95 0.02 0.3 3" friction="0.6 0.02 0.005"/></body>
-    <body pos="0 1.02 .27"><freejoint/><geom size=".1" condim="6"/></body>
-  </worldbody>
-</mujoco>
-"""
 
 
 def shaken(xml: str, seed: int = 0) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -66,28 +47,6 @@ def test_forces_on_a_moving_belt_are_those_of_the_reference(cone, seed, device):
     expected = reference.row_forces(rows, qacc_smooth, mjm.opt.timestep, K, D)
     assert relative_error(forces, expected) < 1e-4
     assert relative_error(qfrc_constraint, rows.J.T @ expected) < 1e-4
-
-
-# A tree on a body that does not move, a mocap body, a body without a joint inside a tree.
-HANGING = """
-<mujoco>
-  <option timestep="0.002" cone="{cone}" jacobian="{jacobian}"/>
-  <worldbody>
-    <geom type="plane" size="3 3 .1"/>
-    <body pos="0 0 .2">
-      <body pos="0 0 .05"><joint type="slide" axis="0 0 1"/><joint axis="0 1 0"/>
-        <geom type="box" size=".1 .1 .1" pos="0 0 -.17"/>
-        <body pos=".2 0 0"><geom size=".05"/>
-          <body pos="0 .1 0"><joint axis="1 0 0"/><geom type="capsule" size=".04 .1"/></body>
-        </body>
-      </body>
-    </body>
-    <body mocap="true" pos="1 0 .1"><geom type="box" size=".1 .1 .1"/></body>
-    <body pos="1 0 .29"><freejoint/><geom type="box" size=".1 .1 .1" condim="6"/></body>
-    <body pos="1.15 0 .35"><freejoint/><geom size=".08" condim="4"/></body>
-  </worldbody>
-</mujoco>
-"""
 
 
 @pytest.mark.parametrize("jacobian", ["dense", "sparse"])
@@ -276,18 +235,6 @@ def test_the_determinism_option_changes_the_rounding_only(scene, jacobian, devic
         results.append((d.qvel.numpy(), d.qfrc_constraint.numpy()))
     for one, other in zip(*results, strict=True):
         assert relative_error(other, one) < 1e-4
-
-
-def shuffle_contacts(d: cfwarp.Data, seed: int) -> None:
-    """Put the contacts into another order, as CUDA does from run to run."""
-    ncon = int(d.nacon.numpy()[0])
-    order = np.random.default_rng(seed).permutation(ncon)
-    for field in dataclasses.fields(d.contact):
-        array = getattr(d.contact, field.name)
-        if array.size:
-            values = array.numpy().copy()
-            values[:ncon] = values[:ncon][order]
-            array.assign(values)
 
 
 def test_with_the_determinism_option_the_order_of_contacts_does_not_matter(device):
