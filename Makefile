@@ -77,7 +77,7 @@ bench-plain: venv ## print what a step takes longer by public functions of MuJoC
 bench-web: venv ## print what a browser's view costs a simulation, and how often it is brought up to date
 	$(BIN)/python -m benchmark.costs.web
 
-gallery: venv ## draw the README's pictures, one per model (offscreen)
+gallery: venv ## draw the pictures of README and docs, one per model (offscreen)
 	$(BIN)/python -m benchmark.gallery docs
 
 fidelity: venv ## compare the engines with known physics, on small scenes over many timesteps
@@ -86,8 +86,12 @@ fidelity: venv ## compare the engines with known physics, on small scenes over m
 sweep: venv ## run the cases of FILE, benchmark/sweeps/stiffness_damping.toml, or go on with them (Ray)
 	$(BIN)/python -m benchmark.sweep $(or $(FILE),benchmark/sweeps/stiffness_damping.toml)
 
-report: venv ## the newest results as a page and a summary, or FILES="A.json B.json"; INTO=README.md
+report: venv ## the newest results as a page and a summary, or FILES="A.json B.json"; INTO=docs/results.md
 	$(BIN)/python -m benchmark.report $(if $(INTO),--into $(INTO)) $(FILES)
+
+.PHONY: docs
+docs: venv ## build the pages of docs/ as a site, into build/docs; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .

@@ -1,29 +1,17 @@
-"""The repository around the code: its targets, its README, its distribution."""
+"""The repository around the code: its targets, its layers, its distribution."""
 
 import ast
 import graphlib
 import os
 import re
-import shlex
 import subprocess
 import sys
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
-import pytest
-import warp as wp
-from recordings import record_swinging
-
 from mjsim import engines
 from mjsim.model.files import REPOSITORY
-from mjsim.render import opengl_probe as gl
-
-README = (REPOSITORY / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def run(
@@ -39,106 +27,10 @@ def run(
     )
 
 
-COMMANDS = [
-    line.partition("#")[0].strip() for block in blocks("bash") for line in block.splitlines()
-]
-PROGRAMS = [command for command in COMMANDS if "python test_headless.py" in command]
-TARGETS = [command for command in COMMANDS if command.startswith("make")]
-REPLAYS = [command for command in COMMANDS if "--replay" in command]
-# Run by test_local_viewer.py, test_test_viewer.py, test_web_page.py and test_tunnel.py.
-WATCHING = [
-    command
-    for command in COMMANDS
-    if command.startswith(("python local_viewer.py", "python test_viewer.py", "ssh -N -L"))
-    and command not in REPLAYS
-]
-SWEEPS = [command for command in COMMANDS if command.startswith("python -m benchmark.sweep")]
-# Of a cluster, which test_sweep.py starts and uses.
-CLUSTER = [
-    command for command in COMMANDS if command.startswith(("export RAY_", "ray start", "RAY_ADDR"))
-]
-
-
-def test_every_command_of_the_readme_is_known_here():
-    known = PROGRAMS + TARGETS + WATCHING + REPLAYS + SWEEPS + CLUSTER
-    assert [each for each in COMMANDS if each and each not in known] == []
-    assert len(PROGRAMS) >= 3
-    assert len(REPLAYS) >= 3
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("command", PROGRAMS)
-def test_the_readmes_programs_run(command, tmp_path):
-    if "cuda" in command and not wp.is_cuda_available():
-        pytest.skip("no CUDA device on this machine")
-    for file in ("summary.json", "run.mcap"):
-        command = command.replace(file, str(tmp_path / file))
-    words = shlex.split(command)
-    variables = {}
-    while "=" in words[0]:
-        name, _, value = words.pop(0).partition("=")
-        variables[name] = value
-    words[0] = sys.executable
-    done = run([*words, "--nsteps=2", "--port=0"], **variables)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("command", REPLAYS)
-def test_the_readmes_replays_run(command, tmp_path):
-    """Without the window and the page, which other tests open."""
-    if "--video" in command and not any(gl.probe(way).renderer for way in ("EGL", "OSMesa")):
-        pytest.skip("neither EGL nor OSMesa works on this machine")
-    record_swinging(tmp_path / "run.mcap", 0.5)
-    words = shlex.split(command)
-    words[:2] = [sys.executable, str(REPOSITORY / words[1])]
-    done = run([*words, "--backend=none", "--size=160x120"], tmp_path)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("command", SWEEPS)
-def test_the_readmes_sweeps_have_cases(command, tmp_path):
-    """Their cases are run by test_sweep.py, on Ray."""
-    words = shlex.split(command.removesuffix("--dry-run"))
-    done = run([sys.executable, *words[1:], "--dry-run", f"--table={tmp_path / 'table'}"])
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"\d\d cases to run, 0 in the table", done.stdout)
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("program", blocks("python"), ids=["recording", "comfree_warp", "engines"])
-def test_the_readmes_python_runs(program, tmp_path):
-    program = program.replace("run.mcap", str(tmp_path / "run.mcap"))
-    done = run([sys.executable, "-c", program])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
-@pytest.mark.parametrize("command", TARGETS)
-def test_the_readmes_make_targets_exist(command):
-    assert run([*shlex.split(command), "--dry-run"]).returncode == 0
-
-
 def test_make_alone_lists_the_targets_with_a_line_each():
     listed = run(["make"]).stdout
     for target in ("venv", "run", "test", "doctor", "lint", "clean"):
         assert re.search(rf"^  {target} +\S", listed, re.MULTILINE)
-
-
-@pytest.mark.parametrize("script", ["test_headless.py", "test_viewer.py", "local_viewer.py"])
-def test_the_readme_lists_every_setting(script):
-    variables = re.findall(r"env var:\s+([A-Z_]+)", run([sys.executable, script, "--help"]).stdout)
-    assert len(variables) > 10
-    assert [each for each in variables if f"`{each}`" not in README] == []
-
-
-def test_the_readme_lists_and_shows_every_model():
-    for path in (REPOSITORY / "benchmark" / "test_data").rglob("*.xml"):
-        if path.name != "humanoid_body.xml":  # a part of the humanoids
-            name = str(path.relative_to(REPOSITORY / "benchmark" / "test_data"))
-            assert f"`{name}`" in README
-            picture = f"docs/gallery/{name.removesuffix('.xml').replace('/', '-')}.png"
-            assert f"({picture})" in README
-            assert (REPOSITORY / picture).is_file()
 
 
 def test_pytest_never_collects_the_programs():

@@ -2,8 +2,8 @@
 
 The container is MCAP, because robotics tools open it, and because it is appended to: compressed
 chunks with a checksum each, and an index at the end that can be made again where it is missing. A
-state is a protobuf message whose schema is in the file, a model is attachments. README.md has the
-format.
+state is a protobuf message whose schema is in the file, a model is attachments.
+docs/recording.md has the format.
 """
 
 import contextlib

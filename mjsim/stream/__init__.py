@@ -21,10 +21,10 @@ The receiving half:
             ...
     client.close()
 
-`packets.py` says what a packet is on the wire, README.md what each kind of it holds. Beyond the
-keys that every server sends, a model packet has `run` (an id of the run), `assets`, `about` (what
-runs, as a dict of texts) and `nworld`; a state packet has `run`, `step`, `sent` (Unix time in s at
-which the state was taken), `world`, and where it is known `step_seconds` (what a step takes).
+`packets.py` says what a packet is on the wire, docs/protocol.md what each kind of it holds. Beyond
+the keys that every server sends, a model packet has `run` (an id of the run), `assets`, `about`
+(what runs, as a dict of texts) and `nworld`; a state packet has `run`, `step`, `sent` (Unix time in
+s at which the state was taken), `world`, and where it is known `step_seconds` (what a step takes).
 
 A viewer may send `{"kind": "world", "world": int}` to see another world; all viewers see the same.
 Where the model packet has `asks`: "ready", it sends `{"kind": "ready"}` when the model has come, so
