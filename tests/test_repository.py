@@ -10,6 +10,8 @@ import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
+import pytest
+
 from mjsim import engines
 from mjsim.model.files import REPOSITORY
 
