@@ -2,6 +2,12 @@
 
 import collections
 import os
+
+# NumPy's BLAS would start a thread for each core in each test process: on the small matrices of the
+# references they wait for each other longer than they work. Read when NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# isort: split
 import shutil
 import signal
 import subprocess
@@ -14,11 +20,49 @@ from screen import Screen
 
 from mjsim.engines.device import warp_device
 
+NO_CUDA = "no CUDA device"  # begins the reason of the only skips that --strict-skips allows
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--strict-skips",
+        action="store_true",
+        help="fail if a test was skipped for another reason than that there is no CUDA device",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     warp_device("cpu")
     # In the background of a shell SIGINT is ignored, which programs that tests start would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes a minute or more by itself, unless -m asks for it."""
+    if "slow" not in config.getoption("-m"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With --strict-skips: fail, naming each reason to skip that the machine should not have given.
+
+    What CI installs must be there, and a test that cannot run there is no test.
+    """
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not config.getoption("strict_skips"):
+        return
+    reasons = collections.Counter(
+        report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", [])
+    )
+    refused = [each for each in reasons if not each.startswith(NO_CUDA)]
+    for reason in refused:
+        reporter.write_line(f"--strict-skips: {reasons[reason]} skipped: {reason}", red=True)
+    if refused and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -50,7 +94,7 @@ def _scratch_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every device that the engines support, as the current one."""
     if request.param != "cpu" and not wp.is_cuda_available():
-        pytest.skip("no CUDA device on this machine")
+        pytest.skip(f"{NO_CUDA} on this machine")
     with wp.ScopedDevice(request.param):
         yield request.param
 

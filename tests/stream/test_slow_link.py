@@ -63,9 +63,7 @@ def receive(client: StreamClient, seconds: float) -> Reception:
 @pytest.mark.parametrize(
     "seconds", [20.0, pytest.param(120.0, marks=pytest.mark.slow)], ids=lambda value: f"{value:g}s"
 )
-def test_slow_link_carries_new_states(seconds: float, request: pytest.FixtureRequest) -> None:
-    if seconds > 60.0 and "slow" not in request.config.getoption("-m"):
-        pytest.skip("two minutes by itself: ask for it with -m slow")
+def test_slow_link_carries_new_states(seconds: float) -> None:
     port = free_port()
     with (
         streaming_scene(SCENE, port),
