@@ -25,7 +25,7 @@ from watching import (
 from mjsim import stream as streaming
 from mjsim.model.compare import same_model
 from mjsim.stop_signals import StopSignals
-from mjsim.stream import StreamServer, encode_packet, pack_mjdata
+from mjsim.stream import StreamServer, encode_packet, io_thread, pack_mjdata
 from mjsim.view import meter
 from mjsim.view.follow import Reader, Watch
 from mjsim.view.watch_settings import WatchSettings
@@ -144,7 +144,7 @@ def test_a_viewer_reads_while_it_loads_a_model(
     swinging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than the server waits for one that takes nothing; and then shows the newest state."""
-    monkeypatch.setattr(streaming, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(io_thread, "STALL_SECONDS", 1.0)
     port, busy = free_port(), threading.Event()
     load = Witness.load
 
