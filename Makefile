@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SPEED := $(BIN)/python -m pytest -q -c benchmark/speed/pytest.ini benchmark/speed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run view web video test test-slow test-drop-in doctor bench bench-quick bench-cuda bench-compare bench-engine bench-memory bench-stream bench-web fidelity sweep report gallery lint format lock clean
+.PHONY: help venv run view web video test test-slow test-drop-in doctor bench bench-quick bench-cuda bench-compare bench-engine bench-memory bench-stream bench-plain bench-web fidelity sweep report gallery lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ test-drop-in: venv ## run MuJoCo Warp's own tests with the import changed to com
 	$(BIN)/python tests/mujoco_warp_tests.py $(FILES)
 
 doctor: venv ## report what this machine can do, and what would mend each lack
-	$(BIN)/python doctor.py
+	$(BIN)/python -m mjsim doctor
 
 bench: venv ## measure the speed of the engines, to benchmark/results/ (about 3 minutes)
 	$(SPEED) --level standard
@@ -71,10 +71,13 @@ bench-memory: venv ## print what the warm law's memory of contacts costs a step
 bench-stream: venv ## print what streaming costs a simulation, and how late states arrive
 	$(BIN)/python -m benchmark.costs.stream
 
+bench-plain: venv ## print what a step takes longer by public functions of MuJoCo Warp alone
+	$(BIN)/python -m benchmark.costs.plain
+
 bench-web: venv ## print what a browser's view costs a simulation, and how often it is brought up to date
 	$(BIN)/python -m benchmark.costs.web
 
-gallery: venv ## draw the README's pictures, one per model (offscreen)
+gallery: venv ## draw the pictures of README and docs, one per model (offscreen)
 	$(BIN)/python -m benchmark.gallery docs
 
 fidelity: venv ## compare the engines with known physics, on small scenes over many timesteps
@@ -83,8 +86,12 @@ fidelity: venv ## compare the engines with known physics, on small scenes over m
 sweep: venv ## run the cases of FILE, benchmark/sweeps/stiffness_damping.toml, or go on with them (Ray)
 	$(BIN)/python -m benchmark.sweep $(or $(FILE),benchmark/sweeps/stiffness_damping.toml)
 
-report: venv ## the newest results as a page and a summary, or FILES="A.json B.json"; INTO=README.md
+report: venv ## the newest results as a page and a summary, or FILES="A.json B.json"; INTO=docs/results.md
 	$(BIN)/python -m benchmark.report $(if $(INTO),--into $(INTO)) $(FILES)
+
+.PHONY: docs
+docs: venv ## build the pages of docs/ as a site, into build/docs; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .

@@ -17,8 +17,9 @@ if __name__ == "__main__":
     interrupts.install()
 
 from mjsim import options
-from mjsim.cli import variables, watch
+from mjsim.cli import local_viewer as viewer
+from mjsim.cli import variables
 
 if __name__ == "__main__":
     variables.warn_of_unknown()
-    options.run(watch.ViewerSettings, watch.main, description=__doc__.split("\n\n")[0])
+    options.run(viewer.LocalViewerSettings, viewer.main, description=__doc__.split("\n\n")[0])

@@ -15,7 +15,6 @@ from comfree_warp.runtime.collector import collector_paused as _collector_paused
 
 with _collector_paused():
     from mujoco_warp import *  # noqa: F403
-    from mujoco_warp import _src as _src  # where programs find MuJoCo Warp's hooks for SDFs
 
     from comfree_warp._version import __version__ as __version__
     from comfree_warp.collision.broadphase import collision as collision
@@ -44,5 +43,6 @@ with _collector_paused():
     from comfree_warp.pipeline.step import step2 as step2
     from comfree_warp.runtime.graph import Graph as Graph
     from comfree_warp.runtime.graph import capture as capture
+    from comfree_warp.runtime.private import mujoco_warp_src as _src  # noqa: F401
     from comfree_warp.types import Data as Data
     from comfree_warp.types import Model as Model

@@ -1,17 +1,17 @@
 """What MuJoCo Warp would ignore in a model without a word: refused by name, or given to it."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mujoco
 import mujoco_warp
 import numpy as np
 from mujoco_warp import GeomType
-from mujoco_warp._src import io
-from mujoco_warp._src.math import upper_trid_index
 
 from comfree_warp.collision.sdf import describe, plugin_slots, put_shapes, read_shapes
-from comfree_warp.runtime.changes import changed
+from comfree_warp.runtime.changes import substituted
+from comfree_warp.runtime.private import SHARED_PLUGINS
 
 
 def put_model(mjm: mujoco.MjModel, batch_sizes: dict[str, int] | None = None) -> mujoco_warp.Model:
@@ -26,7 +26,7 @@ def put_model(mjm: mujoco.MjModel, batch_sizes: dict[str, int] | None = None) ->
     _check_plugins(mjm)
     _check_actuators(mjm)
     shapes = read_shapes(mjm)
-    with changed(io, _create_array=_with_plugin_of_each_geom(io._create_array)):
+    with _shared_plugins():
         m = mujoco_warp.put_model(mjm, batch_sizes)
     _check_sdf_geoms(mjm, m)
     put_shapes(m, shapes)
@@ -60,6 +60,17 @@ def _check_plugins(mjm: mujoco.MjModel) -> None:
             f"{describe(mjm, mujoco.mjtObj.mjOBJ_PLUGIN, found)} is not supported by MuJoCo Warp, "
             "in case it computes passive forces: leave it out, or use the engine mjc"
         )
+
+
+@contextlib.contextmanager
+def _shared_plugins() -> Iterator[None]:
+    """Within this context geoms may share a plugin instance, if MuJoCo Warp lets them."""
+    if not SHARED_PLUGINS.usable:
+        yield
+        return
+    create = _with_plugin_of_each_geom(SHARED_PLUGINS["_create_array"])
+    with substituted(SHARED_PLUGINS.owner("_create_array"), _create_array=create):
+        yield
 
 
 def _with_plugin_of_each_geom(create: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,6 +130,14 @@ def check_callbacks(mjm: mujoco.MjModel) -> None:
 # ----------------------------------------------------------------------------------- SDF geoms
 
 
+def _pair_index(kind: GeomType, other: GeomType) -> int:
+    """Where `geom_pair_type_count` has a pair of types, a lower and a higher one.
+
+    It has the upper triangle of a matrix over all types, row by row, with the diagonal.
+    """
+    return int(kind) * (2 * len(GeomType) - int(kind) - 1) // 2 + int(other)
+
+
 def _check_sdf_geoms(mjm: mujoco.MjModel, m: mujoco_warp.Model) -> None:
     """Refuse an SDF that may meet a mesh or a height field, or the ray of a rangefinder.
 
@@ -133,7 +152,7 @@ def _check_sdf_geoms(mjm: mujoco.MjModel, m: mujoco_warp.Model) -> None:
         (GeomType.MESH, "mesh", "make the mesh an SDF too (type='sdf')"),
         (GeomType.HFIELD, "height field", "make the height field an SDF of a mesh"),
     ):
-        if m.geom_pair_type_count[upper_trid_index(len(GeomType), int(kind), int(GeomType.SDF))]:
+        if m.geom_pair_type_count[_pair_index(kind, GeomType.SDF)]:
             raise NotImplementedError(
                 f"collision of an SDF ({sdf}) with a {what} is not supported by MuJoCo Warp: "
                 f"keep them apart by contype and conaffinity, {instead}, or use the engine mjc"

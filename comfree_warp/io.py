@@ -34,44 +34,53 @@ EFC = ("lean", "full")  # what the rows of contacts have; the default first
 _DEFAULTS = {"comfree_stiffness": 0.2, "comfree_damping": 0.001}
 
 
+class ParameterError(ValueError):
+    """A parameter of `put_model` cannot be used. Attribute: `parameter`, its name."""
+
+    def __init__(self, parameter: str, problem: str) -> None:
+        super().__init__(f"{parameter}{problem}")
+        self.parameter = parameter
+
+
 def _parameter(name: str, value: npt.ArrayLike) -> wp.array:
     """Validate a parameter of the law and put it on the device, (len,) float32."""
     allowed = "a finite number >= 0 or a non-empty one-dimensional sequence of them"
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}={value!r}: expected {allowed}") from None
+        raise ParameterError(name, f"={value!r}: expected {allowed}") from None
     if array.ndim > 1:
-        raise ValueError(f"{name} has shape {array.shape}: expected {allowed}")
+        raise ParameterError(name, f" has shape {array.shape}: expected {allowed}")
     array = np.atleast_1d(array)
     if array.size == 0:
-        raise ValueError(f"{name} is empty: expected {allowed}")
+        raise ParameterError(name, f" is empty: expected {allowed}")
     wrong = array[~(np.isfinite(array) & (array >= 0.0))]
     if wrong.size:
-        raise ValueError(f"{name} contains {wrong[0]}: expected {allowed}")
+        raise ParameterError(name, f" contains {wrong[0]}: expected {allowed}")
     return wp.array(array.astype(np.float32), dtype=float)
 
 
 def _check_law(law: str, passes: int, parameters: dict[str, npt.ArrayLike | None]) -> None:
     if law not in LAWS:
-        raise ValueError(f"comfree_law={law!r}: expected one of {', '.join(LAWS)}")
+        raise ParameterError("comfree_law", f"={law!r}: expected one of {', '.join(LAWS)}")
     allowed = PASSES if law == "warm" else (1,)
     if not isinstance(passes, int) or passes not in allowed:
-        raise ValueError(
-            f"comfree_passes={passes!r}: expected {', '.join(map(str, allowed))} with "
-            f"comfree_law={law!r}"
+        raise ParameterError(
+            "comfree_passes",
+            f"={passes!r}: expected {', '.join(map(str, allowed))} with comfree_law={law!r}",
         )
     for name, value in parameters.items():
         if law == "warm" and value is not None:
-            raise ValueError(
-                f"{name}={value!r} with comfree_law='warm', which has no such parameter: leave it "
-                "out, and set solref and solimp in the model, or use comfree_law='paper'"
+            raise ParameterError(
+                name,
+                f"={value!r} with comfree_law='warm', which has no such parameter: leave it "
+                "out, and set solref and solimp in the model, or use comfree_law='paper'",
             )
 
 
 def _check_efc(efc: str) -> None:
     if efc not in EFC:
-        raise ValueError(f"comfree_efc={efc!r}: expected one of {', '.join(EFC)}")
+        raise ParameterError("comfree_efc", f"={efc!r}: expected one of {', '.join(EFC)}")
 
 
 def put_model(
@@ -103,8 +112,9 @@ def put_model(
       The model, with the parameters in `comfree_stiffness` and `comfree_damping`, (len,) float32.
 
     Raises:
-      ValueError: a parameter is negative, not finite, empty, no number or not a vector, or the
-        law has no such parameter; the law, number of passes or `comfree_efc` does not exist.
+      ParameterError: a parameter is negative, not finite, empty, no number or not a vector, or the
+        law has no such parameter; the law, number of passes or `comfree_efc` does not exist. It is
+        a ValueError that has the parameter's name.
       NotImplementedError: the model uses what this engine does not support (RK4, the discrete
         integrator, sleep, noslip, elasticity that needs the discrete integrator), or what
         MuJoCo Warp does not.

@@ -5,13 +5,19 @@ import dataclasses
 import mujoco_warp
 import warp as wp
 
-# What MuJoCo Warp has no public name for: dtypes of `contact.friction` and `crb`, a contact's type.
-vec5 = {f.name: f for f in dataclasses.fields(mujoco_warp.Contact)}["friction"].type.dtype
-CONTACT_TYPE_CONSTRAINT = wp.constant(1)
+
+def _dtype(cls: type, field: str) -> type:
+    """The type of an array's elements, where MuJoCo Warp has no public name for it."""
+    return {f.name: f for f in dataclasses.fields(cls)}[field].type.dtype
+
+
+vec5 = _dtype(mujoco_warp.Contact, "friction")
+CONTACT_TYPE_CONSTRAINT = wp.constant(1)  # the bit of `contact.type`
 
 vec6 = wp.types.vector(length=6, dtype=float)
 vec6d = wp.types.vector(length=6, dtype=wp.float64)
-vec10 = {f.name: f for f in dataclasses.fields(mujoco_warp.Data)}["crb"].type.dtype
+vec10 = _dtype(mujoco_warp.Data, "crb")
+vec_pluginattr = _dtype(mujoco_warp.Model, "plugin_attr")
 
 
 def _with_inherited_attributes(cls: type) -> type:

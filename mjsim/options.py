@@ -1,13 +1,13 @@
 """The settings of a run: each a dataclass field, and from it a flag and an environment variable.
 
-A flag wins over its variable, the variable over the default. `run_settings.py` has the table that
-the scripts share.
+A flag wins over its variable, the variable over the default. `mjsim.run.settings` has the settings
+that the commands share.
 """
 
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -18,6 +18,7 @@ SettingsType = TypeVar("SettingsType")
 
 # It has no flag, since other users of a machine can read a command line.
 TOKEN = "MJSTREAM_TOKEN"
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}  # click's, of a command
 
 
 def setting(default: Any, flag: str, variable: str, help: str, **option: Any) -> Any:
@@ -36,40 +37,61 @@ def setting(default: Any, flag: str, variable: str, help: str, **option: Any) ->
     return dataclasses.field(default=default, metadata={"flag": flag, "option": option})
 
 
+def argument(metavar: str, variable: str) -> Any:
+    """A dataclass field that is a required file on the command line, and an environment variable.
+
+    Args:
+      metavar: what --help calls it.
+      variable: name of the environment variable.
+    """
+    parameter = {"envvar": variable, "metavar": metavar, "type": click.Path()}
+    return dataclasses.field(kw_only=True, metadata={"argument": parameter})
+
+
 def variables(settings_type: type) -> set[str]:
     """The environment variables of settings."""
-    return {
-        field.metadata["option"]["envvar"]
-        for field in dataclasses.fields(settings_type)
-        if field.metadata
-    }
+    parameters = _parameters(settings_type)
+    return {parameter.envvar for parameter in parameters if isinstance(parameter.envvar, str)}
 
 
-def _option(field: dataclasses.Field) -> click.Option:
-    option = {"default": field.default, **field.metadata["option"]}
-    return click.Option([field.metadata["flag"], field.name], **option)
+def _parameters(settings_type: type) -> list[click.Parameter]:
+    """Click's options and arguments, in the order of the fields."""
+    parameters: list[click.Parameter] = []
+    for field in dataclasses.fields(settings_type):
+        if "argument" in field.metadata:
+            parameters.append(click.Argument([field.name], **field.metadata["argument"]))
+        elif field.metadata:
+            option = {"default": field.default, **field.metadata["option"]}
+            parameters.append(click.Option([field.metadata["flag"], field.name], **option))
+    return parameters
 
 
 def _describe(error: click.UsageError) -> str:
     """The message with the name of the setting as the user gave it: its flag or its variable."""
     param = getattr(error, "param", None)
-    if param is None or error.ctx is None:
+    if param is None or error.ctx is None or isinstance(error, click.MissingParameter):
         return error.format_message()
-    given_as = param.opts[0]
+    given_as = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
     if error.ctx.get_parameter_source(param.name) == ParameterSource.ENVIRONMENT:
         given_as = param.envvar
     return f"{given_as}: {error.message}"
 
 
-def run(
+def make_command(
     settings_type: type[SettingsType],
     main: Callable[[SettingsType], int],
     description: str,
-) -> None:
-    """Parse flags and variables, call `main` and exit with what it returns.
+    name: str | None = None,
+) -> click.Command:
+    """A command that parses flags and variables into settings and calls `main` with them.
 
-    Wrong use, and a `SettingError` that `main` raises, end the program with status 2 and
-    one line on stderr that names the setting.
+    A `SettingError` that `main` raises becomes click's error of that parameter.
+
+    Args:
+      settings_type: a dataclass of fields made by `setting` and `argument`.
+      main: returns the exit status.
+      description: what --help says.
+      name: that it has in a group of commands.
     """
 
     def callback(**values: Any) -> int:
@@ -82,20 +104,48 @@ def run(
                 raise click.UsageError(str(error), ctx) from error
             raise click.BadParameter(error.problem, ctx, by_name[error.setting]) from error
 
-    command = click.Command(
-        None,
+    return click.Command(
+        name,
         callback=callback,
-        params=[_option(field) for field in dataclasses.fields(settings_type)],
+        params=_parameters(settings_type),
         help=description,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        context_settings=CONTEXT,
     )
+
+
+def command_name() -> str:
+    """The running command as its user called it: "test_headless.py", "mjsim run"."""
+    return click.get_current_context().command_path
+
+
+def run_command(command: click.Command, name: str | None = None) -> NoReturn:
+    """Parse the command line, run a command or a group of them, and exit with what it returns.
+
+    Wrong use ends the program with status 2 and one line on stderr that names the setting.
+
+    Args:
+      command: what is run.
+      name: what messages call the program; the script's file name when None.
+    """
     try:
-        status = command.main(standalone_mode=False)
+        status = command.main(prog_name=name, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = 2
     except click.UsageError as error:
-        name = error.ctx.info_name if error.ctx else sys.argv[0]
+        name = error.ctx.command_path if error.ctx else sys.argv[0]
         print(f"{name}: {_describe(error)} (see --help)", file=sys.stderr)
         status = 2
     except click.Abort:  # Ctrl-C where `main` does not handle it, such as during compilation
         print("interrupted", file=sys.stderr)
         status = 130
     sys.exit(status)
+
+
+def run(
+    settings_type: type[SettingsType],
+    main: Callable[[SettingsType], int],
+    description: str,
+) -> NoReturn:
+    """Run a script that is one command; see `make_command` and `run_command`."""
+    run_command(make_command(settings_type, main, description))

@@ -155,6 +155,7 @@ def test_so_are_those_with_terrain_meshes_explicit_pairs_and_sensors_in_two_worl
         assert contacts["dist"][in_world].max() > 1.0
 
 
+@pytest.mark.shortcut
 @pytest.mark.parametrize(
     ("engine", "nball", "trimmed"), [("comfree", 3, 2), ("comfree", 9, 3), ("mjwarp", 9, 1)]
 )

@@ -1,31 +1,19 @@
-"""The repository around the code: its targets, its README, its distribution."""
+"""The repository around the code: its targets, its layers, its distribution."""
 
 import ast
-import itertools
+import graphlib
 import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
-import threading
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
-import warp as wp
-from recordings import record_swinging
 
 from mjsim import engines
-from mjsim.cli import doctor
 from mjsim.model.files import REPOSITORY
-from mjsim.render import opengl_probe as gl
-
-README = (REPOSITORY / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def run(
@@ -41,217 +29,140 @@ def run(
     )
 
 
-COMMANDS = [
-    line.partition("#")[0].strip() for block in blocks("bash") for line in block.splitlines()
-]
-PROGRAMS = [command for command in COMMANDS if "python test_headless.py" in command]
-TARGETS = [command for command in COMMANDS if command.startswith("make")]
-REPLAYS = [command for command in COMMANDS if "--replay" in command]
-# Run by test_local_viewer.py, test_test_viewer.py, test_web_page.py and test_tunnel.py.
-WATCHING = [
-    command
-    for command in COMMANDS
-    if command.startswith(("python local_viewer.py", "python test_viewer.py", "ssh -N -L"))
-    and command not in REPLAYS
-]
-SWEEPS = [command for command in COMMANDS if command.startswith("python -m benchmark.sweep")]
-# Of a cluster, which test_sweep.py starts and uses.
-CLUSTER = [
-    command for command in COMMANDS if command.startswith(("export RAY_", "ray start", "RAY_ADDR"))
-]
-
-
-def test_every_command_of_the_readme_is_known_here():
-    known = PROGRAMS + TARGETS + WATCHING + REPLAYS + SWEEPS + CLUSTER
-    assert [each for each in COMMANDS if each and each not in known] == []
-    assert len(PROGRAMS) >= 3
-    assert len(REPLAYS) >= 3
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("command", PROGRAMS)
-def test_the_readmes_programs_run(command, tmp_path):
-    if "cuda" in command and not wp.is_cuda_available():
-        pytest.skip("no CUDA device on this machine")
-    for file in ("summary.json", "run.mcap"):
-        command = command.replace(file, str(tmp_path / file))
-    words = shlex.split(command)
-    variables = {}
-    while "=" in words[0]:
-        name, _, value = words.pop(0).partition("=")
-        variables[name] = value
-    words[0] = sys.executable
-    done = run([*words, "--nsteps=2", "--port=0"], **variables)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("command", REPLAYS)
-def test_the_readmes_replays_run(command, tmp_path):
-    """Without the window and the page, which other tests open."""
-    if "--video" in command and not any(gl.probe(way).renderer for way in ("EGL", "OSMesa")):
-        pytest.skip("neither EGL nor OSMesa works on this machine")
-    record_swinging(tmp_path / "run.mcap", 0.5)
-    words = shlex.split(command)
-    words[:2] = [sys.executable, str(REPOSITORY / words[1])]
-    done = run([*words, "--backend=none", "--size=160x120"], tmp_path)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("command", SWEEPS)
-def test_the_readmes_sweeps_have_cases(command, tmp_path):
-    """Their cases are run by test_sweep.py, on Ray."""
-    words = shlex.split(command.removesuffix("--dry-run"))
-    done = run([sys.executable, *words[1:], "--dry-run", f"--table={tmp_path / 'table'}"])
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"\d\d cases to run, 0 in the table", done.stdout)
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("program", blocks("python"), ids=["recording", "comfree_warp", "engines"])
-def test_the_readmes_python_runs(program, tmp_path):
-    program = program.replace("run.mcap", str(tmp_path / "run.mcap"))
-    done = run([sys.executable, "-c", program])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
-@pytest.mark.parametrize("command", TARGETS)
-def test_the_readmes_make_targets_exist(command):
-    assert run([*shlex.split(command), "--dry-run"]).returncode == 0
-
-
 def test_make_alone_lists_the_targets_with_a_line_each():
     listed = run(["make"]).stdout
     for target in ("venv", "run", "test", "doctor", "lint", "clean"):
         assert re.search(rf"^  {target} +\S", listed, re.MULTILINE)
 
 
-@pytest.mark.parametrize("script", ["test_headless.py", "test_viewer.py", "local_viewer.py"])
-def test_the_readme_lists_every_setting(script):
-    variables = re.findall(r"env var:\s+([A-Z_]+)", run([sys.executable, script, "--help"]).stdout)
-    assert len(variables) > 10
-    assert [each for each in variables if f"`{each}`" not in README] == []
-
-
-def test_the_readme_lists_and_shows_every_model():
-    for path in (REPOSITORY / "benchmark" / "test_data").rglob("*.xml"):
-        if path.name != "humanoid_body.xml":  # a part of the humanoids
-            name = str(path.relative_to(REPOSITORY / "benchmark" / "test_data"))
-            assert f"`{name}`" in README
-            picture = f"docs/gallery/{name.removesuffix('.xml').replace('/', '-')}.png"
-            assert f"({picture})" in README
-            assert (REPOSITORY / picture).is_file()
-
-
 def test_pytest_never_collects_the_programs():
     done = run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "."]
     )
-    assert "tests/test_io.py" in done.stdout
+    assert "tests/comfree_warp/test_io.py" in done.stdout
     assert not re.search(r"^(test_(headless|viewer)\.py|benchmark/)", done.stdout, re.MULTILINE)
 
 
-def test_the_distribution_holds_the_package_alone(tmp_path):
-    done = run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), "."])
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel would install."""
+    folder = tmp_path_factory.mktemp("installed")
+    wheels = str(tmp_path_factory.mktemp("wheels"))
+    done = run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, "."])
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("comfree_warp-*.whl")
+    (wheel,) = Path(wheels).glob("comfree_warp-*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        tops = {name.split("/")[0] for name in archive.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"comfree_warp"}
+        archive.extractall(folder)
+    return folder
 
 
-# From the bottom up. A module imports from layers below its own, never from its own.
+def test_the_distribution_holds_both_packages_typed_and_the_models(installed):
+    tops = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
+    assert tops == {"comfree_warp", "mjsim"}
+    for package in tops:
+        assert (installed / package / "py.typed").is_file()
+        here = {path.relative_to(REPOSITORY) for path in (REPOSITORY / package).rglob("*.py")}
+        assert {path.relative_to(installed) for path in (installed / package).rglob("*.py")} == here
+    ours, theirs = REPOSITORY / "benchmark" / "test_data", installed / "mjsim/model/test_data"
+    assert {path.relative_to(theirs) for path in theirs.rglob("*.xml")} == {
+        path.relative_to(ours) for path in ours.rglob("*.xml")
+    }
+
+
+def test_what_is_installed_runs_its_models_without_a_clone(installed, tmp_path):
+    def mjsim_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mjsim", "run", "--engine=mjc", "--port=0", "--nsteps=2"]
+        return run([*command, *arguments], tmp_path, PYTHONPATH=str(installed))
+
+    for arguments in ([], ["--model=humanoid/humanoid.xml"]):  # the default is a model of ours
+        done = mjsim_run(*arguments)
+        assert done.returncode == 0, done.stderr
+    done = mjsim_run("--model=humanoyd.xml")
+    assert done.returncode == 2
+    assert "; did you mean humanoid/humanoid.xml?" in done.stderr
+    assert str(REPOSITORY) not in done.stderr
+
+
+# From the bottom up: modules and rooms. Each imports from layers below its own, or within itself.
 LAYERS = (
     {"comfree_warp"},
-    {"mjsim"},
-    {"gl", "protocol", "settings", "stop_signals", "viewing"},
-    {"stream_model", "offscreen", "side_by_side", "watch_settings"},
-    {"streaming", "recording", "window", "web_page"},
-    {"broadcast", "display", "view_settings", "replay_settings", "run_settings", "replay"},
-    {"watch", "session", "dump", "video", "headless_settings", "interactive_settings"},
-    {"headless", "interactive", "variables"},
-    {"test_headless", "test_viewer", "local_viewer", "doctor"},
+    {"mjsim.errors", "mjsim.text", "mjsim.cores", "mjsim.interrupts", "mjsim.pacing"},
+    {"mjsim.choices", "mjsim.stop_signals", "mjsim.console"},
+    {"mjsim.options", "mjsim.state", "mjsim.model"},
+    {"mjsim.engines", "mjsim.stream"},
+    {"mjsim.record"},  # a recording holds the packets of a stream
+    {"mjsim.run", "mjsim.render"},
+    {"mjsim.view"},
+    {"mjsim.cli"},
+    {"mjsim.__main__"},
+    {"benchmark"},
 )
+SCRIPTS = {"test_headless.py", "test_viewer.py", "local_viewer.py", "streaming.py"}
+# A video follows a recording with the cursor of the replay, which is to move to mjsim.record.
+UPWARDS = {("mjsim.render.video", "mjsim.view.replay")}
 
 
-def test_modules_import_downwards_only():
-    modules = {path.stem for path in REPOSITORY.glob("*.py")} - {"conftest"}
-    assert modules | {"comfree_warp", "mjsim"} == set().union(*LAYERS)
-    for number, layer in enumerate(LAYERS):
-        below = set().union(*LAYERS[:number])
-        for module in layer:
-            for path in sources(module):
-                assert imports(path) & (set().union(*LAYERS) - {module}) <= below, path
-
-
-def sources(module: str) -> list[Path]:
-    package = REPOSITORY / module
-    return list(package.rglob("*.py")) if package.is_dir() else [package.with_suffix(".py")]
-
-
-def imports(path: Path) -> set[str]:
-    """The names of the modules that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add(node.module.partition(".")[0])
+def modules() -> dict[str, Path]:
+    """Every module of the three rooms, in all their folders, by its dotted name."""
+    found = {}
+    for room in ("comfree_warp", "mjsim", "benchmark"):
+        for path in (REPOSITORY / room).rglob("*.py"):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def test_a_machine_that_only_watches_needs_no_warp():
-    code = "import sys, watch, replay, window; sys.exit('warp' in sys.modules)"
-    assert run([sys.executable, "-c", code]).returncode == 0
+def imports(path: Path, known: Collection[str]) -> set[str]:
+    """Those of the known modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports by a relative name: write it out"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & set(known)
 
 
-def test_doctor_reports_what_this_machine_can_do():
-    done = run([sys.executable, "doctor.py"])
-    assert done.returncode == 0
-    for subject in ("Python", "mujoco-warp", "warp-lang", "device cpu", "kernel cache", "GL EGL"):
-        assert subject in done.stdout
-    if "cuda:0" not in [device.alias for device in wp.get_devices()]:
-        assert "-> install the NVIDIA driver" in done.stdout
+def layer(module: str) -> tuple[int, str]:
+    """The number of a module's layer, and its room there."""
+    for number, rooms in enumerate(LAYERS):
+        for room in rooms:
+            if module == room or module.startswith(f"{room}."):
+                return number, room
+    raise AssertionError(f"{module} is in no layer: give it a place in LAYERS")
 
 
-def test_doctor_names_the_variable_of_a_cache_that_cannot_be_written():
-    done = run([sys.executable, "doctor.py"], WARP_CACHE_PATH="/proc/none")
-    assert done.returncode == 1
-    assert "-> set WARP_CACHE_PATH to another folder" in done.stdout
+def test_modules_import_downwards_only():
+    known = modules()
+    for module, path in known.items():
+        if module == "mjsim":
+            assert imports(path, known) == set()
+            continue
+        number, room = layer(module)
+        for imported in imports(path, known) - {"mjsim"}:
+            below, other = layer(imported)
+            fine = below < number or other == room or (module, imported) in UPWARDS
+            assert fine, f"{module} imports {imported}"
 
 
-def test_doctor_reports_that_warp_cannot_be_imported(tmp_path):
-    (tmp_path / "warp.py").write_text("raise ImportError('no wheel for this machine')")
-    done = run([sys.executable, "doctor.py"], PYTHONPATH=str(tmp_path))
-    assert done.returncode == 1
-    assert "does not start: no wheel for this machine" in done.stdout
-
-
-def test_doctor_counts_the_modules_of_a_cache_in_which_others_compile(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "kernel.o").write_bytes(bytes(1_000_000))
-    ended = threading.Event()
-
-    def compile_on() -> None:
-        for number in itertools.count():
-            if ended.is_set():
-                break
-            module = tmp_path / f"three_p1_t{number}"
-            module.mkdir()
-            (module / "kernel.o").write_bytes(b"")
-            shutil.rmtree(module)
-
-    compiler = threading.Thread(target=compile_on)
-    compiler.start()
+def test_no_module_of_mjsim_imports_itself_by_way_of_others():
+    known = {name: path for name, path in modules().items() if name.startswith("mjsim.")}
+    graph = {name: imports(path, known) for name, path in known.items()}
     try:
-        for _ in range(300):
-            found = doctor.cache_finding(tmp_path)
-            assert found.state[1:] == f" modules, 2 MB in {tmp_path}"
-            assert found.state[0] in "23"
-    finally:
-        ended.set()
-        compiler.join()
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_the_top_level_has_the_documented_scripts_alone():
+    assert {path.name for path in REPOSITORY.glob("*.py")} == SCRIPTS | {"conftest.py"}
+
+
+def test_a_machine_that_only_watches_needs_no_warp():
+    code = "import sys; from mjsim.view import follow, replay, window; print('warp' in sys.modules)"
+    assert run([sys.executable, "-c", code]).stdout == "False\n"
 
 
 def test_the_models_compile():

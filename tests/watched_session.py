@@ -11,8 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mjsim import engines
+from mjsim.view.display import Status
 from mjsim.view.session import Session
-from mjsim.view.viewing import Status
 from mjsim.view.window import Window
 
 

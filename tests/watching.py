@@ -15,10 +15,26 @@ import mujoco
 import numpy as np
 
 from mjsim.model.files import REPOSITORY
-from mjsim.stream.server import StreamServer
-from mjsim.view import viewing
+from mjsim.stream import StreamServer, encode_packet, pack_mjdata
+from mjsim.view.controls import Controls
+from mjsim.view.display import Display, Status
 
 TIMEOUT = 60.0  # s: for what takes a few seconds on a machine that does nothing else
+
+
+SWINGING = """
+<mujoco model="swinging">
+  <option gravity="0 0 -9.81"/>
+  <worldbody>
+    <light pos="0 -2 4"/>
+    <geom type="plane" size="3 3 .1" rgba=".2 .3 .4 1"/>
+    <body pos="0 0 1.6">
+      <joint type="hinge" axis="0 1 0" damping="0"/>
+      <geom type="capsule" fromto="0 0 0 1.2 0 0" size=".15" rgba=".9 .2 .1 1"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
 
 
 def free_port() -> int:
@@ -65,7 +81,35 @@ def streaming_scene(
             thread.join()
 
 
-class Witness(viewing.Display):
+@contextlib.contextmanager
+def answering(*connections: bytes) -> Iterator[int]:
+    """A server that sends each viewer in turn some bytes, and then hangs up; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for data in connections:
+                with listener.accept()[0] as sock:
+                    sock.sendall(data)
+                    sock.shutdown(socket.SHUT_WR)
+                    with contextlib.suppress(OSError):
+                        sock.recv(1)  # until the viewer has gone
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def swinging_packets(run: str, time: float) -> bytes:
+    mjm = mujoco.MjModel.from_xml_string(SWINGING)
+    mjd = mujoco.MjData(mjm)
+    mjd.time = time
+    about = {"engine": "mjc", "device": "cpu"}
+    model = {"kind": "xml", "xml": SWINGING, "assets": {}, "run": run, "about": about}
+    return encode_packet(model) + encode_packet({"kind": "state", "state": pack_mjdata(mjd)})
+
+
+class Witness(Display):
     """A display that shows nothing and remembers everything; a test asks through its controls.
 
     Attributes:
@@ -79,10 +123,10 @@ class Witness(viewing.Display):
 
     def __init__(self) -> None:
         self.models: list[int] = []
-        self.statuses: list[viewing.Status] = []
+        self.statuses: list[Status] = []
         self.times: list[float] = []
         self.positions: list[np.ndarray] = []
-        self.controls = viewing.Controls()
+        self.controls = Controls()
         self.hung_up = False
 
     @property
@@ -93,14 +137,14 @@ class Witness(viewing.Display):
         self,
         mjm: mujoco.MjModel,
         mjds: Sequence[mujoco.MjData],
-        controls: viewing.Controls,
+        controls: Controls,
         labels: Sequence[str] = (),
     ) -> None:
         self.models.append(mjm.nbody)
         self.controls = controls
         (self._mjd,) = mjds
 
-    def show(self, status: viewing.Status, moved: bool) -> None:
+    def show(self, status: Status, moved: bool) -> None:
         self.statuses.append(status)
         if moved:
             self.positions.append(self._mjd.qpos.copy())

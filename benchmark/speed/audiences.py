@@ -15,11 +15,11 @@ import mujoco
 from benchmark.common.measuring import turns
 from benchmark.common.models import HUMANOID
 from mjsim import engines, interrupts
-from mjsim.record.recording import Recorder
+from mjsim.record import Recorder
 from mjsim.run import headless
 from mjsim.run.broadcast import Broadcast, RecordedSimulation
 from mjsim.stop_signals import StopSignals
-from mjsim.stream.server import StreamClient, StreamServer, apply_mjdata, load_model
+from mjsim.stream import StreamClient, StreamServer, apply_mjdata, load_model
 
 WARM_UP = 2  # rounds
 RECORDED = "none, recorded"

@@ -3,7 +3,8 @@
 MuJoCo Warp tests every pair of geoms in `Model.nxn_geom_pair_filtered`, or sorts the geoms along a
 fixed axis and looks every pair of overlapping ones up in a table. Here the geoms are swept along
 the axis on which they are spread most, and MuJoCo Warp gets a list of the few pairs that its own
-filters will let through.
+filters will let through, in the order in which it tests all pairs. So contacts come in the order of
+`mujoco_warp.collision`, bit for bit, unless that sorts the geoms.
 """
 
 import math
@@ -12,16 +13,16 @@ import mujoco_warp as mjw
 import warp as wp
 from mujoco_warp import BroadphaseFilter, BroadphaseType
 
-from comfree_warp.collision.narrowphase import checked_narrow_phase
+from comfree_warp.collision.convex_contacts import checked_narrow_phase
 from comfree_warp.paper.contacts import has_contacts
 from comfree_warp.runtime.changes import changed
 from comfree_warp.runtime.graph import trimmed_launches
+from comfree_warp.runtime.private import ALL_PAIRS_KEY, BROADPHASE
 from comfree_warp.shared.threads import launch
 from comfree_warp.types import Data, Model
 
 _RUN = 16  # geoms that are sorted by insertion before runs of them are merged
 _FEWEST_PAIRS = 32  # of which a list costs no more than to test them all
-_ALL_PAIRS_KEY = "_nxn_broadphase__locals__kernel"
 _FORBIDDEN = wp.constant(-2)  # in Model.nxn_pairid
 
 
@@ -118,19 +119,39 @@ def _boxes_meet(
 
 
 @wp.func
-def _add_pair(
-    geom1: int,
-    geom2: int,
-    pairid: wp.vec2i,
-    npair: int,
-    pair_out: wp.array[wp.vec2i],
-    pairid_out: wp.array[wp.vec2i],
-) -> int:
+def _add_pair(geom1: int, geom2: int, npair: int, found: wp.array[wp.vec2i]) -> int:
     """Append a pair where there is room for it; the number of pairs with it."""
-    if npair < pair_out.shape[0]:
-        pair_out[npair] = wp.vec2i(geom1, geom2)
-        pairid_out[npair] = pairid
+    if npair < found.shape[0]:
+        found[npair] = wp.vec2i(geom1, geom2)
     return npair + 1
+
+
+@wp.func
+def _chain_pairs(
+    ngeom: int,
+    npair: int,
+    found: wp.array[wp.vec2i],
+    first_of_geom1: wp.array[int],
+    next_of_geom1: wp.array[int],
+    first_of_geom2: wp.array[int],
+    next_of_geom2: wp.array[int],
+):
+    """Chain the pairs of every first geom, by rising second geom; -1 ends a chain."""
+    for geomid in range(ngeom):
+        first_of_geom1[geomid] = -1
+        first_of_geom2[geomid] = -1
+    for i in range(npair):
+        geom2 = found[i][1]
+        next_of_geom2[i] = first_of_geom2[geom2]
+        first_of_geom2[geom2] = i
+    # Each pair is put before the others of its first geom, so the highest second geom comes first.
+    for k in range(ngeom):
+        i = wp.int32(first_of_geom2[ngeom - 1 - k])
+        while i >= 0:
+            geom1 = found[i][0]
+            next_of_geom1[i] = first_of_geom1[geom1]
+            first_of_geom1[geom1] = i
+            i = next_of_geom2[i]
 
 
 @wp.kernel(enable_backward=False)
@@ -147,6 +168,11 @@ def _find_pairs(
     lower: wp.array[float],
     order: wp.array[int],
     scratch: wp.array[int],
+    found: wp.array[wp.vec2i],
+    first_of_geom1: wp.array[int],
+    next_of_geom1: wp.array[int],
+    first_of_geom2: wp.array[int],
+    next_of_geom2: wp.array[int],
     pair_out: wp.array[wp.vec2i],
     pairid_out: wp.array[wp.vec2i],
     npair_out: wp.array[int],
@@ -192,7 +218,7 @@ def _find_pairs(
                 geom1, geom2 = wp.min(plane, geomid), wp.max(plane, geomid)
                 pairid = nxn_pairid[_pair_address(ngeom, geom1, geom2)]
                 if pairid[0] != _FORBIDDEN:
-                    npair = _add_pair(geom1, geom2, pairid, npair, pair_out, pairid_out)
+                    npair = _add_pair(geom1, geom2, npair, found)
     for i in range(nbounded):
         geomid = order[i]
         ball = sphere[geomid]
@@ -211,10 +237,22 @@ def _find_pairs(
                 continue
             margin = reach - geom_rbound[0, geom1] - geom_rbound[0, geom2]
             if _boxes_meet(geom1, geom2, margin, geom_aabb, geom_xpos_in, geom_xmat_in):
-                npair = _add_pair(geom1, geom2, pairid, npair, pair_out, pairid_out)
+                npair = _add_pair(geom1, geom2, npair, found)
     npair_out[0] = npair
+
+    nfound = wp.min(npair, found.shape[0])
+    _chain_pairs(ngeom, nfound, found, first_of_geom1, next_of_geom1, first_of_geom2, next_of_geom2)
+    told = wp.int32(0)
+    for geomid in range(ngeom):
+        i = wp.int32(first_of_geom1[geomid])
+        while i >= 0:
+            pair = found[i]
+            pair_out[told] = pair
+            pairid_out[told] = nxn_pairid[_pair_address(ngeom, pair[0], pair[1])]
+            told += 1
+            i = next_of_geom1[i]
     # A void pair is a geom with itself, under a pair margin that is no number.
-    for i in range(npair, pair_out.shape[0]):
+    for i in range(nfound, pair_out.shape[0]):
         pair_out[i] = wp.vec2i(0, 0)
         pairid_out[i] = wp.vec2i(0, -1)
 
@@ -231,10 +269,11 @@ _FILTERS = int(BroadphaseFilter.PLANE | BroadphaseFilter.SPHERE)
 def _finds_pairs(m: Model, d: Data) -> bool:
     """Whether the list below can be made, and costs no more than to test all pairs.
 
-    It has the pairs in another order, and sums over contacts follow the order. So this must not
-    depend on `naconmax`, or a run would go another way where its buffers are made larger.
+    Where MuJoCo Warp would sort the geoms, the list has another order than it, and sums over
+    contacts follow the order. So this must not depend on `naconmax`, or a run would go another way
+    where its buffers are made larger.
     """
-    if d.nworld > 1 or not d.qpos.device.is_cpu or not has_contacts(m):
+    if BROADPHASE.faults or d.nworld > 1 or not d.qpos.device.is_cpu or not has_contacts(m):
         return False
     return (
         m.opt.broadphase_filter & _FILTERS == _FILTERS
@@ -248,10 +287,14 @@ def _finds_pairs(m: Model, d: Data) -> bool:
 def collision(m: Model, d: Data) -> None:
     """The contacts of all worlds. As `mujoco_warp.collision`."""
     with checked_narrow_phase(d, d.repairs):
-        if _finds_pairs(m, d):
+        if not _finds_pairs(m, d):
+            mjw.collision(m, d)
+        elif BROADPHASE.usable:
             _collide_pairs(m, d)
         else:
-            mjw.collision(m, d)
+            # So that contacts come in the order of the list below.
+            with changed(m.opt, broadphase=BroadphaseType.NXN):
+                mjw.collision(m, d)
 
 
 def _collide_pairs(m: Model, d: Data) -> None:
@@ -275,6 +318,9 @@ def _collide_pairs(m: Model, d: Data) -> None:
             wp.empty(m.ngeom, dtype=float),
             wp.empty(m.ngeom, dtype=int),
             wp.empty(m.ngeom, dtype=int),
+            wp.empty(nmax, dtype=wp.vec2i),
+            *(wp.empty(m.ngeom, dtype=int), wp.empty(nmax, dtype=int)),
+            *(wp.empty(m.ngeom, dtype=int), wp.empty(nmax, dtype=int)),
         ],
         outputs=[pair, pairid, npair],
     )
@@ -288,7 +334,7 @@ def _collide_pairs(m: Model, d: Data) -> None:
             pair_margin=never,
             pair_gap=never,
         ),
-        trimmed_launches({_ALL_PAIRS_KEY: npair}),
+        trimmed_launches({ALL_PAIRS_KEY: npair}),
     ):
         mjw.collision(m, d)
     launch(_tell_all_pairs, dim=1, inputs=[npair], outputs=[d.ncollision])

@@ -18,8 +18,9 @@ import mujoco
 import mujoco_warp
 import numpy as np
 import warp as wp
-from mujoco_warp._src import collision_sdf, sensor
-from mujoco_warp._src.types import vec_pluginattr
+
+from comfree_warp.runtime.private import SDF_SHAPES
+from comfree_warp.types import vec_pluginattr
 
 # The module of the distance functions, imported when needed.
 _FUNCTIONS = "comfree_warp.collision.sdf_shapes"
@@ -118,7 +119,17 @@ def read_shapes(mjm: mujoco.MjModel) -> list[tuple[int, list[float]]]:
       NotImplementedError: MuJoCo Warp has no such shape.
       ValueError: a parameter is no number.
     """
-    if collision_sdf.user_sdf.func.__module__ not in (collision_sdf.__name__, _FUNCTIONS):
+    if not SDF_SHAPES.usable:
+        found = np.flatnonzero(mjm.geom_plugin >= 0)
+        if found.size:
+            raise NotImplementedError(
+                f"{describe(mjm, mujoco.mjtObj.mjOBJ_GEOM, found)}: SDF plugins need functions "
+                f"that the installed MuJoCo Warp does not have ({', '.join(SDF_SHAPES.faults)}): "
+                "install a version that comfree-warp is tested with, use a mesh, or the engine mjc"
+            )
+        return []
+    hooks = SDF_SHAPES.owner("user_sdf")
+    if hooks.user_sdf.func.__module__ not in (hooks.__name__, _FUNCTIONS):
         return []
     return [_read_shape(mjm, geomid) for geomid in np.flatnonzero(mjm.geom_plugin >= 0)]
 
@@ -133,11 +144,12 @@ def put_shapes(m: mujoco_warp.Model, shapes: list[tuple[int, list[float]]]) -> N
     if not shapes:
         return
     functions = importlib.import_module(_FUNCTIONS)
-    if collision_sdf.user_sdf is not functions.distance:
-        collision_sdf.user_sdf, collision_sdf.user_sdf_grad = functions.distance, functions.gradient
+    hooks = SDF_SHAPES.owner("user_sdf")
+    if hooks.user_sdf is not functions.distance:
+        hooks.user_sdf, hooks.user_sdf_grad = functions.distance, functions.gradient
         # Kernels that were loaded for other models hold the empty functions.
-        for kernel in (collision_sdf._sdf_narrowphase, sensor._sensor_tactile):
-            kernel.module.mark_modified()
+        for name in ("_sdf_narrowphase", "_sensor_tactile"):
+            SDF_SHAPES[name].module.mark_modified()
     attributes = np.zeros((len(shapes), vec_pluginattr._length_), dtype=np.float32)
     for i, (_, values) in enumerate(shapes):
         attributes[i, : len(values)] = values

@@ -4,10 +4,11 @@ A module of its own, since the package that bolt, nut and gear come from takes a
 """
 
 import warp as wp
-from mujoco_warp._src.types import vec_pluginattr
 from mujoco_warp.test_data.collision_sdf.bolt import bolt
 from mujoco_warp.test_data.collision_sdf.gear import gear
 from mujoco_warp.test_data.collision_sdf.nut import nut
+
+from comfree_warp.types import vec_pluginattr
 
 TORUS, BOWL, BOLT, NUT, GEAR = range(5)  # in the order of the shapes in sdf.py
 

@@ -1,7 +1,8 @@
-"""Contact forces without a Jacobian: from body velocities to body wrenches. README.md derives it.
+"""Contact forces without a Jacobian: from body velocities to body wrenches.
 
-What a row of J would multiply is the relative motion of two bodies at a point, and what its
-transpose would scatter is a wrench on each. So no row of a contact is ever written:
+docs/contact_laws.md derives them. What a row of J would multiply is the relative motion of two
+bodies at a point, and what its transpose would scatter is a wrench on each. So no row of a contact
+is ever written:
 
     v_s          -> velocity of every body      a sweep down every tree
     2 velocities -> force of a contact          a thread per contact

@@ -1,4 +1,4 @@
-"""The complementarity-free contact law, row by row. README.md beside this file derives it.
+"""The complementarity-free contact law, row by row. docs/contact_laws.md derives it.
 
 No iteration, and no row waits for another:
 

@@ -8,20 +8,20 @@ a tendon of the same index read each other's row (`docs/upstream/limit-sensors.m
 import contextlib
 from collections.abc import Iterator
 
+import mujoco
 import mujoco_warp as mjw
 import warp as wp
-from mujoco_warp._src import sensor
-from mujoco_warp._src.types import ConstraintType, SensorType
 
-from comfree_warp.runtime.changes import changed
+from comfree_warp.runtime.changes import shared_substitute
+from comfree_warp.runtime.private import LIMIT_SENSORS
 
-_LIMIT_JOINT = wp.constant(int(ConstraintType.LIMIT_JOINT))
-_LIMIT_TENDON = wp.constant(int(ConstraintType.LIMIT_TENDON))
-_JOINTLIMITPOS = wp.constant(int(SensorType.JOINTLIMITPOS))
-_JOINTLIMITVEL = wp.constant(int(SensorType.JOINTLIMITVEL))
-_JOINTLIMITFRC = wp.constant(int(SensorType.JOINTLIMITFRC))
+_LIMIT_JOINT = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT))
+_LIMIT_TENDON = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_LIMIT_TENDON))
+_JOINTLIMITPOS = wp.constant(int(mujoco.mjtSensor.mjSENS_JOINTLIMITPOS))
+_JOINTLIMITVEL = wp.constant(int(mujoco.mjtSensor.mjSENS_JOINTLIMITVEL))
+_JOINTLIMITFRC = wp.constant(int(mujoco.mjtSensor.mjSENS_JOINTLIMITFRC))
 
-_write_scalar = sensor._write_scalar
+_write_scalar = LIMIT_SENSORS["_write_scalar"]
 
 
 @wp.func
@@ -133,9 +133,15 @@ def _limit_value(
 
 @contextlib.contextmanager
 def limits_told_apart() -> Iterator[None]:
-    """Within this context MuJoCo Warp's sensors of limits read the row of their own object."""
+    """Within this context MuJoCo Warp's sensors of limits read the row of their own object.
+
+    Where MuJoCo Warp has no such kernels, its sensors are left as they are; see `private.py`.
+    """
+    if not LIMIT_SENSORS.usable:
+        yield
+        return
     kernels = {"_limit_pos": _limit_pos, "_limit_vel": _limit_value, "_limit_frc": _limit_value}
-    with changed(sensor, **kernels):
+    with shared_substitute(LIMIT_SENSORS.owner("_limit_pos"), **kernels):
         yield
 
 

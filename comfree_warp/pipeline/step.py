@@ -8,7 +8,7 @@ import warp as wp
 from mujoco_warp import DisableBit, EnableBit, IntegratorType, OverflowType, SolverType
 
 from comfree_warp.collision.broadphase import collision
-from comfree_warp.collision.narrowphase import checked_narrow_phase
+from comfree_warp.collision.convex_contacts import checked_narrow_phase
 from comfree_warp.options import check_supported
 from comfree_warp.paper.contacts import describe_contacts, has_contacts
 from comfree_warp.paper.rows import has_contact_rows
@@ -17,11 +17,10 @@ from comfree_warp.pipeline.forces import constraint_forces
 from comfree_warp.pipeline.sensors import sensor_acc, sensor_pos, sensor_vel
 from comfree_warp.runtime.changes import changed
 from comfree_warp.runtime.graph import trimmed_launches
+from comfree_warp.runtime.private import FRICTION_KEY
 from comfree_warp.shared.threads import first_body, index, launch, nthread_for, tree_arrays
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import remember
-
-_FRICTION_KEY = "_friction_dof__locals__kernel"
 
 
 @wp.kernel(enable_backward=False)
@@ -46,7 +45,7 @@ def _few_friction_threads(m: Model, d: Data) -> Iterator[None]:
         yield
         return
     launch(_find_friction, dim=1, inputs=[m.dof_frictionloss], outputs=[d.nfriction])
-    with trimmed_launches({_FRICTION_KEY: d.nfriction}):
+    with trimmed_launches({FRICTION_KEY: d.nfriction}):
         yield
 
 

@@ -1,1 +1,1 @@
-"""Capturing, compiling and memory: what needs the insides of Warp and MuJoCo Warp."""
+"""Capturing, compiling, memory; private names of Warp and MuJoCo Warp behind one wall."""

@@ -17,14 +17,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import warp as wp
-from warp._src import context
 
-from comfree_warp.collision.narrowphase import CONVEX_KEY
+from comfree_warp.collision.convex_contacts import CONVEX_KEY
+from comfree_warp.runtime.changes import substituted
 from comfree_warp.runtime.collector import collector_paused
 from comfree_warp.runtime.graph import RUNNER
+from comfree_warp.runtime.private import COMPILATION, runtime_has
+from comfree_warp.runtime.used_kernels import copy_of, module_of_copies, use_copies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +58,15 @@ Progress = Callable[[int, int, str], None]
 
 @contextlib.contextmanager
 def _recorded_launches(found: _Found) -> Iterator[None]:
-    """Within this context a launch is noted in `found`, and not executed.
+    """Within this context a launch of this thread is noted in `found`, and not executed.
 
     Nor is a sort by segments, since the kernels that would have made the segments did not run; and
     a kernel whose best block size is asked for, by which MuJoCo Warp chooses grids on a GPU, is
-    noted, while Warp would compile it there and then. It replaces functions of the `warp` module,
-    so no other thread may launch meanwhile.
+    noted, while Warp would compile it there and then. Other threads launch as ever.
     """
 
     def note(kernel: wp.Kernel, block_dim: int | None = None) -> int | None:
+        kernel = copy_of(kernel)
         # Every block is of one thread on a CPU. No variant may be loaded by two threads at once.
         usual = None if wp.get_device().is_cpu else kernel.module.options["block_dim"]
         size = usual and (block_dim or usual)
@@ -89,22 +92,18 @@ def _recorded_launches(found: _Found) -> Iterator[None]:
     def segmented_sort_pairs(*args, **kwargs):
         pass
 
-    recorders = {
-        (wp, "launch"): launch,
-        (wp, "launch_tiled"): launch,
-        (wp, "get_suggested_block_size"): get_suggested_block_size,
-        (wp, "capture_while"): capture_while,
-        (wp, "capture_if"): capture_if,
-        (wp.utils, "segmented_sort_pairs"): segmented_sort_pairs,
-    }
-    originals = {(module, name): getattr(module, name) for module, name in recorders}
-    try:
-        for (module, name), recorder in recorders.items():
-            setattr(module, name, recorder)
+    with (
+        substituted(
+            wp,
+            launch=launch,
+            launch_tiled=launch,
+            get_suggested_block_size=get_suggested_block_size,
+            capture_while=capture_while,
+            capture_if=capture_if,
+        ),
+        substituted(wp.utils, segmented_sort_pairs=segmented_sort_pairs),
+    ):
         yield
-    finally:
-        for (module, name), original in originals.items():
-            setattr(module, name, original)
 
 
 def _in_cache(module: wp.Module, device: wp.Device, block_dim: int | None) -> bool:
@@ -118,28 +117,19 @@ def _has_room() -> bool:
 
 
 def _with_used_kernels(module: wp.Module, kernels: set[wp.Kernel], device: wp.Device) -> wp.Module:
-    """What to load for `kernels`: of a large module of MuJoCo Warp at first only these.
+    """What to load for `kernels`: of a large module of MuJoCo Warp at first only copies of these.
 
-    A step launches half of the kernels of `smooth` and a few of `forward` and `passive`. On an
-    empty cache the others are a third of all that would be compiled. Those found are moved into a
-    module of their own, the others stay. Where the cache has such a part from another call, the
-    whole is compiled, and is there for all calls to come.
+    Where the cache has such a part from another call, the whole is compiled, and is there for all
+    calls to come.
     """
     large = module.name.startswith("mujoco_warp.") and len(kernels) < len(module.kernels)
     if not large or _in_cache(module, device, None):
         return module
-    part = wp.Module(f"{module.name}.used", None)
-    wp.set_module_options(module.options, part)
-    for kernel in kernels:
-        part.register_kernel(kernel)
-    # Warp finds what it loaded on a CPU by the module's name alone: of two with one name it runs
-    # the first for both. So the name goes with the content, the same in every process.
-    part.name = part.get_module_identifier(block_dim=1).removeprefix("wp_")
+    part = module_of_copies(module, kernels)
     parts = Path(wp.config.kernel_cache_dir).glob(f"wp_{module.name}.used_*")
     if any(parts) and not _in_cache(part, device, None):
         return module
-    for kernel in kernels:
-        kernel.module = part
+    use_copies(part, kernels)
     return part
 
 
@@ -154,15 +144,29 @@ def _slowest_first(variant: _Variant) -> tuple[bool, bool]:
 
 
 @functools.cache
-def _shared_headers() -> Path:
-    """Let all threads share what Warp's headers compile to on the CPU; the folder that has it.
+def _first_headers() -> Any:
+    """Warp's temporary folder for compiled headers, of the first thread that asks here."""
+    runtime = COMPILATION.owner("runtime").runtime
+    runtime.get_clang_pch_dir()
+    return runtime._pch_dirs.get(threading.get_ident())
 
-    Warp has every thread read them, for 3 to 4 s on a slow core. They are put there by renaming:
-    two threads that happen to read them at once do no harm.
+
+def _share_headers() -> Path | None:
+    """Let this thread share what Warp's headers compile to on the CPU; the folder that has it.
+
+    Warp has every thread read them, for 3 to 4 s on a slow core, and keeps them in a folder of that
+    thread, of which it has a list. They are put there by renaming: two threads that happen to read
+    them at once do no harm. None where this Warp keeps no such list.
     """
-    directory = context.runtime.get_clang_pch_dir()  # stays until the process ends
-    context.runtime.get_clang_pch_dir = lambda: directory
-    return Path(directory)
+    if not runtime_has("_pch_dirs", "_pch_dirs_lock"):
+        return None
+    headers = _first_headers()
+    if headers is None:
+        return None
+    runtime = COMPILATION.owner("runtime").runtime
+    with runtime._pch_dirs_lock:
+        runtime._pch_dirs.setdefault(threading.get_ident(), headers)
+    return Path(headers.name)
 
 
 @functools.cache
@@ -170,12 +174,16 @@ def begin_compiling() -> Future[None]:
     """Start to compile what runs every captured call on the CPU, in a thread of its own.
 
     With it Warp's headers are read, while Python still makes a model and its kernels. Nothing is
-    done where the kernel cache has it.
+    done where the kernel cache has it, and where kernels are compiled at their first launch.
     """
     device = wp.get_device("cpu")
-    _shared_headers()
+    if COMPILATION.usable:
+        _share_headers()  # this thread's, before another one can ask for them
 
     def compile_runner() -> None:
+        if not COMPILATION.usable:
+            return
+        _share_headers()
         if not _in_cache(RUNNER, device, None) and _has_room():
             wp.force_load(device, [RUNNER])
 
@@ -183,6 +191,13 @@ def begin_compiling() -> Future[None]:
     begun = pool.submit(compile_runner)
     pool.shutdown(wait=False)
     return begun
+
+
+def _ncore() -> int:
+    """Cores that this process may use, where the system says which; else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def compile_kernels(
@@ -201,18 +216,24 @@ def compile_kernels(
       max_workers: threads; all cores that this process may use when None.
 
     Returns:
-      What was done. A kernel that the rehearsal did not reach is compiled at its first launch.
+      What was done. A kernel that the rehearsal did not reach is compiled at its first launch, as
+      is every kernel where the shortcut is off (`private.py`).
 
     Raises:
       OSError: the kernel cache cannot be written, or has less than `ROOM` to spare.
     """
     start = time.perf_counter()
+    if not COMPILATION.usable:
+        return CompilationReport(0, 0, 0.0)
     found: _Found = {}
     # MuJoCo Warp's kernels are the same objects for every device. Those for a GPU are left alone:
     # block sizes go with their modules, and its compiler has the cores of a larger machine.
     cpu_alone = not wp.is_cuda_available()
     begun = begin_compiling() if device.is_cpu else None
-    pool = ThreadPoolExecutor(max_workers or len(os.sched_getaffinity(0)))
+    headers = _share_headers() if device.is_cpu else None
+    pool = ThreadPoolExecutor(
+        max_workers or _ncore(), initializer=_share_headers if headers else None
+    )
     lock, done = threading.Lock(), 0
 
     def report(name: str, finished: int) -> None:
@@ -248,7 +269,7 @@ def compile_kernels(
             if missing and not _has_room():
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), wp.config.kernel_cache_dir)
             order = sorted(variants, key=_slowest_first)
-            if missing and device.is_cpu and not any(_shared_headers().glob("*.pch")):
+            if missing and headers and not any(headers.glob("*.pch")):
                 quickest = max(missing, key=order.index)
                 order.remove(quickest)
                 # With the headers, which the others then find. Not here: Python looks for Ctrl-C

@@ -7,17 +7,20 @@ addresses, by a kernel that does nothing else.
 """
 
 import contextlib
+import contextvars
 import ctypes
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import warp as wp
-from warp._src import context
 
 from comfree_warp.runtime.arena import capture_on_gpu
-from comfree_warp.runtime.changes import changed
+from comfree_warp.runtime.changes import in_this_thread, substituted
+from comfree_warp.runtime.private import ARENA, CPU_GRAPH, runtime_has
+from comfree_warp.runtime.used_kernels import launching_copies
 
 # Operations, and their operands in the columns that follow.
 _LAUNCH = 0  # function, bounds, arguments
@@ -72,7 +75,14 @@ def _command(operations: list[list[int]]) -> wp.Launch:
     return wp.launch(_run, dim=1, inputs=[table], device="cpu", record_cmd=True)
 
 
-def trimmed_launches(counts: dict[str, wp.array]) -> contextlib.AbstractContextManager[None]:
+# Of `trimmed_launches`; each thread has its own.
+_counts: contextvars.ContextVar[Mapping[str, wp.array]] = contextvars.ContextVar(
+    "counts", default=types.MappingProxyType({})
+)
+
+
+@contextlib.contextmanager
+def trimmed_launches(counts: dict[str, wp.array]) -> Iterator[None]:
     """Within this context `capture` launches no more threads of some kernels than a count says.
 
     On the CPU, where the threads of a launch run one after the other; Warp's own launches and
@@ -82,45 +92,51 @@ def trimmed_launches(counts: dict[str, wp.array]) -> contextlib.AbstractContextM
       counts: by the key of a kernel, an array whose only element says when the launch is made how
         many threads of its last dimension have something to do: the others would return at once.
     """
-    return changed(_Recorder, counts=_Recorder.counts | counts)
+    before = _counts.set({**_counts.get(), **counts})
+    try:
+        yield
+    finally:
+        _counts.reset(before)
 
 
 class _Recorder:
     """The operations of a capture on the CPU, noted as Warp records them.
 
     Attributes:
-      counts: of `trimmed_launches`, for all recorders.
       operations: rows of the table.
       kept: what the addresses in them lead to, other than arrays of the graph.
       complete: whether they are all that Warp has recorded.
     """
 
-    counts: ClassVar[dict[str, wp.array]] = {}
-
-    def __init__(self, device: wp.Device, apic_state: ctypes.c_void_p) -> None:
+    def __init__(self, device: wp.Device) -> None:
         self.operations: list[list[int]] = []
         self.kept: list[Any] = []
         self.complete = not wp.config.enable_cpu_blocks  # whose errors only Warp looks for
         self._noted = 0  # of what Warp has recorded in the branch that is being captured
-        self._apic_state = apic_state
+        self._context = CPU_GRAPH.owner("runtime")
+        runtime = self._context.runtime
+        self._apic_state = runtime._apic_capture.apic_state
         self._device = device
-        self._core = context.runtime.core
-        self._launch, self._copy = self._core.wp_cpu_launch_kernel, self._core.wp_memcpy_h2h
-        self._memset, self._memtile = device.memset, device.memtile
-        self._if, self._while = context._apic_record_capture_if, context._apic_record_capture_while
+        self._core = runtime.core
+        self._launch = in_this_thread(self._core, "wp_cpu_launch_kernel")
+        self._copy = in_this_thread(self._core, "wp_memcpy_h2h")
+        self._memset = in_this_thread(device, "memset")
+        self._memtile = in_this_thread(device, "memtile")
+        self._if = in_this_thread(self._context, "_apic_record_capture_if")
+        self._while = in_this_thread(self._context, "_apic_record_capture_while")
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Within this context what Warp records is noted."""
         with (
-            changed(
+            substituted(
                 self._core,
                 wp_cpu_launch_kernel=self._note_launch,
                 wp_memcpy_h2h=self._note_copy,
             ),
-            changed(self._device, memset=self._note_memset, memtile=self._note_memtile),
-            changed(
-                context,
+            substituted(self._device, memset=self._note_memset, memtile=self._note_memtile),
+            substituted(
+                self._context,
                 _apic_record_capture_if=self._note_if,
                 _apic_record_capture_while=self._note_while,
             ),
@@ -164,7 +180,7 @@ class _Recorder:
     def _note_launch(self, function, bounds, arguments, adjoint, info) -> None:
         self.complete &= adjoint is None
         own = type(bounds._obj).from_buffer_copy(bounds._obj)  # it may be changed, by `_TRIM`
-        count = self.counts.get(info._obj.kernel_key.decode())
+        count = _counts.get().get(info._obj.kernel_key.decode())
         if count is not None:
             self._trim(own, count)
         self._note(
@@ -272,14 +288,29 @@ def capture(call: Callable[[], None], device: wp.DeviceLike = None) -> Graph:
       device: where it runs; the current one when None.
 
     Returns:
-      The graph. On the CPU Warp's own interpreter runs it where the call has anything else.
+      The graph. On the CPU Warp's own interpreter runs it where the call has anything else, and
+      where the shortcut is off (`private.py`).
     """
     device = wp.get_device(device)
-    if not device.is_cpu:
+    if not device.is_cpu and ARENA.usable:
         graph, memory = capture_on_gpu(call, device)
         return Graph(graph, memory=memory)
+    if not device.is_cpu or not _records():
+        with wp.ScopedDevice(device), wp.ScopedCapture() as captured:
+            call()
+        return Graph(captured.graph)
     with wp.ScopedDevice(device), wp.ScopedCapture() as captured:
-        recorder = _Recorder(device, context.runtime._apic_capture.apic_state)
-        with recorder.listening():
+        recorder = _Recorder(device)
+        with launching_copies(), recorder.listening():
             call()
     return Graph(captured.graph, recorder)
+
+
+def _records() -> bool:
+    """Whether what Warp records on the CPU can be noted."""
+    return CPU_GRAPH.usable and runtime_has(
+        "_apic_capture",
+        "core.wp_cpu_launch_kernel",
+        "core.wp_memcpy_h2h",
+        "core.wp_apic_get_operation_count",
+    )

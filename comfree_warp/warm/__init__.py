@@ -6,7 +6,7 @@
     acc again, friction in its new cones
     friction  of stacks that touch nothing else, then of all, once, likewise
 
-../README.md has the equations and where they come from.
+docs/contact_laws.md has the equations and where they come from.
 """
 
 from types import ModuleType

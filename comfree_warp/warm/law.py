@@ -1,4 +1,4 @@
-"""The warm law of one row and of one contact. ../README.md derives it.
+"""The warm law of one row and of one contact. docs/contact_laws.md derives it.
 
     a = B' J qvel + K I (pos - margin)             what MuJoCo's solref and solimp ask, -aref
     r = J acc + a + R f                            gradient of MuJoCo's dual problem along the row

@@ -1,16 +1,5 @@
-"""Report what this machine can do, and the one line that mends each lack.
+"""`mjsim doctor`: what this machine can do, and the one line that mends each lack."""
 
-    python doctor.py
-
-Exit status: 0 if a headless run is possible, 1 if not.
-"""
-
-from mjsim import interrupts
-
-if __name__ == "__main__":
-    interrupts.install()
-
-import argparse
 import contextlib
 import dataclasses
 import os
@@ -19,8 +8,10 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from mjsim import interrupts
 from mjsim.errors import SettingError
 from mjsim.render import opengl_probe as gl
+from mjsim.text import install_line
 
 RUN_PACKAGES = ("mujoco", "mujoco-warp", "warp-lang", "numpy", "click", "rich")
 EXTRA_PACKAGES = {
@@ -44,7 +35,7 @@ class Finding:
 
 def python_finding() -> Finding:
     supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    mend = "" if supported else "make PYTHON=python3.12 venv (3.11 to 3.13 are supported)"
+    mend = "" if supported else "Python 3.11 to 3.13 (in a clone: make PYTHON=python3.12 venv)"
     return Finding("Python", f"{platform.python_version()} at {sys.executable}", mend, needed=True)
 
 
@@ -52,7 +43,7 @@ def package_finding(name: str, extra: str, needed: bool) -> Finding:
     try:
         return Finding(name, metadata.version(name))
     except metadata.PackageNotFoundError:
-        return Finding(name, "missing", f"make venv (or pip install -e '.[{extra}]')", needed)
+        return Finding(name, "missing", install_line(extra), needed)
 
 
 def warp_findings() -> list[Finding]:
@@ -66,7 +57,15 @@ def warp_findings() -> list[Finding]:
         mend = f"set {error.setting} to another folder"
         return [Finding("Warp", f"does not start: {error.problem}", mend, needed=True)]
     except Exception as error:
-        return [Finding("Warp", f"does not start: {error}", "make clean venv", needed=True)]
+        mend = "pip install --force-reinstall warp-lang (in a clone: make clean venv)"
+        return [
+            Finding(
+                "Warp",
+                f"does not start: {error}",
+                mend,
+                needed=True,
+            )
+        ]
     findings = [Finding(f"device {device.alias}", device.name) for device in wp.get_devices()]
     if not wp.is_cuda_available():
         mend = "install the NVIDIA driver (nvidia-smi tells); without it the CPU does everything"
@@ -89,7 +88,7 @@ def cache_finding(cache: Path) -> Finding:
             with contextlib.suppress(FileNotFoundError):
                 size += Path(folder, file).stat().st_size
     state = f"{modules} modules, {size / 1e6:.0f} MB in {cache}"
-    mend = "" if modules else "make run (compiles for up to a minute)"
+    mend = "" if modules else "mjsim run --port 0 (compiles for up to a minute)"
     return Finding("kernel cache", state, mend)
 
 
@@ -119,13 +118,3 @@ def main() -> int:
         if finding.mend:
             print(f"{'':6}{'':{width}}  -> {finding.mend}")
     return int(any(finding.mend and finding.needed for finding in findings))
-
-
-if __name__ == "__main__":
-    # Not click, which may be what is missing.
-    argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args()
-    with contextlib.suppress(ImportError):
-        from mjsim.cli import variables
-
-        variables.warn_of_unknown()
-    sys.exit(main())

@@ -1,18 +1,17 @@
-"""The environment variables of all programs, so that one that is misspelt is told of."""
+"""The environment variables of all programs, and the warning about one that is misspelt."""
 
 import difflib
 import os
 import sys
 
 from mjsim import options
+from mjsim.cli.local_viewer import LocalViewerSettings
 from mjsim.run.headless_settings import HeadlessSettings
 from mjsim.view.interactive_settings import InteractiveSettings
-from mjsim.view.replay_settings import ReplaySettings
-from mjsim.view.settings import ViewSettings
-from mjsim.view.watch_settings import WatchSettings
 
-_SETTINGS = (HeadlessSettings, InteractiveSettings, ReplaySettings, ViewSettings, WatchSettings)
-KNOWN = {options.TOKEN}.union(*map(options.variables, _SETTINGS))
+_SETTINGS = (HeadlessSettings, InteractiveSettings, LocalViewerSettings)
+PLAIN = "COMFREE_PLAIN"  # read by comfree_warp, when it is imported
+KNOWN = {options.TOKEN, PLAIN}.union(*map(options.variables, _SETTINGS))
 # WARP_DEVICE is ours too, but what else begins so is Warp's.
 _OURS = tuple({f"{name.partition('_')[0]}_" for name in KNOWN} - {"WARP_"})
 

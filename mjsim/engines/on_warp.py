@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 import time
 from collections.abc import Iterator
 
@@ -17,7 +16,8 @@ import warp as wp
 from mujoco_warp import OverflowType
 
 from comfree_warp import ignored
-from comfree_warp.collision.narrowphase import checked_narrow_phase
+from comfree_warp.collision.convex_contacts import checked_narrow_phase
+from comfree_warp.io import ParameterError
 from comfree_warp.pipeline.sensors import limits_told_apart
 from comfree_warp.runtime.compilation import begin_compiling, compile_kernels
 from comfree_warp.runtime.graph import capture
@@ -704,7 +704,6 @@ def make_on_warp(
     sizes["nccdmax"] = share_convex_collisions(sizes, nworld)
     parameters = {}
     if engine == "comfree":
-        # The law last: a refusal of another parameter names the law that does not have it, too.
         parameters = {f"comfree_{name}": value for name, value in given.items()}
     try:
         return WarpSimulation(
@@ -714,9 +713,9 @@ def make_on_warp(
     except SettingError:
         raise
     except (NotImplementedError, ValueError) as error:
+        refused = error.parameter if isinstance(error, ParameterError) else "model"
         told = " ".join(str(error).split())
-        named = (name for name in parameters if re.search(rf"\b{name}\b", told))
-        setting = next(named, "model").removeprefix("comfree_")
+        setting = refused.removeprefix("comfree_")
         raise SettingError(setting, f"refused by {engine}: {told}") from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

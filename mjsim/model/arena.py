@@ -7,6 +7,8 @@ import struct
 import mujoco
 import numpy as np
 
+from mjsim.model.compare import binary
+
 # MuJoCo's warnings that contacts, or constraint rows, did not fit and are lost.
 FULL = [int(mujoco.mjtWarning.mjWARN_CONTACTFULL), int(mujoco.mjtWarning.mjWARN_CNSTRFULL)]
 
@@ -14,18 +16,12 @@ _ENOUGH = 8 << 20  # bytes, less than what MuJoCo itself chooses
 _AMPLE = 64 << 20
 
 
-def _binary(mjm: mujoco.MjModel) -> np.ndarray:
-    saved = np.empty(mujoco.mj_sizeModel(mjm), dtype=np.uint8)
-    mujoco.mj_saveModel(mjm, None, saved)
-    return saved
-
-
 @functools.cache
 def _narena_address() -> int:
     """Where a model's binary form has `narena`, which Python can read in a model and not set."""
     sizes = (1 << 20, 2 << 20)
     one, other = (
-        _binary(mujoco.MjModel.from_xml_string(f'<mujoco><size memory="{size}"/></mujoco>'))
+        binary(mujoco.MjModel.from_xml_string(f'<mujoco><size memory="{size}"/></mujoco>'))
         for size in sizes
     )
     changed = np.flatnonzero(one != other)
@@ -43,7 +39,7 @@ def with_arena(mjm: mujoco.MjModel, nbytes: int) -> mujoco.MjModel:
 
     The system grants such memory when it is used, so that a large arena costs nothing by itself.
     """
-    saved = _binary(mjm)
+    saved = binary(mjm)
     struct.pack_into("<q", saved, _narena_address(), nbytes)
     larger = mujoco.MjModel.from_binary_path("model.mjb", {"model.mjb": saved.tobytes()})
     if larger.narena != nbytes:

@@ -13,19 +13,25 @@ from mjsim.errors import SettingError
 if TYPE_CHECKING:  # else only where it is used: finding a file does without MuJoCo
     import mujoco
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MODELS = REPOSITORY / "benchmark" / "test_data"
+REPOSITORY = Path(__file__).resolve().parents[2]  # the clone; where this is installed, its folder
+# A link to benchmark/test_data in a clone; where this is installed, a folder.
+MODELS = (Path(__file__).parent / "test_data").resolve()
+_CLONED = Path("benchmark", "test_data")  # where a clone has them
 SUFFIXES = (".xml", ".mjcf", ".urdf", ".mjb")
 CUTOFF = 0.6  # of likeness, from which on one name may be a slip for another (see `difflib`)
 
 
 def find_file(path: str | os.PathLike[str]) -> Path:
-    """Resolve a path against the working directory, then against the repository.
+    """Find a file in the working directory, or one of the models that come with this package.
+
+    Args:
+      path: of the file. A model of the package may be called as in a clone,
+        "benchmark/test_data/humanoid/humanoid.xml", or by its last part, "humanoid/humanoid.xml".
 
     Raises:
-      SettingError: no such file in either.
+      SettingError: there is no such file.
     """
-    candidates = dict.fromkeys([Path.cwd() / path, REPOSITORY / path])
+    candidates = dict.fromkeys([Path.cwd() / path, *_shipped(Path(path))])
     for candidate in candidates:
         if os.path.isfile(candidate):  # which knows no OSError, as of a name that is too long
             return candidate
@@ -35,21 +41,32 @@ def find_file(path: str | os.PathLike[str]) -> Path:
     raise SettingError("model", f"{str(path)!r} is no file; looked for {tried}{meant}")
 
 
+def _shipped(path: Path) -> list[Path]:
+    """Where a model of the package may be that is called by this path."""
+    name = path.relative_to(_CLONED) if path.is_relative_to(_CLONED) else path
+    return [*([REPOSITORY / path] if _in_clone() else []), MODELS / name]
+
+
+def _in_clone() -> bool:
+    return MODELS == REPOSITORY / _CLONED
+
+
 def _nearest(path: Path) -> Path | None:
     """The model that a wrong path most likely means, as it would have to be given; or None.
 
     Of the files where the path leads to if a misspelt folder or file is read as the nearest one
-    there, and of those that ship with the repository, by their names alone.
+    there, and of those that come with this package, by their names alone.
     """
-    bases = [Path(path.anchor)] if path.is_absolute() else [Path(), REPOSITORY]
+    home = REPOSITORY if _in_clone() else MODELS
+    bases = [Path(path.anchor)] if path.is_absolute() else [Path(), home]
     for base in bases:
         found = base
         for part in path.parts[1:] if path.is_absolute() else path.parts:
             found = found and _nearest_entry(found, part)
         if found and found.suffix in SUFFIXES and os.path.isfile(found):
-            return found if base != REPOSITORY else found.relative_to(REPOSITORY)
+            return found.relative_to(home) if base == home else found
     shipped = _closest(path, MODELS.rglob("*.xml"))
-    return shipped and shipped.relative_to(REPOSITORY)
+    return shipped and shipped.relative_to(home)
 
 
 def _nearest_entry(folder: Path, name: str) -> Path | None:

@@ -10,9 +10,10 @@ import mujoco
 import numpy as np
 
 from mjsim.errors import SettingError
-from mjsim.record.recording import Recording, RecordingError
+from mjsim.record import Recording, RecordingError
+from mjsim.record.cursor import Cursor, show_state
 from mjsim.render.offscreen import Offscreen, View, make_camera
-from mjsim.view.replay import Cursor, show_state
+from mjsim.text import install_line
 
 # A palette made for this very video: the fixed one of GIF turns a grey floor into stripes.
 _PALETTE = "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer"
@@ -53,7 +54,7 @@ def check_video_path(path: str) -> None:
         import imageio_ffmpeg  # noqa: F401  an optional dependency
     except ImportError:
         raise SettingError(
-            "video", "imageio-ffmpeg is not installed: pip install -e '.[video]' (or make venv)"
+            "video", f"imageio-ffmpeg is not installed: {install_line('video')}"
         ) from None
 
 

@@ -9,11 +9,10 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from mjsim.record.recording import Recorder
-from mjsim.stream.server import StreamServer
-
-FRAME_SECONDS = 1.0 / 60.0
-MAX_LAG = 0.25  # s behind real time, beyond which the clock starts anew instead of hurrying
+from mjsim.pacing import FRAME_SECONDS, RealTime
+from mjsim.record import Recorder
+from mjsim.state import SHARED_FIELDS
+from mjsim.stream import StreamServer
 
 
 class Simulation(Protocol):
@@ -38,7 +37,7 @@ class _World:
         self._simulation, self.index = simulation, index
         # Reading costs a copy from the device each, so what the model has none of is not read.
         mjd = mujoco.MjData(simulation.mjm)
-        for field in ("qpos", "qvel", "act", "ctrl", "mocap_pos", "mocap_quat"):
+        for field in SHARED_FIELDS:
             values = getattr(mjd, field)
             if not values.size:
                 setattr(self, field, values.copy())
@@ -102,14 +101,14 @@ class Broadcast:
         self._world = _World(simulation, server.world)
         self._timestep = simulation.mjm.opt.timestep
         self._step_seconds: float | None = None  # that a step has taken of late
-        self._start: float | None = None  # time.perf_counter() of step 0 of a run in real time
+        self._clock = RealTime()
 
     def step(self, n: int) -> None:
         """Advance by n timesteps, showing those that viewers are due to see."""
         self.show()
         while n > 0:
             if not self._server.connected:
-                self._start = None
+                self._clock.restart()
                 self._simulation.step(n)
                 return
             n -= self._step_piece(n)
@@ -133,14 +132,5 @@ class Broadcast:
         self._step_seconds = max(1e-6, (time.perf_counter() - before) / n)
         self.show()
         if self._realtime:
-            self._keep_pace()
+            self._clock.wait(self._simulation.nstep * self._timestep)
         return n
-
-    def _keep_pace(self) -> None:
-        now = time.perf_counter()
-        simulated = self._simulation.nstep * self._timestep
-        if self._start is None or now - self._start - simulated > MAX_LAG:
-            self._start = now - simulated
-        ahead = self._start + simulated - now
-        if ahead > 0.0:
-            time.sleep(ahead)

@@ -1,20 +1,20 @@
-"""A run without a window: stepped, streamed, recorded and summed up, as `test_headless.py` does."""
+"""A run without a window: stepped, streamed, recorded and summed up."""
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
+import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mjsim import engines, options
+from mjsim.console import say
 from mjsim.errors import OutOfRoomError, SettingError
-from mjsim.record.recording import Recorder, check_path, missing_packages
+from mjsim.record import Recorder, check_path, missing_packages
 from mjsim.run import divergence_dump as dump
 from mjsim.run.broadcast import Broadcast, RecordedSimulation
 from mjsim.run.headless_settings import HeadlessSettings
@@ -22,28 +22,27 @@ from mjsim.run.settings import versions
 from mjsim.run.terminal import (
     CompilationDisplay,
     RunDisplay,
-    console,
     list_problems,
     pace,
     show_start,
     show_summary,
 )
 from mjsim.stop_signals import StopSignals
-from mjsim.stream import server as streaming
+from mjsim.stream import StreamError, StreamServer
+
+log = logging.getLogger(__name__)
 
 BLOCK_SECONDS = 0.1  # how often the run looks at its clock, its health and its progress bar
 
 
 @contextlib.contextmanager
-def make_server(
-    chosen: HeadlessSettings, stream_from: str | None = None
-) -> Iterator[streaming.StreamServer]:
+def make_server(chosen: HeadlessSettings, stream_from: str | None = None) -> Iterator[StreamServer]:
     """The server of the run's stream, with its port taken and in the end freed."""
     if chosen.stream_world >= chosen.nworld:
         raise SettingError(
             "stream_world", f"{chosen.stream_world} is no world: 0 to {chosen.nworld - 1}"
         )
-    server = streaming.StreamServer(
+    server = StreamServer(
         model_path=stream_from or str(engines.find_file(chosen.model)),
         host=chosen.host,
         port=chosen.port,
@@ -51,7 +50,7 @@ def make_server(
         wait=chosen.stream_wait,
         mode=chosen.stream_model,
         token=os.environ.get(options.TOKEN),
-        report=functools.partial(console.print, markup=False, soft_wrap=True),
+        report=log.info,
         about={"engine": chosen.name, "device": chosen.device, "model": chosen.model},
         world=chosen.stream_world,
         nworld=chosen.nworld,
@@ -92,7 +91,7 @@ def run_steps(
                 kind = sentence.partition(":")[0]
                 if kind not in told:
                     told.add(kind)
-                    console.print(f"warning: {sentence}")
+                    say(f"warning: {sentence}")
             display.update(now - start)
             if out_of_room or health.ndiverged == simulation.nworld:
                 break
@@ -104,7 +103,7 @@ def summarize(
     model: str,
     run_seconds: float,
     stopped_by: str | None,
-    server: streaming.StreamServer,
+    server: StreamServer,
     recorder: Recorder | None = None,
 ) -> dict[str, object]:
     """The summary of a run, as `--json` writes it."""
@@ -170,10 +169,10 @@ def write_json(path: str, summary: dict[str, object]) -> None:
 
 @contextlib.contextmanager
 def setting_errors(model: str) -> Iterator[None]:
-    """Turn an error of the stream into one that names the setting as this script calls it."""
+    """Turn an error of the stream into one that names the setting of the run."""
     try:
         yield
-    except streaming.StreamError as error:
+    except StreamError as error:
         if error.setting == "model":
             engines.load_model(model)  # what is no model at all is told as such
         setting = error.setting if error.setting in ("host", "port") else f"stream_{error.setting}"
@@ -188,9 +187,8 @@ def recorded(
     if chosen.record is None:
         yield simulation, None
         return
-    report = functools.partial(console.print, markup=False, soft_wrap=True)
     world = chosen.stream_world
-    with chosen.make_recorder(chosen.record, simulation, report, world=str(world)) as recorder:
+    with chosen.make_recorder(chosen.record, simulation, log.info, world=str(world)) as recorder:
         stepped = RecordedSimulation(simulation, recorder, world, chosen.record_hz)
         yield stepped, recorder
         stepped.record_last()
@@ -208,8 +206,7 @@ def run(
     with setting_errors(chosen.model), make_server(chosen, stream_from) as server:
         with CompilationDisplay() as compilation:
             remember = dump.SECONDS if chosen.dump and not missing_packages() else 0.0
-            report = functools.partial(console.print, markup=False, soft_wrap=True)
-            simulation = chosen.make_simulation(compilation.update, remember, report)
+            simulation = chosen.make_simulation(compilation.update, remember, log.info)
         with StopSignals() as signals:
             with recorded(chosen, simulation) as (stepped, recorder):
                 server.start(interrupted=lambda: signals.received is not None)
@@ -224,8 +221,13 @@ def run(
     return simulation, summary
 
 
-def main(chosen: HeadlessSettings) -> int:
-    """Run, keep what led to a divergence, write the summary; the exit status."""
+def main(chosen: HeadlessSettings, name: str) -> int:
+    """Run, keep what led to a divergence, write the summary; the exit status.
+
+    Args:
+      chosen: the settings.
+      name: of the command, for its last line.
+    """
     if chosen.json:
         check_json_path(chosen.json)
     if chosen.record:
@@ -248,5 +250,5 @@ def main(chosen: HeadlessSettings) -> int:
             status = status or 1
             problems.append(f"the summary is not in {chosen.json!r}: {error.strerror}")
     if problems:  # as the last line, since what was said during the run has scrolled away
-        print(f"test_headless.py: {'; '.join(problems)}", file=sys.stderr)
+        say(f"{name}: {'; '.join(problems)}")
     return status

@@ -6,13 +6,11 @@ All of it goes to stderr, so that stdout stays free for what a program prints fo
 import dataclasses
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from mjsim import engines
-from mjsim.record.recording import Recorder
-
-console = Console(stderr=True, highlight=False)
+from mjsim.console import console, say
+from mjsim.record import Recorder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +66,7 @@ class CompilationDisplay:
             if console.is_terminal:
                 self._bar.start()
             else:
-                console.print(f"compiling kernels, first run only: {total} modules")
+                say(f"compiling kernels, first run only: {total} modules")
         self._bar.update(self._task, completed=done)
         if started:
             self._bar.update(self._task, description=kernel_name(started))
@@ -114,10 +112,7 @@ def _worlds(nworld: int) -> str:
 
 def show_start(simulation: engines.Simulation, model: str, nsteps: int) -> None:
     """Say what is about to run."""
-    console.print(
-        f"{simulation.place}: {nsteps:,} steps of {_worlds(simulation.nworld)} of {model}",
-        soft_wrap=True,
-    )
+    say(f"{simulation.place}: {nsteps:,} steps of {_worlds(simulation.nworld)} of {model}")
 
 
 def list_problems(health: engines.Health, recorder: Recorder | None = None) -> list[str]:
@@ -166,4 +161,4 @@ def show_summary(summary: dict[str, Any]) -> None:
             f"{recording['path']}",
         )
     for line in lines:
-        console.print(line, soft_wrap=True)
+        say(line)

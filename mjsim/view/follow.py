@@ -1,19 +1,23 @@
 """Follow a server from connection to connection, and show what it sends on a display."""
 
-import sys
+import logging
 import threading
 import time
 from typing import NamedTuple
 
 import mujoco
 
-from mjsim.record.recording import RunsRecorder
+from mjsim.model.compare import same_model
+from mjsim.record import RunsRecorder
 from mjsim.stop_signals import StopSignals
-from mjsim.stream.protocol import Packet
-from mjsim.stream.server import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
+from mjsim.stream import MODEL_KINDS, Packet, ProtocolError, StreamClient, apply_mjdata, load_model
 from mjsim.text import printable
-from mjsim.view.viewing import Controls, Display, Meter, Status, same_model
+from mjsim.view.controls import Controls
+from mjsim.view.display import Display, Status
+from mjsim.view.meter import Meter
 from mjsim.view.watch_settings import WatchSettings
+
+log = logging.getLogger(__name__)
 
 # What MuJoCo makes of a model or a state that is well-formed and still more than it can take.
 MUJOCO_ERRORS = (mujoco.FatalError, mujoco.UnexpectedError, RuntimeError, MemoryError)
@@ -305,11 +309,11 @@ class Watch:
             time.sleep(min(LOOK_SECONDS, self._chosen.retry_delay))
 
     def _tell(self, text: str) -> None:
-        """Say it on stderr, once: a server that is away for an hour is one line."""
+        """Log it, once: a server that is away for an hour is one line."""
         text = printable(text)
         if text != self._told:
             self._told = text
-            print(f"local_viewer.py: {text}", file=sys.stderr, flush=True)
+            log.info(text)
 
 
 def _about(packet: dict) -> dict[str, str]:

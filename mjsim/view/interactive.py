@@ -1,19 +1,23 @@
-"""A simulation that runs in front of a person, or several, as `test_viewer.py` runs them."""
+"""A simulation that runs in front of a person, or several, in a window, on a page or as lines."""
 
 import contextlib
 import functools
 import itertools
+import logging
 import time
 from collections.abc import Iterator
 
 from mjsim import interrupts
+from mjsim.console import say
 from mjsim.engines import Simulation
-from mjsim.record.recording import Recorder, check_path, missing_packages
+from mjsim.record import Recorder, check_path, missing_packages
 from mjsim.run import divergence_dump as dump
-from mjsim.run.terminal import CompilationDisplay, console, list_problems
+from mjsim.run.terminal import CompilationDisplay, list_problems
 from mjsim.stop_signals import StopSignals
 from mjsim.view.interactive_settings import InteractiveSettings
 from mjsim.view.session import Session
+
+log = logging.getLogger(__name__)
 
 
 def make_simulations(chosen: InteractiveSettings) -> list[Simulation]:
@@ -26,7 +30,7 @@ def make_simulations(chosen: InteractiveSettings) -> list[Simulation]:
     simulations = []
     for run in chosen.runs:
         with CompilationDisplay() as compilation:
-            simulations.append(run.make_simulation(compilation.update, remember, say))
+            simulations.append(run.make_simulation(compilation.update, remember, log.info))
     return simulations
 
 
@@ -37,26 +41,27 @@ def make_recorders(
     """What records each of the simulations, if they are to be."""
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(run.make_recorder(run.record, simulation, say))
+            stack.enter_context(run.make_recorder(run.record, simulation, log.info))
             for run, simulation in zip(chosen.runs, simulations, strict=True)
             if run.record
         ]
 
 
 def keep_dump(chosen: InteractiveSettings, simulation: Simulation) -> str:
-    """Keep what led to a divergence; a sentence on where it is, said on stderr as well."""
+    """Keep what led to a divergence; a sentence on where it is, which is logged as well."""
     run = next(run for run in chosen.runs if run.name == simulation.name)
     kept = dump.write_divergence(run, simulation) if chosen.dump else ""
-    say(f"{simulation.name}: {simulation.health().divergence}{kept and '; '}{kept}")
+    log.info(f"{simulation.name}: {simulation.health().divergence}{kept and '; '}{kept}")
     return kept
 
 
-def say(text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False)
+def main(chosen: InteractiveSettings, name: str) -> int:
+    """Open the display, run until it is closed, and say what was run; the exit status.
 
-
-def main(chosen: InteractiveSettings) -> int:
-    """Open the display, run until it is closed, and say what was run; the exit status."""
+    Args:
+      chosen: the settings.
+      name: of the command, for its last line.
+    """
     for run in chosen.runs:
         if run.record:
             check_path(run.record)
@@ -81,5 +86,5 @@ def main(chosen: InteractiveSettings) -> int:
         for problem in list_problems(simulation.health(), recorder)
     ]
     if problems:  # as the last line, since what was said during the run has scrolled away
-        say(f"test_viewer.py: {'; '.join(problems)}")
+        say(f"{name}: {'; '.join(problems)}")
     return 0

@@ -11,7 +11,7 @@ from mjsim import options
 from mjsim.choices import engine_name, file_name, is_used, refuse_unused, split_name
 from mjsim.errors import SettingError
 from mjsim.run.settings import EngineType, RunSettings
-from mjsim.view.settings import ViewSettings
+from mjsim.view.display_settings import DisplaySettings
 
 
 class EnginesType(click.ParamType):
@@ -29,7 +29,7 @@ class EnginesType(click.ParamType):
 
 
 @dataclasses.dataclass(frozen=True)
-class InteractiveSettings(RunSettings, ViewSettings):
+class InteractiveSettings(RunSettings, DisplaySettings):
     """A run, or several to compare, and where they are shown.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What of a recording to play, and how to make a video of it: settings of `local_viewer.py`."""
+"""What of a recording to play, and how to make a video of it."""
 
 from __future__ import annotations
 
@@ -36,16 +36,10 @@ class SizeType(click.ParamType):
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplaySettings:
-    """Which recording, from where to where, how fast, and what a video of it shows."""
+class PlaybackSettings:
+    """Which recording, from where to where, and how fast."""
 
-    replay: str | None = options.setting(
-        None,
-        "--replay",
-        "MJREPLAY_FILE",
-        "Play a recording instead of watching a stream.",
-        metavar="FILE",
-    )
+    replay: str = options.argument("FILE", "MJREPLAY_FILE")
     start: float = options.setting(
         0.0,
         "--start",
@@ -67,13 +61,28 @@ class ReplaySettings:
         "Speed to play it at, of real time.",
         type=click.FloatRange(0.001, 1000.0),
     )
-    video: str | None = options.setting(
-        None,
-        "--video",
-        "MJVIDEO_FILE",
-        "Render the recording to this file, .mp4 or .gif, instead of showing it.",
-        metavar="FILE",
-    )
+
+    def check_range(self, duration: float) -> tuple[float, float]:
+        """Start and end in a recording of `duration` seconds.
+
+        Raises:
+          SettingError: nothing lies between them.
+        """
+        end = duration if self.end is None else min(self.end, duration)
+        if self.start > duration:
+            raise SettingError(
+                "start", f"{self.start:g} is beyond the recording, which lasts {duration:g} s"
+            )
+        if self.start > end:
+            raise SettingError("end", f"{self.end:g} comes before --start {self.start:g}")
+        return self.start, end
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoSettings(PlaybackSettings):
+    """What a video of a recording shows."""
+
+    video: str = options.argument("OUT", "MJVIDEO_FILE")
     size: tuple[int, int] = options.setting(
         (1280, 720),
         "--size",
@@ -117,21 +126,6 @@ class ReplaySettings:
         "Of the free camera, m.",
         type=click.FloatRange(min=0.0, min_open=True),
     )
-
-    def check_range(self, duration: float) -> tuple[float, float]:
-        """Start and end in a recording of `duration` seconds.
-
-        Raises:
-          SettingError: nothing lies between them.
-        """
-        end = duration if self.end is None else min(self.end, duration)
-        if self.start > duration:
-            raise SettingError(
-                "start", f"{self.start:g} is beyond the recording, which lasts {duration:g} s"
-            )
-        if self.start > end:
-            raise SettingError("end", f"{self.end:g} comes before --start {self.start:g}")
-        return self.start, end
 
     @property
     def view(self) -> View:

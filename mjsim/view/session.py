@@ -13,78 +13,13 @@ from mjsim.engines import Counts, Health, Simulation
 from mjsim.engines.mjc import silent_mujoco_warnings
 from mjsim.errors import OutOfRoomError
 from mjsim.model.arena import with_ample_arena
-from mjsim.record.recording import Recorder
-from mjsim.run.broadcast import FRAME_SECONDS, MAX_LAG
-from mjsim.view.viewing import Controls, Display, Status
+from mjsim.pacing import FRAME_SECONDS, Pacer, Rates
+from mjsim.record import Recorder
+from mjsim.state import MOVING_FIELDS, PUSHING_FIELDS
+from mjsim.view.controls import Controls
+from mjsim.view.display import Display, Status
 
-MAX_PIECE = 2 * FRAME_SECONDS  # s of stepping between two pictures, where the engine is slow
-
-# What is shown of a state, and what a mouse may change of it.
-_MOVING_FIELDS = ("qpos", "qvel", "act", "ctrl")
-_PUSHED_FIELDS = ("xfrc_applied", "mocap_pos", "mocap_quat")
-
-
-# ------------------------------------------------------------------------------------ real time
-
-
-class Pacer:
-    """Says how many steps are due for simulated time to follow wall time, times a speed.
-
-    What the engines are too slow for is let go, so that they never have to hurry after it.
-    """
-
-    def __init__(self, timestep: float) -> None:
-        self._timestep = timestep
-        self._due = 0.0  # s of simulated time
-
-    def steps(self, elapsed: float, speed: float, step_seconds: float) -> int:
-        """How many steps to take now.
-
-        Args:
-          elapsed: wall time since the last call, s.
-          speed: simulated seconds per second of wall time.
-          step_seconds: wall time that a step takes, s; 0 if that is not known yet.
-        """
-        self._due += min(elapsed, MAX_LAG) * speed
-        due = int(self._due / self._timestep + 1e-9)
-        most = max(1, int(MAX_PIECE / step_seconds)) if step_seconds else 1
-        if due > most:
-            self._due = 0.0
-            return most
-        self._due -= due * self._timestep
-        return due
-
-
-class Speedometer:
-    """Measures the speed that is achieved: simulated over wall time, of the last second or two."""
-
-    WINDOW = 2.0  # s
-
-    def __init__(self) -> None:
-        self._notes: collections.deque[tuple[float, float]] = collections.deque()
-
-    def restart(self) -> None:
-        """Forget what was before a pause, or at another speed."""
-        self._notes.clear()
-
-    def note(self, now: float, simulated: float) -> None:
-        """Take the wall time and the simulated time, s; the latter never goes back."""
-        self._notes.append((now, simulated))
-        while self._notes[0][0] < now - self.WINDOW:
-            self._notes.popleft()
-
-    @property
-    def speed(self) -> float | None:
-        """Simulated seconds per second; None while there is too little to tell it from."""
-        if not self._notes:
-            return None
-        (start, before), (now, simulated) = self._notes[0], self._notes[-1]
-        if now - start < 0.25 * self.WINDOW:
-            return None
-        return (simulated - before) / (now - start)
-
-
-# ---------------------------------------------------------------------------------- the session
+SHORTEST = 0.5  # s of running from which on the achieved speed is told
 
 
 class _Shown:
@@ -96,7 +31,7 @@ class _Shown:
         self.counts, self.health = Counts(0, 0), Health(None, 0, ())
         self._step_seconds: collections.deque[float] = collections.deque(maxlen=50)
         # Reading costs a copy from the device each: what the model has none of is not read.
-        self._moving = [field for field in _MOVING_FIELDS if getattr(self.mjd, field).size]
+        self._moving = [field for field in MOVING_FIELDS if getattr(self.mjd, field).size]
 
     @property
     def step_seconds(self) -> float:
@@ -170,7 +105,7 @@ class Session:
         self.controls = Controls(("pause", "step", "reset", "speed", *worlds), nworld)
         self.nstep = 0
         self._timestep = float(mjm.opt.timestep)
-        self._pacer, self._speedometer = Pacer(self._timestep), Speedometer()
+        self._pacer, self._rates = Pacer(self._timestep), Rates(shortest=SHORTEST)
         self._measured = 0.0  # the speed wanted while the achieved one was measured
         self._world = 0
         self._pushed: dict[str, np.ndarray] = {}
@@ -195,12 +130,12 @@ class Session:
         moved = self._obey()
         speed = 0.0 if self.controls.paused else self._speed
         if speed != self._measured:
-            self._speedometer.restart()
+            self._rates.restart()  # no rate spans a pause or a change of speed
             self._measured = speed
         if speed:
             n = self._pacer.steps(elapsed, speed, self._step_seconds)
             moved |= self._step(n if most is None else min(n, most))
-            self._speedometer.note(now, self.nstep * self._timestep)
+            self._rates.note(now, self.nstep * self._timestep)
         if moved:
             self._take_states()
         self._display.show(self.status(), moved)
@@ -271,9 +206,9 @@ class Session:
     def _take_world(self) -> None:
         """Begin to show a world, or the same one from its start, with what pushes it."""
         for shown in self._shown:
-            for field in _PUSHED_FIELDS:
+            for field in PUSHING_FIELDS:
                 getattr(shown.mjd, field)[:] = shown.simulation.read(field, self._world)
-        self._pushed = {field: getattr(self._mjds[0], field).copy() for field in _PUSHED_FIELDS}
+        self._pushed = {field: getattr(self._mjds[0], field).copy() for field in PUSHING_FIELDS}
         self._take_states()
 
     def _push(self) -> None:
@@ -315,8 +250,8 @@ class Session:
         wanted = f"{fractions.Fraction(self._speed)}x"
         if self.controls.paused:
             return f"paused, {wanted}"
-        achieved = self._speedometer.speed
-        return wanted if achieved is None else f"{wanted}, achieved {achieved:.2f}x"
+        rates = self._rates.per_second(time.perf_counter())
+        return wanted if rates is None else f"{wanted}, achieved {rates[0]:.2f}x"
 
     def _describe(self, shown: _Shown) -> dict[str, str]:
         """The rows about one simulation."""

@@ -1,10 +1,22 @@
-"""Whom to watch: settings of `local_viewer.py`."""
+"""Whom to watch: settings of `mjsim watch`."""
 
 import dataclasses
+from typing import Any
 
 import click
 
 from mjsim import options
+
+
+def once_setting() -> Any:
+    """The setting `once`, which watching a stream and playing a recording have in common."""
+    return options.setting(
+        False,
+        "--once",
+        "MJSTREAM_ONCE",
+        "End with the stream, or the recording, instead of waiting there.",
+        is_flag=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +36,7 @@ class WatchSettings:
         "Seconds between two attempts to connect.",
         type=click.FloatRange(min=0.0),
     )
-    once: bool = options.setting(
-        False,
-        "--once",
-        "MJSTREAM_ONCE",
-        "End with the stream, or the recording, instead of waiting there.",
-        is_flag=True,
-    )
+    once: bool = once_setting()
     record: str | None = options.setting(
         None,
         "--record",

@@ -12,8 +12,9 @@ import numpy as np
 from mjsim import interrupts
 from mjsim.errors import SettingError
 from mjsim.render import opengl_probe as gl
-from mjsim.view.side_by_side import Row
-from mjsim.view.viewing import KEYS, Controls, Display, Status, offered_keys
+from mjsim.view.controls import KEYS, Controls, offered_keys
+from mjsim.view.display import Display, Status
+from mjsim.view.side_by_side import SideBySide
 
 _SYNC_PERIOD = 0.25  # s: how often to look at the window while nothing moves
 _CLOSING = 10.0  # s: how long the drawing thread may take to end
@@ -73,7 +74,7 @@ class Window(Display):
         self._sync_due = 0.0
         self._mjm: mujoco.MjModel | None = None
         self._mjd: mujoco.MjData | None = None
-        self._row: Row | None = None
+        self._row: SideBySide | None = None
         self._overlay: _Overlay | None = None
         self._pushing = False
 
@@ -102,7 +103,7 @@ class Window(Display):
         self._threads = set(threading.enumerate()) - others
         self._overlay = _Overlay(self._handle)
         self._mjm, self._mjd = mjm, mjds[0]
-        self._row = Row(mjm, mjds, labels) if len(mjds) > 1 else None
+        self._row = SideBySide(mjm, mjds, labels) if len(mjds) > 1 else None
         if self._row:
             with self._handle.lock():
                 self._row.aim(self._handle.cam, mjm.vis.global_.fovy)

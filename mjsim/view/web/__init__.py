@@ -1,1 +1,1 @@
-"""The page for browsers, and the only module that knows the insides of viser and mjviser."""
+"""The page for browsers, drawn by mjviser and served by viser."""

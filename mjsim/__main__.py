@@ -1,0 +1,29 @@
+"""The command `mjsim`, also as `python -m mjsim`."""
+
+import sys
+from importlib.util import find_spec
+from typing import NoReturn
+
+from mjsim import interrupts
+
+
+def main() -> NoReturn:
+    """Run the command line, or say in one line what is missing to do so."""
+    interrupts.install()
+    missing = [name for name in ("click", "rich") if find_spec(name) is None]
+    if not missing:
+        from mjsim.cli import command
+
+        command.main()
+    if sys.argv[1:2] == ["doctor"]:  # which is there to tell what is missing
+        from mjsim.cli import doctor
+
+        sys.exit(doctor.main())
+    from mjsim.text import install_line
+
+    print(f"mjsim: {' and '.join(missing)} missing: {install_line('run')}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
