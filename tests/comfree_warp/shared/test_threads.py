@@ -10,7 +10,7 @@ import warp as wp
 from engine_rows import relative_error
 
 import comfree_warp as cfwarp
-from benchmark import speed_scenes
+from benchmark.speed import scenes as speed_scenes
 from comfree_warp.shared import bodies
 from comfree_warp.shared.lanes import meet, nlane_for, sum_of_lanes
 from comfree_warp.shared.threads import launch, nthread_for
