@@ -15,39 +15,11 @@ import pytest
 from PIL import Image
 from watching import TIMEOUT, wait_until
 
+from benchmark.common.chromium import CHROMIUM, DRIVER, open_chromium
 from mjsim.model.files import REPOSITORY
 
-CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 ARTEFACTS = REPOSITORY / ".artifacts"
-# Root in a container has no sandbox, a machine without a GPU draws WebGL with SwiftShader, and
-# the rest keeps Chromium from talking to its makers.
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SIZE = (900, 600)
-
-
-# What a browser says first: from where it looks.
-HELLO = {
-    "type": "ViewerCameraMessage",
-    "wxyz": (1.0, 0.0, 0.0, 0.0),
-    "position": (2.0, 0.0, 1.0),
-    "fov": 1.0,
-    "near": 0.01,
-    "far": 1000.0,
-    "image_height": 600,
-    "image_width": 800,
-    "look_at": (0.0, 0.0, 0.0),
-    "up_direction": (0.0, 0.0, 1.0),
-}
 
 
 class Browser:
@@ -62,19 +34,7 @@ class Browser:
         for program, package in ((CHROMIUM, "chromium"), (DRIVER, "chromium-driver")):
             if not shutil.which(program):
                 pytest.skip(f"no {program} on this machine (Debian: apt-get install {package})")
-        from selenium import webdriver
-
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (*FLAGS, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={folder}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-        service = webdriver.ChromeService(DRIVER)
-        try:
-            self.driver = webdriver.Chrome(options, service)
-        except BaseException:  # such as Ctrl-C in a benchmark, while the browser starts
-            service.stop()
-            raise
+        self.driver = open_chromium(folder, size)
 
     def close(self) -> None:
         self.driver.quit()

@@ -91,7 +91,7 @@ def _release_freed_memory() -> None:
 
 
 class HostMemory:
-    """How far this process grows from here, at its peak. Linux only; else None is told."""
+    """How much this process grows from here on, at its peak. Linux only: None elsewhere."""
 
     def __init__(self) -> None:
         _release_freed_memory()
@@ -114,7 +114,7 @@ class HostMemory:
 
 
 class DeviceMemory:
-    """How much more of a CUDA device's pool is taken from here on; None is told on the CPU.
+    """How much more of a CUDA device's pool is taken from here on; None on the CPU.
 
     The peak where there is a new one, else what is taken now.
     """

@@ -59,7 +59,7 @@ def interleaved_times(
 
 
 class RecordedClock:
-    """A timer for pytest-benchmark that tells what was measured before: 0, t, 0, t, ..."""
+    """A timer for pytest-benchmark that replays what was measured before: 0, t, 0, t, ..."""
 
     def __init__(self) -> None:
         self._told: Iterator[float] = iter(())

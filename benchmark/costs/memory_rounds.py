@@ -17,7 +17,11 @@ from mjsim import engines
 from mjsim.engines.buffers import size_buffers
 from mjsim.engines.device import warp_device
 
-PLACES = (("layer, 10,000 contacts", 1), ("wall, 3,000 contacts", 1), ("hand holding a cube", 8192))
+GROUPS = (  # scene, number of worlds
+    ("layer, 10,000 contacts", 1),
+    ("wall, 3,000 contacts", 1),
+    ("hand holding a cube", 8192),
+)
 
 
 @wp.kernel(enable_backward=False)
@@ -67,9 +71,9 @@ def remember_only(m: cfwarp.Model, d: cfwarp.Data, out: wp.array) -> None:
     memory.remember(m, d)
 
 
-def measure(place: str, nworld: int, device: str, rounds: int) -> list[str]:
+def measure(scene_name: str, nworld: int, device: str, rounds: int) -> list[str]:
     """A row of the table: contacts, time of the memory, and its part of a step."""
-    scene = BY_NAME[place]
+    scene = BY_NAME[scene_name]
     mjm = scene.load()
     sizes = size_buffers(mjm, scene.probe)
     mjd = engines.initial_data(mjm)
@@ -94,7 +98,7 @@ def measure(place: str, nworld: int, device: str, rounds: int) -> list[str]:
         ncon = int(d.nacon.numpy()[0])
     median = spread(times["memory"])["median"] / nstep
     return [
-        f"{place}, {nworld:,} world(s)",
+        f"{scene_name}, {nworld:,} world(s)",
         f"{ncon:,}",
         f"{1e6 * median:,.0f} us",
         median_and_quartiles([100 * it for it in round_ratios(times["memory"], times["step"])]),
@@ -111,6 +115,6 @@ def show(device: str, rounds: int) -> None:
     console = Console(width=140)  # Markdown tables do not wrap
     console.print(f"{rounds} interleaved rounds on {device}, {cpu_name()}: median (quartiles)")
     table = Table("scene", "contacts", "memory per step", "% of the step", box=MARKDOWN)
-    for place, nworld in PLACES:
-        table.add_row(*measure(place, nworld, device, rounds))
+    for scene_name, nworld in GROUPS:
+        table.add_row(*measure(scene_name, nworld, device, rounds))
     console.print(table)

@@ -2,8 +2,9 @@
 
     python -m benchmark.costs.stream
 
-Viewers run in processes of their own, as in life. Short runs with and without them take turns, so
-that a machine that drifts hits all alike; a ratio is a median over rounds with its quartiles.
+Viewers run in processes of their own, as users run them. Short runs with and without them take
+turns, so that a machine that drifts hits all alike; a ratio is a median over rounds with its
+quartiles.
 Throughput is that of test_headless.py's loop on MuJoCo C, unpaced.
 """
 

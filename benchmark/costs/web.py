@@ -3,10 +3,10 @@
     python -m benchmark.costs.web
 
 test_headless.py runs the 125 bodies of primitives.xml on MuJoCo C and streams them to
-local_viewer.py --backend web, each a process of its own, as in life. The page is looked at by
-nobody, by a client that reads what a browser reads and draws nothing, and by a headless Chromium,
-which here draws with the CPU. Short runs of each take turns, so that a machine that drifts hits
-all alike; a ratio is a median over rounds with its quartiles.
+local_viewer.py --backend web, each in a process of its own, as users run them. The page is open
+nowhere, in a client that reads what a browser reads and draws nothing, or in a headless Chromium,
+which draws with the CPU here. Short runs of each take turns, so that a machine that drifts hits all
+alike; a ratio is a median over rounds with its quartiles.
 """
 
 from mjsim import interrupts
@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import click
 
 from mjsim.cli import variables
+from mjsim.errors import SettingError
 
 
 @click.command(help=__doc__.split("\n\n")[0])
@@ -25,8 +26,11 @@ from mjsim.cli import variables
 def main(rounds: int, nsteps: int) -> None:
     from benchmark.costs import web_rounds  # only here, since --help does without viser
 
-    with interrupts.Unwinding():
-        web_rounds.show(rounds, nsteps)
+    try:
+        with interrupts.Unwinding():
+            web_rounds.show(rounds, nsteps)
+    except SettingError as error:
+        raise click.UsageError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-"""Runs that are shown on a page which nobody, a client or a browser looks at, in rounds."""
+"""Runs shown on a page that is open nowhere, in a client or in a browser, in rounds."""
 
 import collections
 import contextlib
+import functools
 import json
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,18 +21,17 @@ import viser
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
+from selenium import webdriver
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+from benchmark.common.chromium import HELLO, open_chromium
+from benchmark.common.measuring import median_and_quartiles, turns
+from benchmark.speed.audiences import free_port
+from mjsim.cores import usable_cores
+from mjsim.model.files import REPOSITORY
 
-from browsing import HELLO, Browser  # noqa: E402
-from watching import free_port, wait_until  # noqa: E402
-
-from benchmark.common.measuring import median_and_quartiles, turns  # noqa: E402
-from mjsim.cores import usable_cores  # noqa: E402
-
+WINDOW = (900, 600)  # pixels
 MODEL = "benchmark/test_data/primitives.xml"
 # Counts in the page: poses that reached it of the body that moved most often, since a body at rest
 # is not sent; and frames that it drew.
@@ -98,17 +99,21 @@ class Reader:
                     if "batched_positions" in message.get("updates", {}):
                         self._poses[message["name"]] += 1
 
-    @property
-    def updates(self) -> int:
-        """Poses that came of the body that moved most often: one at rest is not sent."""
-        return max(self._poses.copy().values(), default=0)
+    def counts(self) -> list[int]:
+        """Poses that came of the body that moved most often, since one at rest is not sent; and 0.
+
+        As `COUNTS` has them, whose second number is that of frames drawn.
+        """
+        return [max(self._poses.copy().values(), default=0), 0]
 
     def close(self) -> None:
         self._socket.close()
         self._thread.join()
 
 
-def run_once(nsteps: int, paced: bool, audience: str, browser: Browser) -> dict[str, float]:
+def run_once(
+    nsteps: int, paced: bool, audience: str, browser: webdriver.Chrome
+) -> dict[str, float]:
     """Steps per second of one run, and updates and frames per second where somebody looks."""
     stream, http = free_port(), free_port()
     with contextlib.ExitStack() as stack:
@@ -126,10 +131,10 @@ def run_once(nsteps: int, paced: bool, audience: str, browser: Browser) -> dict[
         # There before the run, so that it is not slowed by a browser that starts.
         if audience == "client":
             reader = stack.enter_context(contextlib.closing(Reader(http)))
-            counts = lambda: [reader.updates, 0]  # noqa: E731
+            counts = reader.counts
         elif audience == "Chromium":
-            browser.driver.get(f"http://127.0.0.1:{http}")
-            counts = lambda: browser.driver.execute_script(COUNTS)  # noqa: E731
+            browser.get(f"http://127.0.0.1:{http}")
+            counts = functools.partial(browser.execute_script, COUNTS)
         simulation = stack.enter_context(
             program(
                 *("test_headless.py", "--engine", "mjc", "--model", MODEL),
@@ -150,14 +155,21 @@ def run_once(nsteps: int, paced: bool, audience: str, browser: Browser) -> dict[
             result["updates"] = (after[0] - before[0]) / (end - start)
             result["frames"] = (after[1] - before[1]) / (end - start)
     if audience == "Chromium":
-        browser.driver.get("about:blank")
+        browser.get("about:blank")
     return result
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Raises TimeoutError: a minute went by before the condition held."""
+    end = time.monotonic() + 60.0
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited a minute in vain until {what}")
+        time.sleep(0.01)
 
 
 def _answers(port: int) -> bool:
     with contextlib.suppress(OSError):
-        import socket
-
         socket.create_connection(("127.0.0.1", port), 1.0).close()
         return True
     return False
@@ -174,9 +186,9 @@ def show(rounds: int, nsteps: int) -> None:
     audiences = ["no page", "page, nobody", "client", "Chromium"]
     with (
         tempfile.TemporaryDirectory() as folder,
-        contextlib.closing(Browser(Path(folder))) as browser,
+        open_chromium(Path(folder), WINDOW) as browser,
     ):
-        browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": COUNTER})
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": COUNTER})
         for paced in (True, False):
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in audiences}
             for order in turns(audiences, rounds):

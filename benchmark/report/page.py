@@ -289,7 +289,7 @@ def _source(name: str, document: dict[str, Any]) -> Markup:
 
 
 def curve_sections(story: Story, colours: dict[str, str]) -> list[Markup]:
-    """A figure per scene; quantities without an error are said."""
+    """A figure per scene, and a line that names the quantities without an error."""
     scenes: dict[str, list[Curves]] = {}
     for curve in story.curves:
         scenes.setdefault(curve.scene, []).append(curve)

@@ -1,7 +1,7 @@
 """Who wins where and by how much, from the rows of stored results: pure functions.
 
 A label is a contender with its device, as tables and plots name it. Invalid rows never rank, and
-are told with their reason.
+keep their reason.
 """
 
 import dataclasses

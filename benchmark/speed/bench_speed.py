@@ -23,9 +23,10 @@ from benchmark.common.measuring import (
     round_ratios,
     spread,
 )
-from benchmark.costs.stream_rounds import AUDIENCES, RECORDED, WARM_UP, audience_times
+from benchmark.common.models import HUMANOID, model_hash
+from benchmark.speed.audiences import AUDIENCES, RECORDED, WARM_UP, audience_times
 from benchmark.speed.measure import Entry, Measured, PointBudget, Skipped, measure_group
-from benchmark.speed.scenes import HUMANOID, SCENES, SpeedScene, model_hash
+from benchmark.speed.scenes import SCENES, SpeedScene
 from mjsim import engines
 from mjsim.engines.device import warp_device
 from mjsim.errors import SettingError

@@ -155,7 +155,7 @@ def other_ranks(
 # ----------------------------------------------------------------------------------------- tables
 
 
-def _place(row: ResultRow, best: float) -> str:
+def _standing_text(row: ResultRow, best: float) -> str:
     median = row["time_per_step"]["median"]
     device = "" if row["device"] == "cpu" else f" on {row['device']}"
     contacts = f", {row['contacts']['mean']:.0f} contacts" if "contacts" in row else ""
@@ -178,7 +178,7 @@ def ranking_table(rows: Sequence[ResultRow]) -> Table:
             group[0],
             str(group[1]),
             f"{1e6 * best:,.0f}" if valid else "",
-            "; ".join(_place(row, best) for row in valid),
+            "; ".join(_standing_text(row, best) for row in valid),
             "; ".join(invalid),
         )
     return table

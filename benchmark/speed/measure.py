@@ -25,7 +25,8 @@ from benchmark.common.measuring import (
     spread,
     why_invalid,
 )
-from benchmark.speed.scenes import SpeedScene, model_hash
+from benchmark.common.models import model_hash
+from benchmark.speed.scenes import SpeedScene
 from mjsim import engines
 from mjsim.engines.buffers import size_buffers
 from mjsim.errors import SettingError

@@ -16,9 +16,11 @@ import comfree_warp as cfwarp
 from benchmark.common.contenders import KINDS, parse
 from benchmark.common.machine import cpu_name
 from benchmark.common.measuring import interleaved_times, median_and_quartiles, round_ratios
+from benchmark.common.models import HUMANOID
 from benchmark.speed.measure import Entry, PointBudget, measure_group
-from benchmark.speed.scenes import BY_NAME, HUMANOID, SpeedScene
+from benchmark.speed.scenes import BY_NAME, SpeedScene
 from mjsim import engines
+from mjsim.cores import usable_cores
 from mjsim.engines.buffers import size_buffers
 from mjsim.run import divergence_dump as dump
 from mjsim.run import headless
@@ -112,12 +114,12 @@ def compare_loops(device: str, rounds: int, nsteps: int) -> Table:
     return table
 
 
-def show(device: str, nworld: int, rounds: int, cores: int) -> None:
-    """Measure and print both tables; `cores` is how many this process has been given."""
+def show(device: str, nworld: int, rounds: int) -> None:
+    """Measure and print both tables."""
     console = Console(width=220)  # Markdown tables do not wrap
     console.print(
-        f"{rounds} interleaved rounds, each from the same state, on {cores} CPU core(s) of "
-        f"{cpu_name()}: median (quartiles); "
+        f"{rounds} interleaved rounds, each from the same state, on {usable_cores()} CPU core(s) "
+        f"of {cpu_name()}: median (quartiles); "
         f"mujoco {mujoco.__version__}, warp {wp.__version__}"
     )
     others = (f"{name} / {FAST}" for name in SLOW)

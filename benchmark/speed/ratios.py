@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import click
 
 from mjsim.cli import variables
+from mjsim.cores import usable_cores
 
 
 @click.command(help=__doc__.split("\n\n")[0])
@@ -25,10 +26,13 @@ from mjsim.cli import variables
 @click.option("--rounds", default=15, type=click.IntRange(min=4), show_default=True)
 @click.option("--cores", default=1, type=click.IntRange(min=1), show_default=True)
 def main(device: str, nworld: int, rounds: int, cores: int) -> None:
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    elif cores < usable_cores():
+        click.echo("warning: --cores has no effect on this system: all are used", err=True)
     from benchmark.speed import ratio_rounds  # only here, since --help does without Warp
 
-    ratio_rounds.show(device, nworld, rounds, cores)
+    ratio_rounds.show(device, nworld, rounds)
 
 
 if __name__ == "__main__":

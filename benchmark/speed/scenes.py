@@ -5,17 +5,14 @@ no engine is timed on a scene that has gone to sleep.
 """
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable
 
 import mujoco
 import numpy as np
 
+from benchmark.common.models import DATA, HUMANOID
 from mjsim import engines
-
-DATA = "benchmark/test_data/"
-HUMANOID = DATA + "humanoid/humanoid.xml"
 
 # Families of scenes that grow: how many boxes, and how many contacts those have, more or less.
 LAYERS = {3: 12, 8: 32, 25: 100, 75: 300, 250: 1000, 750: 3000, 2500: 10000}
@@ -111,19 +108,6 @@ def _mjcf(bodies: str, qvel: np.ndarray) -> str:
         f'<worldbody><geom type="plane" size="0 0 1"/>{bodies}</worldbody>'
         f'<keyframe><key qvel="{start}"/></keyframe></mujoco>'
     )
-
-
-def model_hash(mjm: mujoco.MjModel) -> str:
-    """16 hex digits that name a compiled model, and so all files that went into it.
-
-    Where those files lie does not count; what is in `opt` is told apart by the definition.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(dir(mjm)):
-        values = getattr(mjm, name)
-        if isinstance(values, np.ndarray) and not name.endswith("pathadr"):
-            digest.update(name.encode() + values.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _grown(

@@ -258,7 +258,7 @@ class Models:
             import mujoco
             import numpy as np
 
-            from benchmark.speed.scenes import model_hash
+            from benchmark.common.models import model_hash
             from mjsim.model.files import load_model
 
             mjm = load_model(path)

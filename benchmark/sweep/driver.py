@@ -158,8 +158,9 @@ class Driver:
         try:
             found = self._ray.get(reference)
         except lost.RayTaskError as error:
-            # Our code catches what a case does wrong, so this is about the node.
-            raise SettingError("cluster", str(error.cause)) from None
+            # `run_case` catches what a case does wrong, so this is about the node.
+            needed = "every node needs pip install 'comfree-warp[sweep]', in the driver's versions"
+            raise SettingError("cluster", f"{error.cause}; {needed}") from None
         except (lost.RayError, OSError) as error:
             if not job.cancelled and job.attempts < ATTEMPTS:
                 self.submit(job)

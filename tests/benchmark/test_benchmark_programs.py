@@ -49,7 +49,8 @@ def run(*command: str, **variables: str) -> tuple[int, str, str]:
 
 def test_all_programs_are_known_here():
     assert [
-        *("benchmark.costs.memory", "benchmark.costs.stream", "benchmark.costs.web"),
+        *("benchmark.costs.memory", "benchmark.costs.plain"),
+        *("benchmark.costs.stream", "benchmark.costs.web"),
         *("benchmark.fidelity", "benchmark.gallery", "benchmark.report"),
         *("benchmark.speed.compare", "benchmark.speed.ratios", "benchmark.sweep"),
     ] == PROGRAMS

@@ -64,6 +64,19 @@ def headless(case: dict, tmp_path: Path) -> dict:
     return json.loads(path.read_text())
 
 
+def test_packages_are_sent_whole_but_for_caches_and_results():
+    with cluster.shipped_code() as folder:
+        sent = {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
+    modules = [
+        str(path.relative_to(REPOSITORY))
+        for package in cluster.SHIPPED
+        for path in (REPOSITORY / package).rglob("*.py")
+    ]
+    assert sent.issuperset(modules)
+    assert sent.issuperset([PENDULA, "comfree_warp/README.md"])
+    assert [name for name in sent if "__pycache__" in name or "benchmark/results" in name] == []
+
+
 def test_a_dry_run_lists_the_cases_and_runs_none(tmp_path):
     done = run_sweep("--model", PENDULA, "--seed", "0,1", "--dry-run", "--table", tmp_path / "t")
     assert done.returncode == 0, done.stderr

@@ -9,9 +9,10 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from browsing import HELLO, Browser, centre, hosts, is_of_chromium, settled
+from browsing import Browser, centre, hosts, is_of_chromium, settled
 from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
+from benchmark.common.chromium import HELLO
 from mjsim.errors import SettingError
 from mjsim.model.compare import same_model
 from mjsim.stream import StreamServer

@@ -49,7 +49,7 @@ def measure_boxes(
 
     They stand while every box is less than half an edge to the side of where it was put, less than
     that above, and higher than half its height. Penetration is that of the last second in which
-    they stood. A box that hops may never be caught in the floor, so its height is told too.
+    they stood. A box that hops may never be caught in the floor, so its height is measured too.
 
     Args:
       mjm: the model.

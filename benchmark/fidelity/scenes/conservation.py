@@ -71,17 +71,17 @@ CHAIN_ANGLE = 45  # degrees from hanging; beyond, whips make every timestep too 
 
 def chain_xml() -> str:
     """Capsules hinged end to end, aslant in a straight line, no damping, nothing to touch."""
-    places = [f'euler="0 {90 - CHAIN_ANGLE} 0"'] + [f'pos="{LINK} 0 0"'] * (LINKS - 1)
+    frames = [f'euler="0 {90 - CHAIN_ANGLE} 0"'] + [f'pos="{LINK} 0 0"'] * (LINKS - 1)
     opening = "".join(
-        f'<body {place}><joint type="hinge" axis="0 1 0"/>'
+        f'<body {frame}><joint type="hinge" axis="0 1 0"/>'
         f'<geom type="capsule" size="0.02" fromto="0 0 0 {LINK} 0 0" contype="0" conaffinity="0"/>'
-        for place in places
+        for frame in frames
     )
     return mjcf(opening + "</body>" * LINKS)
 
 
 def measure_chain(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
-    """Energy is kept; its largest change is told as a fraction of what hanging down would free."""
+    """Energy is kept; its largest change is measured in units of what hanging down would free."""
     energy = measures.invariants(mjm, trajectory).energy
     depths = LINK * (np.arange(LINKS) + 0.5) * (1 - math.cos(math.radians(CHAIN_ANGLE)))
     free = GRAVITY * float(mjm.body_mass[1:] @ depths)

@@ -78,14 +78,14 @@ def measure_grasp(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]
     Held: at the end the cube is HELD or less from the middle of the fingers, and in the air.
     """
     tcp = mjm.site("tcp").id
-    place = partial(
+    in_hand = partial(
         _in_hand, mjm, trajectory, hand=lambda mjd: (mjd.site_xpos[tcp], mjd.site_xmat[tcp])
     )
     closed, end = int(np.searchsorted(trajectory.time, CLOSED - 1e-9)), len(trajectory.time) - 1
-    at_end = place(end)
+    at_end = in_hand(end)
     height = measures.positions(mjm, trajectory, "cube")[end, :, 2]
     held = (np.linalg.norm(at_end, axis=1) <= HELD) & (height > mjm.key_qpos[0][-5] + 0.05)
-    slip = MM * np.linalg.norm(at_end - place(closed), axis=1)
+    slip = MM * np.linalg.norm(at_end - in_hand(closed), axis=1)
     return _held_quantities(held, slip)
 
 
@@ -95,11 +95,11 @@ def measure_hand(mjm: mujoco.MjModel, trajectory: Trajectory) -> list[Quantity]:
     Held: at the end the cube is HELD or less from where it was in the palm at the start.
     """
     palm = mjm.body("palm").id
-    place = partial(_in_hand, mjm, trajectory, hand=lambda mjd: (mjd.xpos[palm], mjd.xmat[palm]))
+    in_hand = partial(_in_hand, mjm, trajectory, hand=lambda mjd: (mjd.xpos[palm], mjd.xmat[palm]))
     closed, end = int(np.searchsorted(trajectory.time, CLOSED - 1e-9)), len(trajectory.time) - 1
-    at_end = place(end)
-    held = np.linalg.norm(at_end - place(0), axis=1) <= HELD
-    slip = MM * np.linalg.norm(at_end - place(closed), axis=1)
+    at_end = in_hand(end)
+    held = np.linalg.norm(at_end - in_hand(0), axis=1) <= HELD
+    slip = MM * np.linalg.norm(at_end - in_hand(closed), axis=1)
     return _held_quantities(held, slip)
 
 

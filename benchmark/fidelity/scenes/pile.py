@@ -24,8 +24,8 @@ def pile_xml() -> str:
     bodies = []
     for i in range(36):
         layer, cell = divmod(i, 9)
-        row, place = divmod(cell, 3)
-        x, y = 0.125 * (row - 1), 0.125 * (place - 1)
+        row, column = divmod(cell, 3)
+        x, y = 0.125 * (row - 1), 0.125 * (column - 1)
         pos = np.array([x, y, 0.08 + 0.13 * layer]) + rng.uniform(-0.005, 0.005, 3)
         quat = rng.normal(size=4)
         bodies.append(
