@@ -90,8 +90,9 @@ report: venv ## the newest results as a page and a summary, or FILES="A.json B.j
 	$(BIN)/python -m benchmark.report $(if $(INTO),--into $(INTO)) $(FILES)
 
 .PHONY: docs
+# Not --quiet, with which mkdocs overlooks the warnings that are to fail it.
 docs: venv ## build the pages of docs/ as a site, into build/docs; a broken link fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
 
 lint: venv ## check format and style
 	$(BIN)/ruff format --check .

@@ -325,6 +325,7 @@ def test_make_docs_builds_a_page_for_every_page():
     packages = [f"BIN={Path(sys.executable).parent}", "--old-file=.venv/.installed"]
     done = run_command(["make", "docs", *packages])
     assert done.returncode == 0, done.stderr
+    assert "Documentation built" in done.stderr  # with --quiet it would overlook what is broken
     site = REPOSITORY / "build" / "docs"
     for page in DOCS.rglob("*.md"):
         assert (site / page.relative_to(DOCS).with_suffix(".html")).is_file()

@@ -1,4 +1,4 @@
-"""Draw the README's pictures, offscreen: a run of comfree, and every model of the benchmark.
+"""Draw the pictures of README and docs, offscreen: a run of comfree, and the benchmark's models.
 
 make gallery        # or: python -m benchmark.gallery docs
 """

@@ -1,4 +1,4 @@
-"""The README's pictures: a run of comfree, and every model of the benchmark."""
+"""The pictures of README and docs: a run of comfree, and every model of the benchmark."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def picture(simulation: engines.Simulation, view: View, size: tuple[int, int]) -
 
 
 def draw_run(path: Path) -> None:
-    """The run that the README begins with, in three pictures side by side."""
+    """The run at the beginning of README.md, in three pictures side by side."""
     simulation = engines.make_simulation(engines.load_model(DATA / "primitives.xml"), "comfree")
     pictures = []
     for nsteps in STEPS_BEFORE_EACH_FRAME:
