@@ -21,12 +21,12 @@ from benchmark.measuring import median_and_quartiles, turns
 from benchmark.speed_scenes import HUMANOID
 from mjsim import engines, interrupts
 from mjsim.cores import usable_cores
-from mjsim.record.recording import Recorder
+from mjsim.record import Recorder
 from mjsim.run import headless
 from mjsim.run import terminal as display
 from mjsim.run.broadcast import Broadcast, RecordedSimulation
 from mjsim.stop_signals import StopSignals
-from mjsim.stream.server import StreamClient, StreamServer, apply_mjdata, load_model
+from mjsim.stream import StreamClient, StreamServer, apply_mjdata, load_model
 
 WARM_UP = 2  # rounds
 RECORDED = "none, recorded"

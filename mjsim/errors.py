@@ -16,3 +16,7 @@ class OutOfRoomError(RuntimeError):
     The simulation that raises it is at the last step that lost nothing, and can be read; it takes
     no further steps.
     """
+
+
+class ProtocolError(ValueError):
+    """What came from elsewhere is no packet or state of ours; the message says what was refused."""

@@ -1,6 +1,8 @@
 """Texts for people."""
 
+import reprlib
 import socket
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -25,3 +27,26 @@ def exposure_warning(what: str, host: str, port: int, who: str, rather: str) -> 
     """
     tunnel = f"ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}"
     return f"warning: {what} at {host}:{port} is not encrypted and {who}; rather {rather}: {tunnel}"
+
+
+class _Repr(reprlib.Repr):
+    """Bounded in width and depth, since what came may be a maze of tuples."""
+
+    def repr_ndarray(self, value: Any, level: int) -> str:
+        return f"<array of shape {value.shape} and dtype {value.dtype}>"
+
+
+_REPR = _Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 60, 60
+
+
+def shown(value: object) -> str:
+    """A value from elsewhere as an error shows it: escaped, on one line, and cut short."""
+    text = ascii(value[:60]) if isinstance(value, str) else _REPR.repr(value)
+    text = text.encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def kind_of(value: object) -> str:
+    """What a value from elsewhere is, as an error says it: "a dict"."""
+    return f"a {type(value).__name__.strip('_')}"

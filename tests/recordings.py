@@ -1,10 +1,16 @@
-"""Small recordings to replay."""
+"""Recordings for tests: small ones to replay, and one of a scene that has every kind of field."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import mujoco
+import numpy as np
 
-from mjsim.record.recording import Recorder
+from mjsim.model.files import REPOSITORY
+from mjsim.record import Recorder
+from mjsim.stream import pack_mjdata
 
 SWINGING = """
 <mujoco model="swinging">
@@ -33,3 +39,58 @@ def record_swinging(path: Path, seconds: float, xml: str = SWINGING) -> Path:
             recorder.write(mjd, step)
             mujoco.mj_step(mjm, mjd)
     return path
+
+
+MODELS = REPOSITORY / "benchmark" / "test_data"
+SCENE = """
+<mujoco>
+  <worldbody>
+    <body><freejoint/><geom size=".1"/></body>
+    <body pos="1 0 0"><joint name="hinge" axis="0 1 0"/><geom size=".1" pos=".1 0 0"/></body>
+    <body mocap="true" pos="0 0 1"/>
+  </worldbody>
+  <actuator><general joint="hinge" dyntype="integrator"/></actuator>
+</mujoco>
+"""
+PACKET = {"kind": "xml", "xml": SCENE, "assets": {}}
+ABOUT = {"engine": "mjc", "world": "0"}
+
+
+def scene_states(n: int, seed: int = 0) -> Iterator[mujoco.MjData]:
+    """The scene as it moves, n states, 0.1 s from one to the next."""
+    mjm = mujoco.MjModel.from_xml_string(SCENE)
+    mjd = mujoco.MjData(mjm)
+    rng = np.random.default_rng(seed)
+    for step in range(n):
+        mjd.time = 0.1 * step
+        for field in ("qpos", "qvel", "act", "ctrl", "xfrc_applied", "mocap_pos", "mocap_quat"):
+            values = getattr(mjd, field)
+            values[:] = rng.normal(size=values.shape)
+        yield mjd
+
+
+def record(path: Path, n: int = 100, packet: dict = PACKET) -> list[dict]:
+    """Record the moving scene; what it went through."""
+    states = []
+    with Recorder(path, packet, ABOUT) as recorder:
+        for step, mjd in enumerate(scene_states(n)):
+            recorder.write(mjd, step)
+            states.append(pack_mjdata(mjd))
+    return states
+
+
+def check_equal(recorded: dict, state: dict) -> None:
+    """The same state, bit for bit."""
+    assert recorded.keys() == state.keys()
+    for field, values in state.items():
+        assert np.array(recorded[field]).tobytes() == np.array(values).tobytes(), field
+        assert np.shape(recorded[field]) == np.shape(values)
+
+
+def headless(*arguments: str, cwd: Path = REPOSITORY, port: int = 0) -> list[str]:
+    script = str(REPOSITORY / "test_headless.py")
+    return [sys.executable, script, "--engine=mjc", f"--port={port}", *arguments]
+
+
+def run_headless(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(headless(*arguments), capture_output=True, text=True, timeout=300)

@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from mjsim.model.files import REPOSITORY
-from mjsim.stream.server import StreamServer, encode_packet, pack_mjdata
+from mjsim.stream import StreamServer, encode_packet, pack_mjdata
 from mjsim.view.controls import Controls
 from mjsim.view.display import Display, Status
 

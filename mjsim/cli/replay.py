@@ -15,7 +15,7 @@ from mjsim.view.replay_settings import PlaybackSettings
 from mjsim.view.watch_settings import once_setting
 
 if TYPE_CHECKING:  # else only where they are used, since --help does without MuJoCo
-    from mjsim.record.recording import Recording
+    from mjsim.record import Recording
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def open_recording(path: str) -> Iterator["Recording"]:
     Raises:
       SettingError: it cannot be read at all.
     """
-    from mjsim.record.recording import Recording, RecordingError
+    from mjsim.record import Recording, RecordingError
 
     try:
         with Recording(path) as recording:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from mjsim.choices import engine_name
 from mjsim.engines import history
 from mjsim.engines.history import RecentState
+from mjsim.state import STATE_FIELDS
 
 # Called with: modules compiled so far, modules to compile, name of the one just started ("" at the
 # end of one). From several threads, never at the same time.
@@ -26,19 +27,6 @@ log_warning: Report = logging.getLogger("mjsim.engines").warning
 
 # No machine moves at this speed; a world that does (or is NaN) has diverged.
 VELOCITY_LIMIT = 1e5  # m/s or rad/s
-
-# What `Simulation.read` and `Simulation.write` know, by MuJoCo's names.
-STATE_FIELDS = (
-    "time",
-    "qpos",
-    "qvel",
-    "act",
-    "ctrl",
-    "qfrc_applied",
-    "xfrc_applied",
-    "mocap_pos",
-    "mocap_quat",
-)
 
 
 @dataclasses.dataclass(frozen=True)

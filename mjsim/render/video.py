@@ -10,10 +10,10 @@ import mujoco
 import numpy as np
 
 from mjsim.errors import SettingError
-from mjsim.record.recording import Recording, RecordingError
+from mjsim.record import Recording, RecordingError
+from mjsim.record.cursor import Cursor, show_state
 from mjsim.render.offscreen import Offscreen, View, make_camera
 from mjsim.text import install_line
-from mjsim.view.replay import Cursor, show_state
 
 # A palette made for this very video: the fixed one of GIF turns a grey floor into stripes.
 _PALETTE = "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer"

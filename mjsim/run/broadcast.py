@@ -10,8 +10,9 @@ import mujoco
 import numpy as np
 
 from mjsim.pacing import FRAME_SECONDS, RealTime
-from mjsim.record.recording import Recorder
-from mjsim.stream.server import StreamServer
+from mjsim.record import Recorder
+from mjsim.state import SHARED_FIELDS
+from mjsim.stream import StreamServer
 
 
 class Simulation(Protocol):
@@ -36,7 +37,7 @@ class _World:
         self._simulation, self.index = simulation, index
         # Reading costs a copy from the device each, so what the model has none of is not read.
         mjd = mujoco.MjData(simulation.mjm)
-        for field in ("qpos", "qvel", "act", "ctrl", "mocap_pos", "mocap_quat"):
+        for field in SHARED_FIELDS:
             values = getattr(mjd, field)
             if not values.size:
                 setattr(self, field, values.copy())

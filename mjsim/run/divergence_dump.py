@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from mjsim import engines
 from mjsim.choices import file_name
 from mjsim.errors import SettingError
-from mjsim.record.recording import missing_packages
+from mjsim.record import missing_packages
 from mjsim.run.settings import RunSettings
+from mjsim.state import PUSHING_FIELDS
 
 SECONDS = 1.0  # of simulated time
 
@@ -32,10 +33,7 @@ def write_divergence(chosen: RunSettings, simulation: engines.Simulation) -> str
     engine = file_name(simulation.name)
     path = f"diverged-{Path(chosen.model).stem}-{engine}-world{world}-{stamp}.mcap"
     # What pushes a body from outside does not change while the simulation is on its own.
-    pushed = {
-        field: simulation.read(field, world)
-        for field in ("xfrc_applied", "mocap_pos", "mocap_quat")
-    }
+    pushed = {field: simulation.read(field, world) for field in PUSHING_FIELDS}
     try:
         about = {"world": str(world), "diverged": str(divergence)}
         with chosen.make_recorder(path, simulation, lambda text: None, **about) as recorder:

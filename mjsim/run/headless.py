@@ -14,7 +14,7 @@ from pathlib import Path
 from mjsim import engines, options
 from mjsim.console import say
 from mjsim.errors import OutOfRoomError, SettingError
-from mjsim.record.recording import Recorder, check_path, missing_packages
+from mjsim.record import Recorder, check_path, missing_packages
 from mjsim.run import divergence_dump as dump
 from mjsim.run.broadcast import Broadcast, RecordedSimulation
 from mjsim.run.headless_settings import HeadlessSettings
@@ -28,7 +28,7 @@ from mjsim.run.terminal import (
     show_summary,
 )
 from mjsim.stop_signals import StopSignals
-from mjsim.stream import server as streaming
+from mjsim.stream import StreamError, StreamServer
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +36,13 @@ BLOCK_SECONDS = 0.1  # how often the run looks at its clock, its health and its 
 
 
 @contextlib.contextmanager
-def make_server(
-    chosen: HeadlessSettings, stream_from: str | None = None
-) -> Iterator[streaming.StreamServer]:
+def make_server(chosen: HeadlessSettings, stream_from: str | None = None) -> Iterator[StreamServer]:
     """The server of the run's stream, with its port taken and in the end freed."""
     if chosen.stream_world >= chosen.nworld:
         raise SettingError(
             "stream_world", f"{chosen.stream_world} is no world: 0 to {chosen.nworld - 1}"
         )
-    server = streaming.StreamServer(
+    server = StreamServer(
         model_path=stream_from or str(engines.find_file(chosen.model)),
         host=chosen.host,
         port=chosen.port,
@@ -105,7 +103,7 @@ def summarize(
     model: str,
     run_seconds: float,
     stopped_by: str | None,
-    server: streaming.StreamServer,
+    server: StreamServer,
     recorder: Recorder | None = None,
 ) -> dict[str, object]:
     """The summary of a run, as `--json` writes it."""
@@ -174,7 +172,7 @@ def setting_errors(model: str) -> Iterator[None]:
     """Turn an error of the stream into one that names the setting of the run."""
     try:
         yield
-    except streaming.StreamError as error:
+    except StreamError as error:
         if error.setting == "model":
             engines.load_model(model)  # what is no model at all is told as such
         setting = error.setting if error.setting in ("host", "port") else f"stream_{error.setting}"

@@ -16,7 +16,7 @@ from mjsim.choices import ENGINES, LAWS, NAMES, PASSES, engine_name, refuse_unus
 
 if TYPE_CHECKING:  # else only where they are used, since --help does without MuJoCo
     from mjsim import engines
-    from mjsim.record.recording import Recorder
+    from mjsim.record import Recorder
 
 
 def versions() -> dict[str, str]:
@@ -228,7 +228,7 @@ class RunSettings:
           SettingError: the file cannot be written.
         """
         from mjsim.model.files import find_file
-        from mjsim.record.recording import Recorder
+        from mjsim.record import Recorder
 
         model = {"kind": "model_path", "path": str(find_file(self.model))}
         ran = {"engine": simulation.name, "timestep": str(simulation.mjm.opt.timestep)}

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from mjsim import engines
 from mjsim.console import console, say
-from mjsim.record.recording import Recorder
+from mjsim.record import Recorder
 
 
 @dataclasses.dataclass(frozen=True)

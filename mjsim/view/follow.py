@@ -8,10 +8,9 @@ from typing import NamedTuple
 import mujoco
 
 from mjsim.model.compare import same_model
-from mjsim.record.recording import RunsRecorder
+from mjsim.record import RunsRecorder
 from mjsim.stop_signals import StopSignals
-from mjsim.stream.protocol import Packet
-from mjsim.stream.server import MODEL_KINDS, ProtocolError, StreamClient, apply_mjdata, load_model
+from mjsim.stream import MODEL_KINDS, Packet, ProtocolError, StreamClient, apply_mjdata, load_model
 from mjsim.text import printable
 from mjsim.view.controls import Controls
 from mjsim.view.display import Display, Status

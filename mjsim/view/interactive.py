@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from mjsim import interrupts
 from mjsim.console import say
 from mjsim.engines import Simulation
-from mjsim.record.recording import Recorder, check_path, missing_packages
+from mjsim.record import Recorder, check_path, missing_packages
 from mjsim.run import divergence_dump as dump
 from mjsim.run.terminal import CompilationDisplay, list_problems
 from mjsim.stop_signals import StopSignals

@@ -14,15 +14,12 @@ from mjsim.engines.mjc import silent_mujoco_warnings
 from mjsim.errors import OutOfRoomError
 from mjsim.model.arena import with_ample_arena
 from mjsim.pacing import FRAME_SECONDS, Pacer, Rates
-from mjsim.record.recording import Recorder
+from mjsim.record import Recorder
+from mjsim.state import MOVING_FIELDS, PUSHING_FIELDS
 from mjsim.view.controls import Controls
 from mjsim.view.display import Display, Status
 
 SHORTEST = 0.5  # s of running from which on the achieved speed is told
-
-# What is shown of a state, and what a mouse may change of it.
-_MOVING_FIELDS = ("qpos", "qvel", "act", "ctrl")
-_PUSHED_FIELDS = ("xfrc_applied", "mocap_pos", "mocap_quat")
 
 
 class _Shown:
@@ -34,7 +31,7 @@ class _Shown:
         self.counts, self.health = Counts(0, 0), Health(None, 0, ())
         self._step_seconds: collections.deque[float] = collections.deque(maxlen=50)
         # Reading costs a copy from the device each: what the model has none of is not read.
-        self._moving = [field for field in _MOVING_FIELDS if getattr(self.mjd, field).size]
+        self._moving = [field for field in MOVING_FIELDS if getattr(self.mjd, field).size]
 
     @property
     def step_seconds(self) -> float:
@@ -209,9 +206,9 @@ class Session:
     def _take_world(self) -> None:
         """Begin to show a world, or the same one from its start, with what pushes it."""
         for shown in self._shown:
-            for field in _PUSHED_FIELDS:
+            for field in PUSHING_FIELDS:
                 getattr(shown.mjd, field)[:] = shown.simulation.read(field, self._world)
-        self._pushed = {field: getattr(self._mjds[0], field).copy() for field in _PUSHED_FIELDS}
+        self._pushed = {field: getattr(self._mjds[0], field).copy() for field in PUSHING_FIELDS}
         self._take_states()
 
     def _push(self) -> None:

@@ -17,7 +17,7 @@ from mjsim.engines.on_warp import make_on_warp
 from mjsim.errors import OutOfRoomError, SettingError
 from mjsim.model.arena import with_ample_arena, with_arena
 from mjsim.model.files import REPOSITORY
-from mjsim.record.recording import Recorder, Recording
+from mjsim.record import Recorder, Recording
 from mjsim.run.broadcast import RecordedSimulation
 
 ON_WARP = pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from mjsim import choices, engines
 from mjsim.engines.history import MEMORY, NSPARSE, SPEC, RecentState, Rings, choose_rings
 from mjsim.model.files import REPOSITORY
-from mjsim.record.recording import Recording
+from mjsim.record import Recording
 
 # A spring that the integrator cannot follow: what the noise starts grows by a tenth with each step.
 UNSTABLE = """
@@ -231,8 +231,8 @@ def test_without_the_packages_the_error_says_why_no_dump_was_kept(folder: Path) 
     told = done.stderr.splitlines()[-1]
     assert "world 0 diverged at step " in told
     assert told.endswith(
-        "; no dump was kept: recordings need the package mcap: make venv "
-        "(or pip install -e '.[record]')"
+        "; no dump was kept: recordings need the package mcap: "
+        "pip install 'comfree-warp[record]' (in a clone: make venv)"
     )
     assert list(folder.iterdir()) == []
 

@@ -24,8 +24,7 @@ from watching import (
 
 from mjsim.model.compare import same_model
 from mjsim.stop_signals import StopSignals
-from mjsim.stream import server as streaming
-from mjsim.stream.server import StreamServer, encode_packet, pack_mjdata
+from mjsim.stream import StreamClient, StreamServer, encode_packet, io_thread, pack_mjdata
 from mjsim.view import meter
 from mjsim.view.follow import Reader, Watch
 from mjsim.view.watch_settings import WatchSettings
@@ -144,7 +143,7 @@ def test_a_viewer_reads_while_it_loads_a_model(
     swinging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer than the server waits for one that takes nothing; and then shows the newest state."""
-    monkeypatch.setattr(streaming, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(io_thread, "STALL_SECONDS", 1.0)
     port, busy = free_port(), threading.Event()
     load = Witness.load
 
@@ -168,7 +167,7 @@ def test_what_is_not_taken_in_time_is_pushed_out_by_what_is_newer() -> None:
     stream = one + other + 5 * _state(time=2.0) + _state(time=3.0)
     with (
         answering(stream + encode_packet({"kind": "close"})) as port,
-        Reader(streaming.StreamClient.connect("127.0.0.1", port)) as reader,
+        Reader(StreamClient.connect("127.0.0.1", port)) as reader,
     ):
         reader._thread.join(1.0)  # until the server has hung up
         arrivals = reader.take(1.0)

@@ -17,7 +17,7 @@ from watching import (
     wait_until,
 )
 
-from mjsim.record.recording import Recording
+from mjsim.record import Recording
 
 FALLING = """
 <mujoco model="falling">

@@ -12,9 +12,9 @@ from recordings import SWINGING, record_swinging
 from watching import ViewerProcess, Witness, wait_until
 
 from mjsim.model.files import REPOSITORY
-from mjsim.record.recording import Recording
+from mjsim.record import Cursor, Recording
 from mjsim.stop_signals import StopSignals
-from mjsim.view.replay import Cursor, Replay
+from mjsim.view.replay import Replay
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from screen import Screen
 from watching import Program, wait_until
 
 from mjsim import choices, engines
-from mjsim.record.recording import Recording
+from mjsim.record import Recording
 from mjsim.view.controls import KEYS
 
 # A body in the middle of the window, drifting: from keyframe 0, which is not qpos0.

@@ -14,7 +14,7 @@ from watching import ViewerProcess, free_port, streaming_scene, wait_until
 
 from mjsim.errors import SettingError
 from mjsim.model.compare import same_model
-from mjsim.stream.server import StreamServer
+from mjsim.stream import StreamServer
 from mjsim.view.controls import Controls
 from mjsim.view.display import Status
 

@@ -17,9 +17,10 @@ import mujoco
 import numpy as np
 import pytest
 import stand_in
-from test_streaming import PATIENCE, Run, at_least, collect, wait_until
+from streamed_run import PATIENCE, Run, at_least, collect, wait_until
 
-from mjsim.stream import server as streaming
+from mjsim.model.files import REPOSITORY
+from mjsim.stream import io_thread
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -197,7 +198,7 @@ def test_a_viewer_that_floods_is_dropped() -> None:
 HALF_OPEN = """
 import fcntl, socket, struct, sys, time
 sys.path[:0] = {path!r}
-from test_streaming import Run, wait_until
+from streamed_run import Run, wait_until
 from test_stream_faults import assert_undisturbed
 
 def loopback(up):
@@ -227,7 +228,9 @@ def test_a_half_open_connection_is_dropped() -> None:
     unshare = shutil.which("unshare")
     if not unshare or subprocess.run([unshare, "-rn", "true"], capture_output=True).returncode:
         pytest.skip("needs unshare (util-linux) and leave to make a network namespace")
-    code = HALF_OPEN.format(path=[str(Path(streaming.__file__).parent), str(Path(__file__).parent)])
+    code = HALF_OPEN.format(
+        path=[str(REPOSITORY), str(REPOSITORY / "tests"), str(Path(__file__).parent)]
+    )
     done = subprocess.run(
         [unshare, "-rn", sys.executable, "-c", code], capture_output=True, text=True, timeout=120
     )
@@ -288,7 +291,7 @@ def test_an_error_in_the_thread_of_the_stream_does_not_end_the_run(
         def fail(packet: dict) -> bytes:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(streaming, "encode_packet", fail)
+        monkeypatch.setattr(io_thread, "encode_packet", fail)
         wait_until(lambda: any("a bug" in line for line in run.lines), "the line that tells")
         steps = run.nstep
         wait_until(lambda: run.nstep > steps + 10, "more steps")

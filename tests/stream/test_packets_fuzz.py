@@ -13,10 +13,12 @@ import mujoco
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from test_protocol import EVERYTHING, HOSTILE, SCENE, as_numpy_1, data, state_packet
+from test_packets import EVERYTHING, HOSTILE, SCENE, as_numpy_1, data, state_packet
 
-from mjsim.stream import protocol
-from mjsim.stream.protocol import PacketReader, ProtocolError, decode_payload, encode_packet
+from mjsim.errors import ProtocolError
+from mjsim.state import apply_mjdata
+from mjsim.stream import unpickle
+from mjsim.stream.packets import PacketReader, decode_payload, encode_packet
 
 SHARDS = 8
 PER_SHARD = 13_000  # refused packets; together more than 100,000
@@ -50,7 +52,7 @@ EXTREMES = [
 
 def check_plain(value: object, depth: int = 0) -> None:
     """Only what the protocol allows may come out, whatever went in."""
-    assert depth <= protocol.MAX_DEPTH + 1
+    assert depth <= unpickle.MAX_DEPTH + 1
     if type(value) is dict:
         assert all(type(key) is str for key in value)
         value = list(value.values())
@@ -110,7 +112,7 @@ def take(raw: bytes, mjd: mujoco.MjData) -> bool:
         packet = decode_payload(raw)
         check_plain(packet)
         if packet["kind"] == "state":
-            protocol.apply_mjdata(mjd, packet.get("state"))
+            apply_mjdata(mjd, packet.get("state"))
     except ProtocolError as error:
         if len(str(error)) > 400 or "\n" in str(error):
             pytest.fail(f"no message to show: {error}")

@@ -1,26 +1,22 @@
-"""The packets of the stream, as pure functions over bytes: no sockets and no threads.
+"""What a packet may be unpickled to: opcodes run by ourselves, and never by `pickle`.
 
-A packet is a 4-byte big-endian length and then that many bytes of pickle, holding a dict with a
-`kind`. What comes over a wire may come from anybody, so `decode_payload` never calls `pickle`: it
-runs the opcodes itself, the few that such packets are made of. Python's own unpickler, even with
+What comes over a wire may come from anybody. Python's own unpickler, even with
 `find_class` restricted, lets a packet set attributes on the classes that it is allowed to name
 (BUILD), reserve gigabytes with nine bytes (a memo index) and hang in the hash of nested tuples.
 Here a name is a token that only REDUCE understands, every length is checked against the bytes
 that are there before anything is allocated, and what comes out is copied into plain values.
 """
 
-import contextlib
 import math
 import pickle
-import reprlib
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-HEADER = struct.Struct("!I")
-DEFAULT_LIMIT = 256 << 20  # bytes of the largest packet that is taken
+from mjsim.errors import ProtocolError
+from mjsim.text import kind_of, shown
 
 MAX_OPCODES = 200_000  # a state has about 150, a model one of some four per asset
 MAX_DEPTH = 16  # containers within containers; a state has two
@@ -28,47 +24,23 @@ MAX_ITEMS = 200_000  # values that come out of a packet, counted once per place 
 MAX_INT_BYTES = 16
 MAX_NDIM = 32
 
-# The state as documented, and what ours adds.
-STATE_FIELDS = ("qpos", "qvel", "act", "ctrl", "xfrc_applied")
-EXTRA_STATE_FIELDS = ("mocap_pos", "mocap_quat")
-_SNAPSHOT_FIELDS = ("time", *STATE_FIELDS, *EXTRA_STATE_FIELDS)
 
-Packet = dict[str, Any]
+def unpickle(payload: memoryview) -> Any:
+    """The plain values and arrays that a pickle of protocol 2 to 5 holds.
 
-
-class ProtocolError(ValueError):
-    """What the other end sent is no packet of this protocol; the message says what was refused."""
+    Raises:
+      ProtocolError: it is no such pickle, or holds something else.
+    """
+    return plain_copy(_Machine(payload).run())
 
 
-class State(Protocol):
-    """What `pack_mjdata` reads: an MjData, or anything else with these fields of it."""
+def plain_copy(value: object) -> Any:
+    """A copy of a value in plain containers and contiguous arrays.
 
-    time: float
-    qpos: np.ndarray
-    qvel: np.ndarray
-    act: np.ndarray
-    ctrl: np.ndarray
-    xfrc_applied: np.ndarray
-    mocap_pos: np.ndarray
-    mocap_quat: np.ndarray
-
-
-class _Repr(reprlib.Repr):
-    """Bounded in width and depth, since what came may be a maze of tuples."""
-
-    def repr_ndarray(self, value: np.ndarray, level: int) -> str:
-        return f"<array of shape {value.shape} and dtype {value.dtype}>"
-
-
-_REPR = _Repr()
-_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 60, 60
-
-
-def _shown(value: object) -> str:
-    """A value from the wire as an error shows it: escaped, on one line, and cut short."""
-    text = ascii(value[:60]) if isinstance(value, str) else _REPR.repr(value)
-    text = text.encode("ascii", "backslashreplace").decode()
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    Raises:
+      ProtocolError: something in it is neither, or it is too large or too deep.
+    """
+    return _Plain().copy(value)
 
 
 def _is(value: object, *allowed: object) -> bool:
@@ -107,7 +79,7 @@ class _DType:
         )
         plain = type(state) is tuple and len(state) in (8, 9)
         if not plain or not all(_is(item, *form[i]) for i, item in enumerate(state)):
-            raise ProtocolError(f"refused a dtype with the state {_shown(state)}")
+            raise ProtocolError(f"refused a dtype with the state {shown(state)}")
         if state[1] in "<>":
             self.dtype = self.dtype.newbyteorder(state[1])
 
@@ -120,7 +92,7 @@ class _Array:
 
     def build(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or not _is(state[0], 1):
-            raise ProtocolError(f"refused an array with the state {_shown(state)}")
+            raise ProtocolError(f"refused an array with the state {shown(state)}")
         _, shape, dtype, fortran, buffer = state
         self.array = _make_array(buffer, dtype, shape, "F" if fortran is True else "C")
 
@@ -139,16 +111,16 @@ def _make_array(buffer: object, dtype: object, shape: object, order: object) -> 
     if isinstance(buffer, _Buffer):
         buffer = buffer.view
     if not isinstance(buffer, (bytes, memoryview)) or not isinstance(dtype, _DType):
-        raise ProtocolError(f"refused an array of {_shown(dtype)} over a {type(buffer).__name__}")
+        raise ProtocolError(f"refused an array of {shown(dtype)} over a {type(buffer).__name__}")
     if not _is(order, "C", "F"):
-        raise ProtocolError(f"refused an array in the order {_shown(order)}")
+        raise ProtocolError(f"refused an array in the order {shown(order)}")
     if not isinstance(shape, tuple) or len(shape) > MAX_NDIM:
-        raise ProtocolError(f"refused an array of shape {_shown(shape)}")
+        raise ProtocolError(f"refused an array of shape {shown(shape)}")
     if not all(type(size) is int and 0 <= size < 1 << 31 for size in shape):
-        raise ProtocolError(f"refused an array of shape {_shown(shape)}")
+        raise ProtocolError(f"refused an array of shape {shown(shape)}")
     if math.prod(shape) * dtype.dtype.itemsize != len(buffer):
         raise ProtocolError(
-            f"refused an array of shape {_shown(shape)} and dtype {dtype.dtype} over "
+            f"refused an array of shape {shown(shape)} and dtype {dtype.dtype} over "
             f"{len(buffer)} bytes: it takes {math.prod(shape) * dtype.dtype.itemsize}"
         )
     if dtype.dtype.kind == "b" and np.any(np.frombuffer(buffer, np.uint8) > 1):
@@ -158,20 +130,20 @@ def _make_array(buffer: object, dtype: object, shape: object, order: object) -> 
         # In the byte order of this machine, writable, and not holding on to the packet.
         return np.array(flat.reshape(shape, order=order), dtype.dtype.newbyteorder("="))
     except ValueError as error:
-        raise ProtocolError(f"refused an array of shape {_shown(shape)}: {error}") from None
+        raise ProtocolError(f"refused an array of shape {shown(shape)}: {error}") from None
 
 
 def _dtype(arguments: tuple) -> _DType:
     text, rest = arguments[0] if arguments else None, arguments[1:]
     if not isinstance(text, str) or text[:1] not in tuple("biufc") or not text[1:].isascii():
-        raise ProtocolError(f"refused the dtype {_shown(text)}: kinds b, i, u, f and c only")
+        raise ProtocolError(f"refused the dtype {shown(text)}: kinds b, i, u, f and c only")
     plain = len(rest) == 2 and _is(rest[0], False, 0) and _is(rest[1], True, 1)
     if len(text) > 3 or not text[1:].isdigit() or not plain:
-        raise ProtocolError(f"refused the dtype {_shown(arguments)}")
+        raise ProtocolError(f"refused the dtype {shown(arguments)}")
     try:
         return _DType(np.dtype(text))
     except TypeError:
-        raise ProtocolError(f"refused the dtype {_shown(text)}: NumPy knows none") from None
+        raise ProtocolError(f"refused the dtype {shown(text)}: NumPy knows none") from None
 
 
 def _frombuffer(arguments: tuple) -> np.ndarray:
@@ -183,14 +155,14 @@ def _frombuffer(arguments: tuple) -> np.ndarray:
 def _reconstruct(arguments: tuple) -> _Array:
     # Whatever shape is asked for here, what counts is the one that BUILD brings with the data.
     if len(arguments) != 3 or arguments[0] is not _NDARRAY or not isinstance(arguments[1], tuple):
-        raise ProtocolError(f"refused _reconstruct of {_shown(arguments)}")
+        raise ProtocolError(f"refused _reconstruct of {shown(arguments)}")
     return _Array()
 
 
 def _encode(arguments: tuple) -> bytes:
     """Bytes as protocol 2 writes them: a string, and "latin1"."""
     if len(arguments) != 2 or type(arguments[0]) is not str or not _is(arguments[1], "latin1"):
-        raise ProtocolError(f"refused _codecs.encode of {_shown(arguments)}")
+        raise ProtocolError(f"refused _codecs.encode of {shown(arguments)}")
     try:
         return arguments[0].encode("latin1")
     except UnicodeEncodeError:
@@ -199,7 +171,7 @@ def _encode(arguments: tuple) -> bytes:
 
 def _empty_bytes(arguments: tuple) -> bytes:
     if arguments:
-        raise ProtocolError(f"refused bytes of {_shown(arguments)}")
+        raise ProtocolError(f"refused bytes of {shown(arguments)}")
     return b""
 
 
@@ -376,7 +348,7 @@ class _Machine:
             rest = bytes(self._payload[self._at : self._at + 100])
             line, newline, _ = rest.partition(b"\n")
             if not newline:
-                raise ProtocolError(f"refused the name {_shown(line)}")
+                raise ProtocolError(f"refused the name {shown(line)}")
             self._at += len(line) + 1
             lines.append(line.decode("ascii", "backslashreplace"))
         self._name(*lines)
@@ -387,7 +359,7 @@ class _Machine:
 
     def _name(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str or (module, name) not in _NAMES:
-            raise ProtocolError(f"refused the name {_shown(module)} {_shown(name)}")
+            raise ProtocolError(f"refused the name {shown(module)} {shown(name)}")
         self._push(_NAMES[module, name])
 
     def _reduce(self) -> None:
@@ -405,7 +377,7 @@ class _Machine:
 
 
 def _kind(value: object) -> str:
-    return value.name if isinstance(value, _Name) else f"a {type(value).__name__.strip('_')}"
+    return value.name if isinstance(value, _Name) else kind_of(value)
 
 
 def _refuser(opcode: int) -> Callable[[_Machine], None]:
@@ -511,158 +483,3 @@ class _Plain:
         if type(key) is not str:
             raise ProtocolError(f"refused a dict with a key of type {type(key).__name__}")
         return key
-
-
-# ------------------------------------------------------------------------- packets and framing
-
-
-def encode_packet(packet: Packet) -> bytes:
-    """The bytes of a packet, header and all.
-
-    Raises:
-      ProtocolError: it holds something that no receiver would take, or is too large for a header.
-    """
-    payload = pickle.dumps(_Plain().copy(packet), protocol=5)
-    if len(payload) >= 1 << 32:
-        raise ProtocolError(f"a packet of {len(payload)} bytes is too large: below 4 GiB")
-    return HEADER.pack(len(payload)) + payload
-
-
-def decode_payload(payload: bytes | bytearray | memoryview) -> Packet:
-    """The packet that a payload (without its header) holds, of plain values and arrays only.
-
-    Takes pickle protocols 2 to 5 and the arrays of NumPy 1 and 2.
-
-    Raises:
-      ProtocolError: it is no such pickle, or not of a dict with a `kind`.
-    """
-    with memoryview(payload) as view:
-        packet = _Plain().copy(_Machine(view).run())
-    if type(packet) is not dict or type(packet.get("kind")) is not str:
-        raise ProtocolError(f"refused a packet that is no dict with a kind: {_shown(packet)}")
-    return packet
-
-
-def payload_size(header: bytes | bytearray | memoryview, limit: int = DEFAULT_LIMIT) -> int:
-    """The length that a 4-byte header declares.
-
-    Raises:
-      ProtocolError: it is beyond `limit`, in bytes.
-    """
-    (size,) = HEADER.unpack(header)
-    if size > limit:
-        raise ProtocolError(f"refused a packet of {size} bytes: at most {limit} are taken")
-    return size
-
-
-class PacketReader:
-    """Cuts a stream of bytes into payloads, however it arrives."""
-
-    def __init__(self, limit: int = DEFAULT_LIMIT):
-        self._limit = limit
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take what arrived; the payloads that are now whole, oldest first.
-
-        Raises:
-          ProtocolError: a header declares more than the limit. Nothing more can be read then.
-        """
-        self._buffer += data
-        payloads, at = [], 0
-        try:
-            while len(self._buffer) - at >= HEADER.size:
-                start = at + HEADER.size
-                size = payload_size(self._buffer[at:start], self._limit)
-                if len(self._buffer) - start < size:
-                    break
-                with memoryview(self._buffer) as view:
-                    payloads.append(bytes(view[start : start + size]))
-                at = start + size
-        finally:
-            del self._buffer[:at]
-        return payloads
-
-    def end(self) -> None:
-        """Take the end of the stream.
-
-        Raises:
-          ConnectionError: it came within a packet.
-        """
-        if self._buffer:
-            raise ConnectionError(
-                f"the stream was cut short, {len(self._buffer)} bytes into a packet"
-            )
-
-
-# -------------------------------------------------------------------------------------- states
-
-
-Snapshot = list[tuple[bytes, tuple[int, ...]]]  # of the fields in turn: float64 bytes, and shape
-
-
-def take_snapshot(mjd: State) -> Snapshot:
-    """A copy of a state in the cheapest form there is, a third of the time of `pack_mjdata`."""
-    asarray, float64 = np.asarray, np.float64
-    snapshot = []
-    for field in _SNAPSHOT_FIELDS:
-        values = asarray(getattr(mjd, field), float64)
-        snapshot.append((values.tobytes(), values.shape))
-    return snapshot
-
-
-def unpack_snapshot(snapshot: Snapshot) -> dict[str, Any]:
-    """The state that a snapshot is of, as `pack_mjdata` would have packed it."""
-    state: dict[str, Any] = {}
-    for field, (data, shape) in zip(_SNAPSHOT_FIELDS, snapshot, strict=True):
-        state[field] = np.frombuffer(bytearray(data)).reshape(
-            shape
-        )  # writable, as receivers expect
-    state["time"] = float(state["time"])
-    return state
-
-
-def pack_mjdata(mjd: State) -> dict[str, Any]:
-    """A copy of what a viewer needs of `mjd`: the time in s and float64 arrays, shapes as there."""
-    return unpack_snapshot(take_snapshot(mjd))
-
-
-def apply_mjdata(mjd: State, state: object) -> None:
-    """Copy a received state into `mjd`. NaN and infinity pass, since they show a divergence.
-
-    Fields that only our own server sends (mocap poses) may be missing, others are ignored.
-
-    Raises:
-      ProtocolError: a field is missing or does not fit the model. `mjd` is then as it was.
-    """
-    if not isinstance(state, dict):
-        raise ProtocolError(f"the state came as {_kind(state)}, not as a dict")
-    time = state.get("time")
-    if not isinstance(time, (int, float)):
-        raise ProtocolError(f"time came as {_shown(time)}; the model wants a number")
-    time = _real(time)
-    checked = {}
-    for field in STATE_FIELDS + EXTRA_STATE_FIELDS:
-        came, wanted = state.get(field), getattr(mjd, field)
-        if came is None and field in EXTRA_STATE_FIELDS:
-            continue
-        if not isinstance(came, np.ndarray):
-            raise ProtocolError(
-                f"{field} came as {_kind(came)}; the model wants an array of shape {wanted.shape}"
-            )
-        if came.shape != wanted.shape or came.dtype.kind not in "iuf":
-            raise ProtocolError(
-                f"{field} came with shape {_shown(came.shape)} and dtype {came.dtype}; "
-                f"the model wants {wanted.shape} and float64"
-            )
-        checked[field] = came
-    mjd.time = time
-    with np.errstate(over="ignore"):  # a longdouble beyond float64 becomes infinite
-        for field, came in checked.items():
-            getattr(mjd, field)[:] = came
-
-
-def _real(time: float) -> float:
-    with contextlib.suppress(OverflowError):
-        return float(time)
-    return math.inf

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from scenes import OWN, OWN_FOLDER
 
-from mjsim.stream import protocol
+from mjsim import state
+from mjsim.errors import ProtocolError
+from mjsim.state import apply_mjdata, pack_mjdata
 from mjsim.stream.bundle import load_model, model_packet
-from mjsim.stream.protocol import ProtocolError, decode_payload, encode_packet
+from mjsim.stream.packets import PacketReader, decode_payload, encode_packet
 
+REQUIRED = [field for field in state.SHARED_FIELDS if field not in state.OPTIONAL_FIELDS]
 SCENE = """
 <mujoco><worldbody>
   <body mocap="true"/>
@@ -29,7 +32,7 @@ def state_packet() -> dict:
     mjd = data()
     mjd.qpos[:] = np.arange(7) + 0.5
     mjd.time = 3.25
-    return {"kind": "state", "state": protocol.pack_mjdata(mjd), "step": 7, "run": "abc"}
+    return {"kind": "state", "state": pack_mjdata(mjd), "step": 7, "run": "abc"}
 
 
 def payload(packet: object) -> bytes:
@@ -300,7 +303,7 @@ def test_packets_are_found_however_they_are_cut() -> None:
     packets = [{"kind": str(i), "bytes": bytes(i)} for i in (0, 1, 300, 2)]
     stream = b"".join(map(encode_packet, packets))
     for size in (1, 2, 3, 7, 100, len(stream)):
-        reader = protocol.PacketReader()
+        reader = PacketReader()
         came = []
         for at in range(0, len(stream), size):
             came += map(decode_payload, reader.feed(stream[at : at + size]))
@@ -309,19 +312,19 @@ def test_packets_are_found_however_they_are_cut() -> None:
 
 
 def test_a_length_over_the_limit_is_refused_before_it_is_read() -> None:
-    reader = protocol.PacketReader(limit=1000)
+    reader = PacketReader(limit=1000)
     assert reader.feed(struct.pack("!I", 1000)) == []
-    reader = protocol.PacketReader(limit=1000)
+    reader = PacketReader(limit=1000)
     with pytest.raises(ProtocolError, match="1001 bytes: at most 1000"):
         reader.feed(struct.pack("!I", 1001))
     with pytest.raises(ProtocolError, match=f"at most {256 << 20}"):
-        protocol.PacketReader().feed(b"\xff\xff\xff\xff")
+        PacketReader().feed(b"\xff\xff\xff\xff")
 
 
 def test_a_stream_cut_short_is_a_connection_error() -> None:
     raw = encode_packet({"kind": "x"})
     for cut in range(1, len(raw)):
-        reader = protocol.PacketReader()
+        reader = PacketReader()
         assert reader.feed(raw[:cut]) == []
         with pytest.raises(ConnectionError, match=f"{cut} bytes into a packet"):
             reader.end()
@@ -333,7 +336,7 @@ def test_a_stream_cut_short_is_a_connection_error() -> None:
 def test_a_state_survives_the_way() -> None:
     state = decode_payload(payload(state_packet()))["state"]
     mjd = data()
-    protocol.apply_mjdata(mjd, state)
+    apply_mjdata(mjd, state)
     assert mjd.time == 3.25
     assert mjd.qpos.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5]
     assert mjd.mocap_pos.shape == (1, 3)
@@ -341,44 +344,44 @@ def test_a_state_survives_the_way() -> None:
 
 def test_packing_copies() -> None:
     mjd = data()
-    state = protocol.pack_mjdata(mjd)
+    state = pack_mjdata(mjd)
     mjd.qpos[:] = 9.0
     assert not (state["qpos"] == 9.0).any()
 
 
-@pytest.mark.parametrize("field", protocol.STATE_FIELDS + protocol.EXTRA_STATE_FIELDS)
+@pytest.mark.parametrize("field", state.SHARED_FIELDS)
 @pytest.mark.parametrize(
     "wrong", [np.zeros(1), np.zeros((9, 9)), np.zeros(7, complex), [0.0] * 7, "text", 1.0]
 )
 def test_a_state_that_does_not_fit_says_so_and_changes_nothing(field: str, wrong: object) -> None:
     mjd = data()
-    before = protocol.pack_mjdata(mjd)
+    before = pack_mjdata(mjd)
     state = state_packet()["state"] | {field: wrong}
     shape = str(getattr(mjd, field).shape).replace("(", r"\(").replace(")", r"\)")
     with pytest.raises(ProtocolError, match=rf"^{field} came .*; the model wants .*{shape}"):
-        protocol.apply_mjdata(mjd, state)
-    assert_same(protocol.pack_mjdata(mjd), before)
+        apply_mjdata(mjd, state)
+    assert_same(pack_mjdata(mjd), before)
 
 
-@pytest.mark.parametrize("field", ["time", *protocol.STATE_FIELDS])
+@pytest.mark.parametrize("field", ["time", *REQUIRED])
 def test_a_state_without_a_field_says_so(field: str) -> None:
     state = state_packet()["state"]
     del state[field]
     with pytest.raises(ProtocolError, match=f"^{field} came as"):
-        protocol.apply_mjdata(data(), state)
+        apply_mjdata(data(), state)
 
 
 def test_a_state_of_a_server_that_knows_no_mocap_is_fine() -> None:
     state = state_packet()["state"]
     del state["mocap_pos"], state["mocap_quat"]
     state["new"] = "ignored"
-    protocol.apply_mjdata(data(), state)
+    apply_mjdata(data(), state)
 
 
 @pytest.mark.parametrize("state", [None, 3, [], "state"])
 def test_a_state_that_is_none_is_refused(state: object) -> None:
     with pytest.raises(ProtocolError, match="not as a dict"):
-        protocol.apply_mjdata(data(), state)
+        apply_mjdata(data(), state)
 
 
 def test_a_diverged_state_is_shown() -> None:
@@ -387,7 +390,7 @@ def test_a_diverged_state_is_shown() -> None:
     state["qvel"][0] = np.inf
     state["time"] = 10**35
     mjd = data()
-    protocol.apply_mjdata(mjd, state)
+    apply_mjdata(mjd, state)
     assert np.isnan(mjd.qpos[0])
 
 
@@ -404,7 +407,7 @@ def test_every_model_arrives_whole(name: str, monkeypatch: pytest.MonkeyPatch, t
     mjd = mujoco.MjData(here)
     mujoco.mj_step(here, mjd)
     shown = mujoco.MjData(there)
-    protocol.apply_mjdata(shown, protocol.pack_mjdata(mjd))
+    apply_mjdata(shown, pack_mjdata(mjd))
     mujoco.mj_forward(here, mjd)
     mujoco.mj_forward(there, shown)
     np.testing.assert_allclose(shown.geom_xpos, mjd.geom_xpos, atol=1e-4)

@@ -12,7 +12,7 @@ from proxy import SlowLink
 from scenes import OWN_FOLDER
 from watching import free_port, streaming_scene
 
-from mjsim.stream.server import StreamClient, encode_packet
+from mjsim.stream import StreamClient, encode_packet
 
 pytestmark = pytest.mark.alone
 
