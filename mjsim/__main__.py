@@ -1,21 +1,21 @@
 """The command `mjsim`, also as `python -m mjsim`."""
 
-import sys
-from importlib.util import find_spec
-from typing import NoReturn
-
 from mjsim import interrupts
 
 
-def main() -> NoReturn:
-    """Run the command line, or say in one line what is missing to do so."""
+def main() -> None:
+    """Run the command line and exit; say in one line what is missing where that is not possible."""
     interrupts.install()
+    # Only now, so that Ctrl-C is handled before anything takes time.
+    import sys
+    from importlib.util import find_spec
+
     missing = [name for name in ("click", "rich") if find_spec(name) is None]
     if not missing:
         from mjsim.cli import command
 
         command.main()
-    if sys.argv[1:2] == ["doctor"]:  # which is there to tell what is missing
+    if sys.argv[1:2] == ["doctor"]:  # it is there to tell what is missing
         from mjsim.cli import doctor
 
         sys.exit(doctor.main())

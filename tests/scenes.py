@@ -70,3 +70,16 @@ def random_state(mjm: mujoco.MjModel, seed: int) -> mujoco.MjData:
     mjd.act[:] = mjd.act.astype(np.float32)
     mjd.ctrl[:] = mjd.ctrl.astype(np.float32)
     return mjd
+
+
+# A spring that the integrator cannot follow: what the noise starts grows by a tenth with each step.
+UNSTABLE = """
+<mujoco>
+  <option timestep="0.002" gravity="0 0 0"><flag eulerdamp="disable"/></option>
+  <worldbody>
+    <body><joint name="slide" type="slide" stiffness="1.0025e6"/><geom size=".1" mass="1"/></body>
+    <body mocap="true" pos="0 0 1"/>
+  </worldbody>
+  <actuator><motor joint="slide"/></actuator>
+</mujoco>
+"""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mjsim.state import SHAPES, SHARED_FIELDS, Snapshot
+from mjsim.text import install_line
 
 FORMAT = "1"
 METADATA = "mjsim.recording"  # the name of the record that says what was recorded
@@ -27,7 +28,6 @@ MAX_ATTACHMENTS = 10_000
 MAX_TIME = 2**63 - 1  # ns
 
 PACKAGES = ("mcap", "google.protobuf")
-INSTALL = "make venv (or pip install -e '.[record]')"
 
 
 class RecordingError(ValueError):
@@ -128,5 +128,5 @@ def missing_packages() -> str | None:
             if importlib.util.find_spec(package):
                 continue
         name = "protobuf" if package == "google.protobuf" else package
-        return f"recordings need the package {name}: {INSTALL}"
+        return f"recordings need the package {name}: {install_line('record')}"
     return None

@@ -5,17 +5,15 @@ import json
 import subprocess
 import sys
 
-import mujoco
 import numpy as np
 import pytest
 import warp as wp
+from growing import LANDING, assert_same, load, make
 
 from mjsim import engines
 from mjsim.engines import memory
-from mjsim.engines.buffers import size_buffers
 from mjsim.engines.on_warp import make_on_warp
 from mjsim.errors import OutOfRoomError, SettingError
-from mjsim.model.arena import with_ample_arena, with_arena
 from mjsim.model.files import REPOSITORY
 from mjsim.record import Recorder, Recording
 from mjsim.run.broadcast import RecordedSimulation
@@ -79,14 +77,6 @@ ROOM = {"nconmax": 300, "njmax": 1200, "nccdmax": 300, "fixed_buffers": True}
 NOISE = engines.ControlNoise(0.5, 1)
 
 
-def load(xml: str) -> mujoco.MjModel:
-    return mujoco.MjModel.from_xml_string(xml)
-
-
-def make(xml: str, engine: str, law: str | None = None, **settings) -> engines.Simulation:
-    return engines.make_simulation(load(xml), engine, law=law, **settings)
-
-
 def run(simulation: engines.Simulation, pieces: tuple[int, ...] = (1, 1, 40, 200, 300)) -> None:
     """Steps in pieces, and between them what a caller may do."""
     last = simulation.nworld - 1
@@ -95,17 +85,6 @@ def run(simulation: engines.Simulation, pieces: tuple[int, ...] = (1, 1, 40, 200
         simulation.write("qvel", 0.9 * simulation.read("qvel", last), world=last)
         simulation.set_ctrl([0.2, -0.1, 0.3 * (n % 2)])
         simulation.write("mocap_pos", [[3.0, 0.002 * n, 1.0]])
-
-
-def assert_same(simulation: engines.Simulation, expected: engines.Simulation) -> None:
-    for field in engines.STATE_FIELDS:
-        np.testing.assert_array_equal(simulation.read_all(field), expected.read_all(field))
-    assert simulation.nstep == expected.nstep
-    assert simulation.counts() == expected.counts()
-    np.testing.assert_array_equal(
-        simulation.world_counts().contacts, expected.world_counts().contacts
-    )
-    assert simulation.health() == expected.health()
 
 
 # ---------------------------------------------------------------------------- bit for bit the same
@@ -228,11 +207,6 @@ def test_a_step_reads_nothing_that_is_not_put_back(engine, law, model):
         theirs = getattr(expected._d, field).numpy()
         np.testing.assert_array_equal(getattr(grown._d, field).numpy(), theirs)
 
-
-LANDING = """<mujoco><worldbody>
-  <geom type="plane" size="5 5 .1"/>
-  <body pos="0 0 .11"><freejoint/><geom type="box" size=".1 .1 .1"/></body>
-</worldbody></mujoco>"""
 
 HEAP = f"""<mujoco><option timestep="0.004"/><worldbody>
   <geom type="plane" size="5 5 .1"/>{FALLING}
@@ -502,93 +476,3 @@ def test_more_worlds_than_there_is_memory_for_are_wrong_use():
     with pytest.raises(SettingError, match="do not fit the memory of cpu") as caught:
         make(LANDING, "comfree", nworld=1 << 30, nconmax=1, njmax=16)
     assert caught.value.setting == "nworld"
-
-
-# ---------------------------------------------------------------------------------------- MuJoCo C
-
-
-def pile(arena: str, condim: int = 3) -> str:
-    boxes = "".join(
-        f'<body pos="{i % 5 * 0.3} {i // 5 * 0.3} {0.3 + 0.15 * i}"><freejoint/>'
-        f'<geom type="box" size=".1 .1 .1" condim="{condim}"/></body>'
-        for i in range(25)
-    )
-    return (
-        f'<mujoco><size memory="{arena}"/><worldbody>'
-        f'<geom type="plane" size="5 5 .1"/>{boxes}</worldbody></mujoco>'
-    )
-
-
-@pytest.mark.parametrize(
-    ("arena", "condim", "times"), [("16K", 6, 5), ("30K", 3, 3), ("144K", 3, 1)]
-)
-def test_an_arena_that_is_too_small_grows(arena, condim, times):
-    """At 144 kB MuJoCo warns of lost rows and goes on; with less it ends the step by an error."""
-    small, large = (
-        make(pile(size, condim), "mjc", nworld=3, remember=0.5) for size in (arena, "20M")
-    )
-    for simulation in (small, large):
-        simulation.write("qvel", simulation.read("qvel", 1) + 0.3, world=1)
-        for n in (1, 1, 300, 1, 497):
-            simulation.step(n)
-    assert len(small.grown) >= times
-    assert f"an arena of {load(pile(arena)).narena:,} bytes (now " in small.grown[0]
-    assert not large.grown
-    assert_same(small, large)
-    for ours, theirs in zip(small.recall(1), large.recall(1), strict=True):
-        np.testing.assert_array_equal(ours.qpos, theirs.qpos)
-
-
-def test_a_fixed_arena_loses_contacts_and_no_steps():
-    """A rollout leaves a world alone after a warning: of 800 steps 407 were taken."""
-    simulation = make(pile("172K"), "mjc", fixed_buffers=True)
-    simulation.step(800)
-    assert simulation.nstep == 800
-    assert simulation.read("time") == pytest.approx(800 * 0.002)
-    health = simulation.health()
-    assert health.lost
-    assert "MuJoCo's arena is full" in health.overflow[0]
-
-
-def test_a_fixed_arena_in_which_no_step_can_be_computed_ends_the_run():
-    simulation = make(pile("30K"), "mjc", fixed_buffers=True)
-    with pytest.raises(OutOfRoomError, match="arena of 30,720 bytes, which cannot grow: it is fi"):
-        simulation.step(800)
-    assert simulation.read("time") == pytest.approx(simulation.nstep * 0.002)
-    assert simulation.health().lost
-
-
-def test_a_model_with_another_arena_is_the_same_otherwise():
-    mjm = load(pile("1M"))
-    other = with_arena(mjm, 3_000_000)
-    assert other.narena == 3_000_000
-    assert mjm.narena == 1 << 20
-    np.testing.assert_array_equal(other.qpos0, mjm.qpos0)
-    np.testing.assert_array_equal(other.body_inertia, mjm.body_inertia)
-    assert with_ample_arena(mjm).narena > 10 * mjm.narena
-
-
-@pytest.mark.engine
-def test_buffers_are_sized_in_a_larger_arena_than_the_model_has():
-    assert size_buffers(load(pile("30K")))["nconmax"] == size_buffers(load(pile("20M")))["nconmax"]
-
-
-# -------------------------------------------------------------------------------- what is looked at
-
-
-def test_buffers_are_sized_from_more_steps_where_those_are_cheap():
-    """A ball that lands after 1.4 s."""
-    ball = LANDING.replace("0 0 .11", "0 0 10")
-    assert size_buffers(load(ball), 500)["nconmax"] == 32
-    assert size_buffers(load(ball))["nconmax"] == 2 * 4 + 32
-
-
-def test_buffers_are_sized_for_the_noise_of_the_run():
-    """A finger that touches the wall only where noise drives it there."""
-    finger = """<mujoco><worldbody>
-      <geom type="box" size=".1 1 1" pos=".25 0 0"/>
-      <body><joint name="x" type="slide" axis="1 0 0"/><geom size=".05"/></body>
-    </worldbody><actuator><motor joint="x" ctrlrange="-50 50"/></actuator></mujoco>"""
-    still = size_buffers(load(finger))
-    driven = size_buffers(load(finger), noise=engines.ControlNoise(1.0, 3))
-    assert still["njmax"] == 64 < driven["njmax"]

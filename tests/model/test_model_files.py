@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mjsim.errors import SettingError
-from mjsim.model.files import MODELS, REPOSITORY, find_file
+from mjsim.model.files import MODELS, REPOSITORY, find_file, load_model
 
 HUMANOID = "benchmark/test_data/humanoid/humanoid.xml"
 
@@ -48,3 +48,23 @@ def test_nothing_is_offered_that_is_not_alike(wrong):
 
 def test_a_folder_is_no_model():
     assert "is no file" in told(str(REPOSITORY / "benchmark"))
+
+
+def test_a_relative_path_is_looked_for_in_the_working_directory_then_the_repository(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    name = "benchmark/test_data/pendula.xml"
+    assert find_file(name) == REPOSITORY / name
+    nearer = tmp_path / name
+    nearer.parent.mkdir(parents=True)
+    nearer.write_text("<mujoco/>")
+    assert find_file(name) == nearer
+
+
+def test_a_model_that_does_not_compile_is_told_in_one_line(tmp_path):
+    path = tmp_path / "broken.xml"
+    path.write_text("<mujoco>\n<worldbody>\n<geom size='-1'/>\n</worldbody></mujoco>")
+    with pytest.raises(SettingError, match=r"broken\.xml' does not compile: ") as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)

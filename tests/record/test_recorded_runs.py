@@ -166,7 +166,7 @@ runpy.run_path({str(REPOSITORY / "test_headless.py")!r}, run_name="__main__")
         text=True,
     )
     assert done.returncode == 2, done.stderr
-    assert "make venv (or pip install -e '.[record]')" in done.stderr
+    assert "pip install 'comfree-warp[record]' (in a clone: make venv)" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

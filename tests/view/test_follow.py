@@ -22,10 +22,9 @@ from watching import (
     wait_until,
 )
 
-from mjsim import stream as streaming
 from mjsim.model.compare import same_model
 from mjsim.stop_signals import StopSignals
-from mjsim.stream import StreamServer, encode_packet, io_thread, pack_mjdata
+from mjsim.stream import StreamClient, StreamServer, encode_packet, io_thread, pack_mjdata
 from mjsim.view import meter
 from mjsim.view.follow import Reader, Watch
 from mjsim.view.watch_settings import WatchSettings
@@ -168,7 +167,7 @@ def test_what_is_not_taken_in_time_is_pushed_out_by_what_is_newer() -> None:
     stream = one + other + 5 * _state(time=2.0) + _state(time=3.0)
     with (
         answering(stream + encode_packet({"kind": "close"})) as port,
-        Reader(streaming.StreamClient.connect("127.0.0.1", port)) as reader,
+        Reader(StreamClient.connect("127.0.0.1", port)) as reader,
     ):
         reader._thread.join(1.0)  # until the server has hung up
         arrivals = reader.take(1.0)
