@@ -13,7 +13,6 @@ import mujoco_warp
 import numpy as np
 import numpy.typing as npt
 import warp as wp
-from mujoco_warp import OverflowType
 
 from comfree_warp import ignored
 from comfree_warp.collision.convex_contacts import checked_narrow_phase
@@ -40,23 +39,22 @@ from mjsim.engines.simulation import (
     describe_health,
 )
 from mjsim.engines.snapshot import Snapshot, kept_arrays
+from mjsim.engines.watch_kernels import (
+    FIRST_STATUS,
+    MAX_NACON,
+    MAX_NCOLLISION,
+    MAX_NEFC,
+    OVERFLOW,
+    OVERFLOW_STEP,
+    STEP,
+    add_noise_kernel,
+    note_counts_kernel,
+    watch_kernel,
+)
 from mjsim.errors import OutOfRoomError, SettingError
 from mjsim.model.files import initial_data
 
-# The words of `status`, kept on the device by every step so that none has to wait for the host.
-_MAX_NEFC = wp.constant(0)
-_MAX_NACON = wp.constant(1)
-_MAX_NCOLLISION = wp.constant(2)
-_OVERFLOW = wp.constant(3)
-_STEP = wp.constant(4)
-_OVERFLOW_STEP = wp.constant(5)  # the first in which something did not fit
-_NEVER = wp.constant(2**31 - 1)
-_FIRST_STATUS = (0, 0, 0, 0, 0, _NEVER)
 _LANES = 4096  # that watch all worlds together, or 32 for each
-
-_NEFC = wp.constant(int(OverflowType.NEFC))
-_BROADPHASE = wp.constant(int(OverflowType.BROADPHASE))
-_NARROWPHASE = wp.constant(int(OverflowType.NARROWPHASE))
 
 # What is taken again at most when a buffer was too small: steps, and about that many seconds of
 # them. More often a snapshot would take a part of small steps, and on a GPU wait for it.
@@ -70,107 +68,6 @@ _EPA_BYTES = 9_000  # of a convex collision, at most
 def _ctrl_limits(mjm: mujoco.MjModel) -> list[wp.array]:
     limited = wp.array(mjm.actuator_ctrllimited.astype(bool), dtype=bool)
     return [limited, wp.array(mjm.actuator_ctrlrange, dtype=wp.vec2)]
-
-
-@wp.func
-def _noisy_ctrl(
-    base: float,
-    limited: bool,
-    ctrlrange: wp.vec2,
-    scale: float,
-    seed: int,
-    step: int,
-    world: int,
-    i: int,
-) -> float:
-    state = wp.rand_init(wp.int32(wp.rand_init(seed, step)), world * 8191 + i)
-    noise = scale * wp.randf(state, -1.0, 1.0)
-    if not limited:
-        return base + noise
-    low, high = ctrlrange[0], ctrlrange[1]
-    return wp.clamp(base + 0.5 * (high - low) * noise, low, high)
-
-
-@wp.kernel(enable_backward=False)
-def _add_noise(
-    limited: wp.array[bool],
-    ctrlrange: wp.array[wp.vec2],
-    scale: float,
-    seed: int,
-    status: wp.array[int],
-    base: wp.array2d[float],
-    ctrl_out: wp.array2d[float],
-):
-    world, i = wp.tid()
-    ctrl_out[world, i] = _noisy_ctrl(
-        base[world, i], limited[i], ctrlrange[i], scale, seed, status[_STEP], world, i
-    )
-
-
-@wp.kernel(enable_backward=False)
-def _note_counts(
-    naconmax: int,
-    njmax: int,
-    nefc: wp.array[int],
-    nacon: wp.array[int],
-    ncollision: wp.array[int],
-    overflow_out: wp.array[int],
-    status_out: wp.array[int],
-):
-    """Note what does not fit in the middle of a step, before it is counted anew."""
-    world = wp.tid()
-    lacks = 0
-    if nefc[world] > njmax:
-        lacks |= _NEFC
-        wp.atomic_max(status_out, _MAX_NEFC, nefc[world])
-    if nacon[0] > naconmax:
-        lacks |= _NARROWPHASE
-        wp.atomic_max(status_out, _MAX_NACON, nacon[0])
-    if ncollision[0] > naconmax:
-        lacks |= _BROADPHASE
-        wp.atomic_max(status_out, _MAX_NCOLLISION, ncollision[0])
-    if lacks != 0:
-        overflow_out[world] = overflow_out[world] | lacks
-
-
-@wp.kernel(enable_backward=False)
-def _watch(
-    limit: float,
-    growable: int,
-    qvel: wp.array2d[float],
-    nefc: wp.array[int],
-    nacon: wp.array[int],
-    ncollision: wp.array[int],
-    overflow: wp.array[int],
-    steps_out: wp.array2d[int],
-    diverged_step_out: wp.array[int],
-    status_out: wp.array[int],
-):
-    world, lane = wp.tid()
-    # Each thread counts the steps for itself, since `status` changes while others still read it.
-    step = steps_out[world, lane] + 1
-    steps_out[world, lane] = step
-    for dof in range(lane, qvel.shape[1], steps_out.shape[1]):
-        # NaN compares false. All lanes of a world write the same number: their race is harmless.
-        if not (wp.abs(qvel[world, dof]) <= limit) and diverged_step_out[world] < 0:
-            diverged_step_out[world] = step
-    if lane > 0:
-        return
-    # After a step to which something was lost, all counts are of another motion.
-    if status_out[_OVERFLOW_STEP] >= step:
-        # Once a world has diverged, what it asks for is worth no memory.
-        before = diverged_step_out[world]
-        if before < 0 or before == step:
-            wp.atomic_max(status_out, _MAX_NEFC, nefc[world])
-            if overflow[world] != 0:
-                wp.atomic_or(status_out, _OVERFLOW, overflow[world])
-            if (overflow[world] & growable) != 0:
-                wp.atomic_min(status_out, _OVERFLOW_STEP, step)
-        if world == 0:
-            wp.atomic_max(status_out, _MAX_NACON, nacon[0])
-            wp.atomic_max(status_out, _MAX_NCOLLISION, ncollision[0])
-    if world == 0:
-        status_out[_STEP] += 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +125,7 @@ class WarpSimulation(Simulation):
             self._bind(self._put_data(mjd, nworld))
             self._ctrl = wp.clone(self._d.ctrl)
             self._limits = _ctrl_limits(mjm)
-            self._first_status = wp.array(_FIRST_STATUS, dtype=int)
+            self._first_status = wp.array(FIRST_STATUS, dtype=int)
             self._status = wp.clone(self._first_status)
             self._diverged_step = wp.full(nworld, -1, dtype=int)
             # Threads that look after a world; few worlds leave a GPU enough of them for large ones.
@@ -311,7 +208,7 @@ class WarpSimulation(Simulation):
 
     def _launch_note_counts(self, m: mujoco_warp.Model, d: mujoco_warp.Data) -> None:
         wp.launch(
-            _note_counts,
+            note_counts_kernel,
             dim=d.nworld,
             inputs=[d.naconmax, d.njmax, d.nefc, d.nacon, d.ncollision],
             outputs=[d.overflow, self._status],
@@ -321,7 +218,7 @@ class WarpSimulation(Simulation):
         nworld, nu = d.nworld, self.mjm.nu
         if self._noise.scale:
             wp.launch(
-                _add_noise,
+                add_noise_kernel,
                 dim=(nworld, nu),
                 inputs=[
                     *self._limits,
@@ -337,7 +234,7 @@ class WarpSimulation(Simulation):
         if self.rings:
             self._launch_keep(d, ahead=1)
         wp.launch(
-            _watch,
+            watch_kernel,
             dim=(nworld, self._nlane),
             inputs=[
                 *(VELOCITY_LIMIT, self._growable),
@@ -347,7 +244,7 @@ class WarpSimulation(Simulation):
         )
 
     def _launch_keep(self, d: mujoco_warp.Data, ahead: int) -> None:
-        rings, nstep = self.rings, self._status[_STEP : _STEP + 1]
+        rings, nstep = self.rings, self._status[STEP : STEP + 1]
         nlane = self._nlane
         wp.launch(
             keep_kernel,
@@ -385,7 +282,7 @@ class WarpSimulation(Simulation):
             n -= count
             if in_place is None:
                 self._settled = False
-            elif in_place.item(_OVERFLOW) & self._growable:
+            elif in_place.item(OVERFLOW) & self._growable:
                 self._settled = False
                 self._settle()
 
@@ -423,7 +320,7 @@ class WarpSimulation(Simulation):
         """
         if self._settled:
             return
-        while self._status_words()[_OVERFLOW] & self._growable:
+        while self._status_words()[OVERFLOW] & self._growable:
             self._make_room()
             self._take_again(self._since)
         self._settled = True
@@ -447,11 +344,11 @@ class WarpSimulation(Simulation):
     def _need(self) -> overflow.Need:
         words = [int(word) for word in self._status_words()]
         return overflow.Need(
-            overflow=words[_OVERFLOW],
-            step=words[_OVERFLOW_STEP],
-            rows=words[_MAX_NEFC],
-            contacts=words[_MAX_NACON],
-            pairs=words[_MAX_NCOLLISION],
+            overflow=words[OVERFLOW],
+            step=words[OVERFLOW_STEP],
+            rows=words[MAX_NEFC],
+            contacts=words[MAX_NACON],
+            pairs=words[MAX_NCOLLISION],
         )
 
     def _make_room(self) -> None:
