@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import comfree_warp  # before MuJoCo Warp, which it imports in half the time
 
@@ -19,7 +20,7 @@ from comfree_warp.collision.convex_contacts import checked_narrow_phase
 from comfree_warp.io import ParameterError
 from comfree_warp.pipeline.sensors import limits_told_apart
 from comfree_warp.runtime.compilation import begin_compiling, compile_kernels
-from comfree_warp.runtime.graph import capture
+from comfree_warp.runtime.graph import Graph, capture
 from mjsim.engines import history, overflow
 from mjsim.engines.buffers import share_convex_collisions, size_buffers
 from mjsim.engines.device import kernel_cache_in_use, warp_device
@@ -66,7 +67,7 @@ _EPA_BYTES = 9_000  # of a convex collision, at most
 
 
 def _ctrl_limits(mjm: mujoco.MjModel) -> list[wp.array]:
-    limited = wp.array(mjm.actuator_ctrllimited.astype(bool), dtype=bool)
+    limited: wp.array = wp.array(mjm.actuator_ctrllimited.astype(bool), dtype=bool)
     return [limited, wp.array(mjm.actuator_ctrlrange, dtype=wp.vec2)]
 
 
@@ -111,7 +112,9 @@ class WarpSimulation(Simulation):
         self._start_time = mjd.time
         self._shapes = {field: np.shape(getattr(mjd, field)) for field in STATE_FIELDS}
         with wp.ScopedDevice(device):
-            put_model = comfree_warp.put_model if engine == "comfree" else ignored.put_model
+            put_model: Callable[..., mujoco_warp.Model] = ignored.put_model
+            if engine == "comfree":
+                put_model = comfree_warp.put_model
             self._m = put_model(mjm, **parameters)
             self.law = self._m.comfree_law if engine == "comfree" else None
             self._m.opt.warn_overflow = 0  # `health` tells instead
@@ -125,7 +128,7 @@ class WarpSimulation(Simulation):
             self._bind(self._put_data(mjd, nworld))
             self._ctrl = wp.clone(self._d.ctrl)
             self._limits = _ctrl_limits(mjm)
-            self._first_status = wp.array(FIRST_STATUS, dtype=int)
+            self._first_status: wp.array = wp.array(FIRST_STATUS, dtype=int)
             self._status = wp.clone(self._first_status)
             self._diverged_step = wp.full(nworld, -1, dtype=int)
             # Threads that look after a world; few worlds leave a GPU enough of them for large ones.
@@ -195,7 +198,7 @@ class WarpSimulation(Simulation):
 
     def _capture(self) -> None:
         with kernel_cache_in_use():
-            self._graph = capture(lambda: self._launch_step(self._d), self._wp_device)
+            self._graph: Graph | None = capture(lambda: self._launch_step(self._d), self._wp_device)
 
     def _kept_arrays(self) -> list[wp.array]:
         """What a step reads and changes: of the data, and of what is kept beside it."""
@@ -232,7 +235,7 @@ class WarpSimulation(Simulation):
         with checked_narrow_phase(d, self._repairs), limits_told_apart():
             self._package.step(self._m, d)
         if self.rings:
-            self._launch_keep(d, ahead=1)
+            self._launch_keep(self.rings, d, ahead=1)
         wp.launch(
             watch_kernel,
             dim=(nworld, self._nlane),
@@ -243,9 +246,8 @@ class WarpSimulation(Simulation):
             outputs=[self._steps, self._diverged_step, self._status],
         )
 
-    def _launch_keep(self, d: mujoco_warp.Data, ahead: int) -> None:
-        rings, nstep = self.rings, self._status[STEP : STEP + 1]
-        nlane = self._nlane
+    def _launch_keep(self, rings: history.Rings, d: mujoco_warp.Data, ahead: int) -> None:
+        nstep, nlane = self._status[STEP : STEP + 1], self._nlane
         wp.launch(
             keep_kernel,
             dim=(d.nworld, nlane),
@@ -259,15 +261,16 @@ class WarpSimulation(Simulation):
 
     def _recent(self, world: int) -> tuple[int, np.ndarray]:
         self._settle()
+        assert self._kept is not None  # there are rings
         return int(self._diverged_step.numpy()[world]), self._kept[world].numpy()
 
     def step(self, n: int = 1) -> None:
         if self._stopped_by:
             raise self._stopped_by
         if self.rings and not self.nstep:
-            self._launch_keep(self._d, ahead=0)
+            self._launch_keep(self.rings, self._d, ahead=0)
         if self.fixed_buffers:
-            self._graph.launch(n)
+            self._launch(n)
             self.nstep += n
             return
         in_place = self._status_in_place
@@ -275,7 +278,7 @@ class WarpSimulation(Simulation):
             if self._since >= self._redo_steps or time.perf_counter() > self._redo_by:
                 self._renew_snapshot()
             count = 1 if n == 1 else self._piece(n)
-            self._graph.launch(count)
+            self._launch(count)
             self._journal.append(count)
             self._since += count
             self.nstep += count
@@ -286,6 +289,10 @@ class WarpSimulation(Simulation):
                 self._settled = False
                 self._settle()
 
+    def _launch(self, nstep: int) -> None:
+        assert self._graph is not None  # but while `_reallocate` is at work
+        self._graph.launch(nstep)
+
     def _piece(self, n: int) -> int:
         """How many of n steps to take at once: on a CPU doubling, to look soon whether all fits."""
         left = min(n, self._redo_steps - self._since)
@@ -295,7 +302,8 @@ class WarpSimulation(Simulation):
 
     def _forget_snapshot(self) -> None:
         """Let the next step begin with another one."""
-        self._journal: list[int | _Write] | None = None  # steps taken and fields set since
+        self._snapshot_time: float | None = None  # when it was taken, as `time.perf_counter`
+        self._journal: list[int | _Write] = []  # steps taken and fields set since
         self._since = self._redo_steps  # steps taken since
         self._redo_by = 0.0  # when the next one is due at the latest, as `time.perf_counter`
         self._settled = True  # whether the steps taken since are known to have lost nothing
@@ -303,7 +311,7 @@ class WarpSimulation(Simulation):
     def _renew_snapshot(self) -> None:
         self._settle()
         now = time.perf_counter()
-        if self._journal is not None and not self._wp_device.is_cpu:
+        if self._snapshot_time is not None and not self._wp_device.is_cpu:
             fit = int(self._since * _REDO_SECONDS / (now - self._snapshot_time))
             self._redo_steps = min(max(fit, _FEWEST_REDO_STEPS), _REDO_STEPS)
         self._snapshot.take()
@@ -332,7 +340,7 @@ class WarpSimulation(Simulation):
                 self._assign(entry)
                 continue
             count = min(entry, nstep)
-            self._graph.launch(count)
+            self._launch(count)
             nstep -= count
             if count < entry:
                 return
@@ -458,7 +466,7 @@ class WarpSimulation(Simulation):
         full[:] = values
         entry = _Write(field, full, world)
         self._assign(entry)
-        if self._journal is not None:
+        if self._snapshot_time is not None:
             self._journal.append(entry)
             if len(self._journal) > 4 * _REDO_STEPS:  # which takes memory
                 self._redo_by = 0.0
@@ -532,7 +540,7 @@ def _clear_compact(d: mujoco_warp.Data) -> None:
             array.zero_()
 
 
-def _arrays(holder: object) -> Iterator[wp.array]:
+def _arrays(holder: Any) -> Iterator[wp.array]:
     """Every array of a dataclass, and of those in it."""
     for field in dataclasses.fields(holder):
         value = getattr(holder, field.name)
@@ -542,7 +550,7 @@ def _arrays(holder: object) -> Iterator[wp.array]:
             yield from _arrays(value)
 
 
-def _copy_arrays(source: object, destination: object) -> None:
+def _copy_arrays(source: Any, destination: Any) -> None:
     """Copy every array of a dataclass, and of those in it, into the same one of another."""
     for field in dataclasses.fields(destination):
         old, new = getattr(destination, field.name), getattr(source, field.name)
@@ -593,18 +601,18 @@ def make_on_warp(
         begin_compiling()
     if sizes["nccdmax"] is None:
         sizes = sizes | {"nccdmax": sizes["nconmax"]}
-    if None in sizes.values():
-        found = size_buffers(mjm, noise=noise)
-        sizes = {name: found[name] if size is None else size for name, size in sizes.items()}
-    sizes["nconmax"] = max(sizes["nconmax"], overflow.LEAST_CONTACTS)
-    sizes["njmax"] = max(sizes["njmax"], 1 if fixed_buffers else overflow.LEAST_ROWS)
-    sizes["nccdmax"] = share_convex_collisions(sizes, nworld)
+    chosen = {name: size for name, size in sizes.items() if size is not None}
+    if len(chosen) < len(sizes):
+        chosen = size_buffers(mjm, noise=noise) | chosen
+    chosen["nconmax"] = max(chosen["nconmax"], overflow.LEAST_CONTACTS)
+    chosen["njmax"] = max(chosen["njmax"], 1 if fixed_buffers else overflow.LEAST_ROWS)
+    chosen["nccdmax"] = share_convex_collisions(chosen, nworld)
     parameters = {}
     if engine == "comfree":
         parameters = {f"comfree_{name}": value for name, value in given.items()}
     try:
         return WarpSimulation(
-            *(mjm, engine, wp_device, nworld, sizes, parameters, noise, remember, progress),
+            *(mjm, engine, wp_device, nworld, chosen, parameters, noise, remember, progress),
             *(fixed_buffers, report),
         )
     except SettingError:
