@@ -16,7 +16,6 @@ from mujoco_warp import BroadphaseType
 
 from comfree_warp import ignored
 from comfree_warp.options import check_flex, check_options
-from comfree_warp.paper.rows import has_contact_rows, max_nonzeros
 from comfree_warp.runtime.changes import changed
 from comfree_warp.shared.bodies import has_small_trees
 from comfree_warp.shared.reset_kernels import (
@@ -28,6 +27,7 @@ from comfree_warp.shared.reset_kernels import (
     mark_kernel,
     tell_rows_kernel,
 )
+from comfree_warp.shared.rows import has_contact_rows, max_nonzeros
 from comfree_warp.shared.threads import launch, nthread_for
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import allocate_memory, forget

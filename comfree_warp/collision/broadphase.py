@@ -14,10 +14,10 @@ import warp as wp
 from mujoco_warp import BroadphaseFilter, BroadphaseType
 
 from comfree_warp.collision.convex_contacts import checked_narrow_phase
-from comfree_warp.paper.contacts import has_contacts
 from comfree_warp.runtime.changes import changed
 from comfree_warp.runtime.graph import trimmed_launches
 from comfree_warp.runtime.private import ALL_PAIRS_KEY, BROADPHASE
+from comfree_warp.shared.contacts import has_contacts
 from comfree_warp.shared.threads import launch
 from comfree_warp.types import Data, Model
 

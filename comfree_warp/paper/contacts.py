@@ -17,31 +17,26 @@ Source: MuJoCo's "Computation" chapter for rows, impedance and cones; arXiv 2603
 
 import functools
 
-import mujoco
-import mujoco_warp
 import warp as wp
-from mujoco_warp import ConeType, DisableBit
+from mujoco_warp import ConeType
 
-from comfree_warp.paper.law import QUADRATIC, SATISFIED, cone_scale, row_acceleration
-from comfree_warp.paper.rows import has_contact_rows
+from comfree_warp.paper.law import cone_scale, row_acceleration
 from comfree_warp.shared import bodies
-from comfree_warp.shared.fixed_point import from_fixed, is_deterministic, to_fixed
-from comfree_warp.shared.threads import (
-    first_body,
-    index,
-    launch,
-    nthread_for,
-    push_dof,
-    tree_arrays,
+from comfree_warp.shared.contacts import (
+    MINVAL,
+    count_rows,
+    describe_row,
+    described_rows,
+    impedance,
+    max_rows_of_contact,
+    push_bodies,
+    relative_velocity,
+    reserve_rows,
 )
+from comfree_warp.shared.fixed_point import is_deterministic
+from comfree_warp.shared.rows import QUADRATIC, SATISFIED, has_contact_rows
+from comfree_warp.shared.threads import first_body, index, launch, nthread_for, tree_arrays
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5, vec6
-
-FRICTIONLESS = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_FRICTIONLESS))
-PYRAMIDAL = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_PYRAMIDAL))
-ELLIPTIC = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC))
-MINVAL = wp.constant(mujoco.mjMINVAL)
-MINIMP = wp.constant(mujoco.mjMINIMP)
-MAXIMP = wp.constant(mujoco.mjMAXIMP)
 
 
 @wp.func
@@ -129,48 +124,6 @@ def _predict_velocity(
 
 
 @wp.func
-def impedance(solimp: vec5, pos: float) -> float:
-    """d(r) of MuJoCo's "Solver parameters": how much of a row's motion its force resists."""
-    dmin = wp.clamp(solimp[0], MINIMP, MAXIMP)
-    dmax = wp.clamp(solimp[1], MINIMP, MAXIMP)
-    if dmin == dmax or solimp[2] <= MINVAL:
-        return 0.5 * (dmin + dmax)
-    x = wp.abs(pos) / solimp[2]
-    if x >= 1.0:
-        return dmax
-    mid = wp.clamp(solimp[3], MINIMP, MAXIMP)
-    power = wp.max(solimp[4], 1.0)
-    y = x
-    if power == 2.0:  # the default, without wp.pow, which costs as much as the rest of the row
-        y = wp.where(x <= mid, x * x / mid, 1.0 - (1.0 - x) * (1.0 - x) / (1.0 - mid))
-    elif power > 1.0:
-        if x <= mid:
-            y = wp.pow(x, power) / wp.pow(mid, power - 1.0)
-        else:
-            y = 1.0 - wp.pow(1.0 - x, power) / wp.pow(1.0 - mid, power - 1.0)
-    return dmin + y * (dmax - dmin)
-
-
-@wp.func
-def relative_velocity(
-    frame: wp.mat33,
-    cvel1: wp.spatial_vector,
-    offset1: wp.vec3,
-    cvel2: wp.spatial_vector,
-    offset2: wp.vec3,
-) -> vec6:
-    """Body 2's minus body 1's at the contact, in its frame: normal, tangents, spin, rolls.
-
-    The offsets lead to the contact from where the spatial velocities are taken.
-    """
-    linear = wp.spatial_bottom(cvel2) + wp.cross(wp.spatial_top(cvel2), offset2)
-    linear -= wp.spatial_bottom(cvel1) + wp.cross(wp.spatial_top(cvel1), offset1)
-    linear = frame * linear
-    angular = frame * (wp.spatial_top(cvel2) - wp.spatial_top(cvel1))
-    return vec6(linear[0], linear[1], linear[2], angular[0], angular[1], angular[2])
-
-
-@wp.func
 def facet_force(
     row: int, law: wp.vec3, D: float, friction: vec5, u: vec6, phi: float
 ) -> tuple[float, int, float]:
@@ -205,151 +158,6 @@ def elliptic_force(
     for i in range(1, condim):
         force[i] *= factor
     return force, state
-
-
-@wp.func
-def _add_wrench(
-    force: wp.vec3,
-    torque: wp.vec3,
-    offset: wp.vec3,
-    bodyid: int,
-    deterministic: bool,
-    cfrc: wp.array[wp.spatial_vector],
-    fixed: wp.array2d[wp.int64],
-):
-    """Add a force and torque at a point to a body's wrench, about what is `offset` before it."""
-    wrench = wp.spatial_vector(torque + wp.cross(offset, force), force)
-    if deterministic:
-        for i in range(6):
-            wp.atomic_add(fixed, bodyid, i, to_fixed(wrench[i]))
-    else:
-        wp.atomic_add(cfrc, bodyid, wrench)
-
-
-@wp.func
-def push_apart(
-    pull: wp.vec3,
-    turn: wp.vec3,
-    body: wp.vec2i,
-    treeid1: int,
-    treeid2: int,
-    offset1: wp.vec3,
-    offset2: wp.vec3,
-    deterministic: bool,
-    cfrc: wp.array[wp.spatial_vector],
-    fixed: wp.array2d[wp.int64],
-):
-    """Apply a force and a torque to body 2 and their opposites to body 1.
-
-    Bodies of no tree cannot move, and are left out.
-    """
-    if treeid1 >= 0:
-        _add_wrench(-pull, -turn, offset1, body[0], deterministic, cfrc, fixed)
-    if treeid2 >= 0:
-        _add_wrench(pull, turn, offset2, body[1], deterministic, cfrc, fixed)
-
-
-@wp.func
-def push_bodies(
-    force: vec6,
-    frame: wp.mat33,
-    body: wp.vec2i,
-    treeid1: int,
-    treeid2: int,
-    offset1: wp.vec3,
-    offset2: wp.vec3,
-    turns: bool,
-    deterministic: bool,
-    cfrc: wp.array[wp.spatial_vector],
-    fixed: wp.array2d[wp.int64],
-):
-    """Apply a contact's force, in its frame, to body 2 and its opposite to body 1.
-
-    Without `turns` there is no torque.
-    """
-    toward = wp.transpose(frame)
-    pull = toward * wp.vec3(force[0], force[1], force[2])
-    turn = wp.vec3()
-    if turns:
-        turn = toward * wp.vec3(force[3], force[4], force[5])
-    push_apart(pull, turn, body, treeid1, treeid2, offset1, offset2, deterministic, cfrc, fixed)
-
-
-def max_rows_of_contact(elliptic: bool, maxcondim: int) -> int:
-    """The most rows that a contact has in `efc`: a constant bound, so that a loop unrolls."""
-    return maxcondim if elliptic else max(1, 2 * (maxcondim - 1))
-
-
-@wp.func
-def reserve_rows(worldid: int, nrow: int, njmax: int, nefc_out: wp.array[int]) -> int:
-    """Where the rows of a contact begin in `efc`; -1 where there is no room for all of them.
-
-    All or none, since readers look at the first.
-    """
-    efcid0 = wp.atomic_add(nefc_out, worldid, nrow)
-    return wp.where(efcid0 + nrow > njmax, -1, efcid0)
-
-
-@wp.func
-def count_rows(
-    condim: int, elliptic: bool, invweight: float, mu: float, sliding: float
-) -> tuple[int, int, float]:
-    """Number and type of the rows that a contact has in `efc`, and the inverse weight of each.
-
-    `mu` is the regularized, `sliding` the given coefficient of sliding friction. Source: MuJoCo's
-    "Computation" chapter, on pyramidal cones.
-    """
-    if condim == 1:
-        return condim, int(FRICTIONLESS), invweight
-    if elliptic:
-        return condim, int(ELLIPTIC), invweight
-    facet = invweight * (2.0 * (1.0 + sliding * sliding) * mu * mu)
-    return 2 * (condim - 1), int(PYRAMIDAL), facet
-
-
-@wp.func
-def describe_row(
-    worldid: int,
-    efcid: int,
-    conid: int,
-    row_type: int,
-    pos: float,
-    margin: float,
-    D: float,
-    sparse: bool,
-    njmax_nnz: int,
-    efc_type_out: wp.array2d[int],
-    efc_id_out: wp.array2d[int],
-    efc_J_rownnz_out: wp.array2d[int],
-    efc_J_rowadr_out: wp.array2d[int],
-    efc_J_out: wp.array3d[float],
-    efc_pos_out: wp.array2d[float],
-    efc_margin_out: wp.array2d[float],
-    efc_D_out: wp.array2d[float],
-    efc_vel_out: wp.array2d[float],
-    efc_aref_out: wp.array2d[float],
-    efc_frictionloss_out: wp.array2d[float],
-):
-    """Write what `efc` tells of a contact's row beside its force and state.
-
-    J, vel and aref are not computed, and read as NaN, so that nobody takes what an earlier step has
-    left for them. A sparse J has an entry for that behind those of the other rows.
-    """
-    nan = wp.static(float("nan"))
-    efc_type_out[worldid, efcid] = row_type
-    efc_id_out[worldid, efcid] = conid
-    efc_pos_out[worldid, efcid] = pos
-    efc_margin_out[worldid, efcid] = margin
-    efc_D_out[worldid, efcid] = D
-    efc_frictionloss_out[worldid, efcid] = 0.0
-    efc_vel_out[worldid, efcid] = nan
-    efc_aref_out[worldid, efcid] = nan
-    if sparse:
-        efc_J_rownnz_out[worldid, efcid] = 1
-        efc_J_rowadr_out[worldid, efcid] = njmax_nnz
-    elif not wp.isnan(efc_J_out[worldid, efcid, 0]):  # it was another row's, or never used
-        for i in range(efc_J_out.shape[2]):
-            efc_J_out[worldid, efcid, i] = nan
 
 
 @functools.cache
@@ -520,153 +328,6 @@ def _contact_force(
     return contact_force
 
 
-@wp.func
-def sweep_up(
-    treeid: int,
-    deterministic: bool,
-    total: bool,
-    consume: bool,
-    diagonal: bool,
-    body_parentid: wp.array[int],
-    body_dofadr: wp.array[int],
-    body_dofnum: wp.array[int],
-    dof_bodyid: wp.array[int],
-    tree_dofadr: wp.array[int],
-    tree_bodynum: wp.array[int],
-    body_shiftnum: wp.array[int],
-    cdof: wp.array[wp.spatial_vector],
-    qfrc_smooth: wp.array[float],
-    qLDiagInv: wp.array[float],
-    cfrc_fixed: wp.array2d[wp.int64],
-    qfrc_fixed: wp.array[wp.int64],
-    cfrc_contact: wp.array[wp.spatial_vector],
-    qfrc: wp.array[float],
-    qfrc_total: wp.array[float],
-    qacc: wp.array[float],
-):
-    """A sweep up a tree of a world: qfrc += what the contact wrenches do along its dofs.
-
-    `total` and `diagonal` as of `push_dof`. `consume`: the wrenches are zero afterwards.
-    """
-    first = first_body(treeid, tree_dofadr, dof_bodyid)
-    last = first + tree_bodynum[treeid] - 1
-    body = wp.int32(last)
-    while body >= first:
-        bodyid = index(body)
-        body -= 1
-        cfrc = cfrc_contact[bodyid]
-        if deterministic:
-            for i in range(6):
-                cfrc[i] += from_fixed(cfrc_fixed[bodyid, i])
-                cfrc_fixed[bodyid, i] = wp.int64(0)
-        if consume:
-            cfrc_contact[bodyid] = wp.spatial_vector()
-        elif deterministic:
-            cfrc_contact[bodyid] = cfrc
-        if bodyid > first:
-            cfrc_contact[index(body_parentid[bodyid])] += cfrc
-        dofadr = index(body_dofadr[bodyid])
-        nshift = body_shiftnum[bodyid]
-        if nshift == 3:
-            for i in range(3):
-                push_dof(
-                    dofadr + i,
-                    cfrc[3 + i],
-                    deterministic,
-                    total,
-                    diagonal,
-                    qfrc_smooth,
-                    qLDiagInv,
-                    qfrc_fixed,
-                    qfrc,
-                    qfrc_total,
-                    qacc,
-                )
-        dofid = index(dofadr + nshift)
-        while dofid < dofadr + body_dofnum[bodyid]:
-            push_dof(
-                dofid,
-                wp.dot(cdof[dofid], cfrc),
-                deterministic,
-                total,
-                diagonal,
-                qfrc_smooth,
-                qLDiagInv,
-                qfrc_fixed,
-                qfrc,
-                qfrc_total,
-                qacc,
-            )
-            dofid = index(dofid + 1)
-
-
-@functools.cache
-def _accumulate_forces(
-    deterministic: bool, total: bool, consume: bool, diagonal: bool
-) -> wp.Kernel:
-    @wp.kernel(module="unique", enable_backward=False)
-    def accumulate_forces(
-        body_parentid: wp.array[int],
-        body_dofadr: wp.array[int],
-        body_dofnum: wp.array[int],
-        dof_bodyid: wp.array[int],
-        tree_dofadr: wp.array[int],
-        tree_bodynum: wp.array[int],
-        body_shiftnum: wp.array[int],
-        ntree: int,
-        nthread: int,
-        cdof_in: wp.array2d[wp.spatial_vector],
-        qfrc_smooth_in: wp.array2d[float],
-        qLDiagInv_in: wp.array2d[float],
-        cfrc_fixed_out: wp.array3d[wp.int64],
-        qfrc_fixed_out: wp.array2d[wp.int64],
-        cfrc_contact_out: wp.array2d[wp.spatial_vector],
-        qfrc_out: wp.array2d[float],
-        qfrc_total_out: wp.array2d[float],
-        qacc_out: wp.array2d[float],
-    ):
-        worldid, first = wp.tid()
-        item = wp.int32(first)
-        while item < ntree:
-            treeid = index(item)
-            item += nthread
-            sweep_up(
-                treeid,
-                wp.static(deterministic),
-                wp.static(total),
-                wp.static(consume),
-                wp.static(diagonal),
-                body_parentid,
-                body_dofadr,
-                body_dofnum,
-                dof_bodyid,
-                tree_dofadr,
-                tree_bodynum,
-                body_shiftnum,
-                cdof_in[worldid],
-                qfrc_smooth_in[worldid],
-                qLDiagInv_in[worldid],
-                cfrc_fixed_out[worldid],
-                qfrc_fixed_out[worldid],
-                cfrc_contact_out[worldid],
-                qfrc_out[worldid],
-                qfrc_total_out[worldid],
-                qacc_out[worldid],
-            )
-
-    return accumulate_forces
-
-
-def has_contacts(m: Model) -> bool:
-    """Whether contacts act at all."""
-    return not m.opt.disableflags & (DisableBit.CONTACT | DisableBit.CONSTRAINT)
-
-
-def is_diagonal(d: Data) -> bool:
-    """Whether M is diagonal, so that no block of it has a factor."""
-    return d.qLD.shape[1] == 0
-
-
 def predict_velocity(m: Model, d: Data) -> None:
     """v_s = qvel + h * qacc_smooth: `qvel_smooth_pred`, and of bodies `cvel_smooth_pred`.
 
@@ -691,15 +352,6 @@ def predict_velocity(m: Model, d: Data) -> None:
         ],
         outputs=[d.nefc, d.qvel_smooth_pred, d.cvel_smooth_pred, d.cfrc_contact, d.qfrc_constraint],
     )
-
-
-def described_rows(d: Data) -> list[wp.array]:
-    """The arrays of `efc` that `describe_row` writes."""
-    efc = d.efc
-    return [
-        *(efc.type, efc.id, efc.J_rownnz, efc.J_rowadr, efc.J, efc.pos, efc.margin, efc.D),
-        *(efc.vel, efc.aref, efc.frictionloss),
-    ]
 
 
 @functools.cache
@@ -876,41 +528,3 @@ def force_contacts(m: Model, d: Data) -> None:
             d.cfrc_fixed,
         ],
     )
-
-
-def accelerate(
-    m: Model,
-    d: Data,
-    qfrc: wp.array2d[float],
-    qacc: wp.array2d[float],
-    *,
-    total: bool,
-    consume: bool,
-) -> None:
-    """`qfrc` += J^T of the contact wrenches, a sweep up every tree, and M^-1 of that.
-
-    Args:
-      m: the model.
-      d: the data.
-      qfrc: joint forces, (nworld, nv) (N, N m).
-      qacc: the acceleration that they lead to, (nworld, nv) (m/s^2, rad/s^2).
-      total: that of `qfrc_total` = `qfrc_smooth` + `qfrc` instead.
-      consume: leave `cfrc_contact` empty for the next ones, instead of with the sums.
-    """
-    diagonal = is_diagonal(d)
-    switches = (is_deterministic(m), total, consume, diagonal)
-    if bodies.by_body(m, d):
-        bodies.accumulate_forces(m, d, qfrc, qacc, *switches)
-    else:
-        nthread = nthread_for(d, m.ntree)
-        launch(
-            _accumulate_forces(*switches),
-            dim=(d.nworld, nthread),
-            inputs=[
-                *(*tree_arrays(m), m.body_shiftnum, m.ntree, nthread),
-                *(d.cdof, d.qfrc_smooth, d.qLDiagInv),
-            ],
-            outputs=[d.cfrc_fixed, d.qfrc_fixed, d.cfrc_contact, qfrc, d.qfrc_total, qacc],
-        )
-    if not diagonal:
-        mujoco_warp.solve_m(m, d, qacc, d.qfrc_total if total else qfrc)

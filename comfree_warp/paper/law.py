@@ -12,43 +12,15 @@ Source: arXiv 2603.12185 and arXiv 2408.07855 for the law, MuJoCo's "Computation
 phi, D and the friction cone.
 """
 
-import mujoco
 import warp as wp
 
-_EQUALITY = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_EQUALITY))
-_FRICTION_DOF = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_FRICTION_DOF))
-_FRICTION_TENDON = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_FRICTION_TENDON))
-_CONTACT_ELLIPTIC = wp.constant(int(mujoco.mjtConstraint.mjCNSTR_CONTACT_ELLIPTIC))
-
-SATISFIED = wp.constant(int(mujoco.mjtConstraintState.mjCNSTRSTATE_SATISFIED))
-QUADRATIC = wp.constant(int(mujoco.mjtConstraintState.mjCNSTRSTATE_QUADRATIC))
-_LINEARNEG = wp.constant(int(mujoco.mjtConstraintState.mjCNSTRSTATE_LINEARNEG))
-_LINEARPOS = wp.constant(int(mujoco.mjtConstraintState.mjCNSTRSTATE_LINEARPOS))
-CONE = wp.constant(int(mujoco.mjtConstraintState.mjCNSTRSTATE_CONE))
+from comfree_warp.shared.rows import CONE, QUADRATIC, SATISFIED
 
 
 @wp.func
 def row_acceleration(k: float, d: float, h: float, u: float, phi: float) -> float:
     """Acceleration that the law asks of a row: spring on the predicted gap, damper on the speed."""
     return -(k / h) * (h * u + phi) - (d / h) * u
-
-
-@wp.func
-def project_row(row_type: int, frictionloss: float, force: float):
-    """P_i of every row that stands alone: its force and its `mjtConstraintState`."""
-    if row_type == _EQUALITY:
-        return force, QUADRATIC
-    if row_type == _FRICTION_DOF or row_type == _FRICTION_TENDON:
-        if force >= frictionloss:
-            return frictionloss, _LINEARNEG
-        if force <= -frictionloss:
-            return -frictionloss, _LINEARPOS
-        return force, QUADRATIC
-    if row_type == _CONTACT_ELLIPTIC:
-        return force, QUADRATIC  # project_cone has the last word, over the contact as a whole
-    if force > 0.0:
-        return force, QUADRATIC
-    return 0.0, SATISFIED
 
 
 @wp.func

@@ -6,13 +6,12 @@ the contacts too. All other contacts are in contacts.py.
 
 import functools
 
-import mujoco
-import numpy as np
 import warp as wp
 from mujoco_warp import ConeType
 
-from comfree_warp.paper.law import cone_scale, project_row, row_acceleration
+from comfree_warp.paper.law import cone_scale, row_acceleration
 from comfree_warp.shared.fixed_point import add_to, is_deterministic, to_fixed
+from comfree_warp.shared.rows import has_contact_rows, max_rows, project_row
 from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, vec5
 
@@ -188,57 +187,6 @@ def _add_rows(is_sparse: bool, deterministic: bool) -> wp.Kernel:
                 qfrc_constraint_out[worldid, dofid] = qfrc
 
     return add_rows_sparse if is_sparse else add_rows_dense
-
-
-def has_contact_rows(m: Model | mujoco.MjModel, efc: str | None = None) -> bool:
-    """Whether contacts get a Jacobian.
-
-    Those of flex touch as many bodies as an element has, and MuJoCo Warp reads the moments of
-    actuators with body transmission (adhesion) off the rows of contacts. Those of other models get
-    one where it is asked for.
-
-    Args:
-      m: the model.
-      efc: `comfree_efc`, where the model is MuJoCo's own.
-    """
-    if isinstance(m, mujoco.MjModel):
-        adheres = bool((m.actuator_trntype == mujoco.mjtTrn.mjTRN_BODY).any())
-    else:
-        efc, adheres = m.comfree_efc, m.nacttrnbody > 0
-    return efc == "full" or m.nflex > 0 or adheres
-
-
-def max_rows(m: Model | mujoco.MjModel, d: Data) -> int:
-    """No world has more rows with a Jacobian."""
-    if has_contact_rows(m, d.comfree_efc):
-        return d.njmax
-    if isinstance(m, mujoco.MjModel):
-        nlimited = int((m.jnt_limited != 0).sum())
-    else:
-        nlimited = len(m.jnt_limited_slide_hinge_adr) + len(m.jnt_limited_ball_adr)
-    # Every dof and tendon may lose energy to friction: the arrays may say so at any time.
-    return min(d.njmax, 6 * m.neq + nlimited + m.nv + 2 * m.ntendon)
-
-
-def max_nonzeros(mjm: mujoco.MjModel) -> int:
-    """No world has more non-zeros in the rows that get a Jacobian, where contacts get none."""
-    ndof = np.zeros(mjm.nbody, dtype=int)  # that move each body
-    for bodyid in range(1, mjm.nbody):
-        ndof[bodyid] = ndof[mjm.body_parentid[bodyid]] + mjm.body_dofnum[bodyid]
-    tendons = int(mjm.ten_J_rownnz.sum())
-    total = 3 * mjm.nv + 2 * tendons  # friction loss and limits
-    for eq in range(mjm.neq):
-        ends = np.array([mjm.eq_obj1id[eq], mjm.eq_obj2id[eq]])
-        match mujoco.mjtEq(mjm.eq_type[eq]):
-            case mujoco.mjtEq.mjEQ_TENDON:
-                total += tendons
-            case mujoco.mjtEq.mjEQ_JOINT:
-                total += 2
-            case _:  # connect and weld
-                if mjm.eq_objtype[eq] == mujoco.mjtObj.mjOBJ_SITE:
-                    ends = mjm.site_bodyid[ends]
-                total += 6 * int(ndof[ends].sum())
-    return total
 
 
 def force_rows(m: Model, d: Data) -> None:

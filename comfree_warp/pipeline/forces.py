@@ -1,12 +1,10 @@
 """The constraint forces of a step, and the acceleration that they lead to."""
 
-from comfree_warp.paper.contacts import (
-    accelerate,
-    force_contacts,
-    has_contacts,
-    predict_velocity,
-)
-from comfree_warp.paper.rows import add_rows, force_rows, has_contact_rows, max_rows
+from comfree_warp.paper.contacts import force_contacts, predict_velocity
+from comfree_warp.paper.rows import add_rows, force_rows
+from comfree_warp.shared.acceleration import accelerate
+from comfree_warp.shared.contacts import has_contacts
+from comfree_warp.shared.rows import has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import warm_forces
 

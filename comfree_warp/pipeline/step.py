@@ -10,14 +10,15 @@ from mujoco_warp import DisableBit, EnableBit, IntegratorType, OverflowType, Sol
 from comfree_warp.collision.broadphase import collision
 from comfree_warp.collision.convex_contacts import checked_narrow_phase
 from comfree_warp.options import check_supported
-from comfree_warp.paper.contacts import describe_contacts, has_contacts
-from comfree_warp.paper.rows import has_contact_rows
+from comfree_warp.paper.contacts import describe_contacts
 from comfree_warp.pipeline import cholesky
 from comfree_warp.pipeline.forces import constraint_forces
 from comfree_warp.pipeline.sensors import sensor_acc, sensor_pos, sensor_vel
 from comfree_warp.runtime.changes import changed
 from comfree_warp.runtime.graph import trimmed_launches
 from comfree_warp.runtime.private import FRICTION_KEY
+from comfree_warp.shared.contacts import has_contacts
+from comfree_warp.shared.rows import has_contact_rows
 from comfree_warp.shared.threads import first_body, index, launch, nthread_for, tree_arrays
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import remember

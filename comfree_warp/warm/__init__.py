@@ -11,8 +11,9 @@ docs/contact_laws.md has the equations and where they come from.
 
 from types import ModuleType
 
-from comfree_warp.paper.contacts import accelerate, has_contacts
-from comfree_warp.paper.rows import has_contact_rows, max_rows
+from comfree_warp.shared.acceleration import accelerate
+from comfree_warp.shared.contacts import has_contacts
+from comfree_warp.shared.rows import has_contact_rows, max_rows
 from comfree_warp.types import Data, Model
 from comfree_warp.warm import contact_rows, contacts, memory, rows
 from comfree_warp.warm.stacks import body as trees

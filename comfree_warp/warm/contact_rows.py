@@ -10,7 +10,7 @@ import functools
 import warp as wp
 from mujoco_warp import ConeType
 
-from comfree_warp.paper.contacts import impedance
+from comfree_warp.shared.contacts import impedance
 from comfree_warp.shared.fixed_point import add_to, is_deterministic
 from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6

@@ -14,7 +14,7 @@ import functools
 import warp as wp
 from mujoco_warp import ConeType
 
-from comfree_warp.paper.contacts import (
+from comfree_warp.shared.contacts import (
     MINVAL,
     count_rows,
     describe_row,
@@ -26,8 +26,8 @@ from comfree_warp.paper.contacts import (
     relative_velocity,
     reserve_rows,
 )
-from comfree_warp.paper.law import CONE, QUADRATIC, SATISFIED
 from comfree_warp.shared.fixed_point import is_deterministic
+from comfree_warp.shared.rows import CONE, QUADRATIC, SATISFIED
 from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5, vec6
 from comfree_warp.warm.law import contact_demand, into_cone, nearest_friction, reciprocals

@@ -13,7 +13,7 @@ from typing import Any
 import warp as wp
 from mujoco_warp import DisableBit
 
-from comfree_warp.paper.contacts import MAXIMP, MINIMP, MINVAL
+from comfree_warp.shared.contacts import MAXIMP, MINIMP, MINVAL
 from comfree_warp.types import vec5, vec6
 
 # A share of what a force differs from its slow mean goes into that mean with every step.

@@ -21,9 +21,10 @@ import mujoco
 import numpy as np
 import warp as wp
 
-from comfree_warp.paper.contacts import has_contacts, is_diagonal
-from comfree_warp.paper.rows import has_contact_rows, max_rows
+from comfree_warp.shared.acceleration import is_diagonal
+from comfree_warp.shared.contacts import has_contacts
 from comfree_warp.shared.fixed_point import from_fixed, precedes, to_fixed
+from comfree_warp.shared.rows import has_contact_rows, max_rows
 from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import CONTACT_TYPE_CONSTRAINT, Data, Model, Warm, vec5, vec6
 from comfree_warp.warm.law import MEAN_GAIN

@@ -8,10 +8,9 @@ import functools
 import mujoco
 import warp as wp
 
-from comfree_warp.paper.contacts import impedance
-from comfree_warp.paper.law import project_row
-from comfree_warp.paper.rows import max_rows
+from comfree_warp.shared.contacts import impedance
 from comfree_warp.shared.fixed_point import add_to, is_deterministic
+from comfree_warp.shared.rows import max_rows, project_row
 from comfree_warp.shared.threads import index, launch, nthread_for
 from comfree_warp.types import Data, Model, vec5
 from comfree_warp.warm.jacobian import Jacobian, column_dof, entry, jacobian, ncolumn

@@ -4,12 +4,12 @@ import functools
 
 import warp as wp
 
-from comfree_warp.paper.contacts import accelerate as accelerate_dofs
-from comfree_warp.paper.contacts import is_diagonal, sweep_up
-from comfree_warp.paper.rows import has_contact_rows
 from comfree_warp.shared import bodies
+from comfree_warp.shared.acceleration import accelerate as accelerate_dofs
+from comfree_warp.shared.acceleration import is_diagonal, sweep_up
 from comfree_warp.shared.fixed_point import add_fixed_pair, from_fixed_pair, is_deterministic
 from comfree_warp.shared.lanes import nlane_for, sum_of_lanes
+from comfree_warp.shared.rows import has_contact_rows
 from comfree_warp.shared.threads import (
     block_dim_for,
     first_body,

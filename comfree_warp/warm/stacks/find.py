@@ -10,9 +10,9 @@ import numpy as np
 import warp as wp
 from mujoco_warp import DisableBit
 
-from comfree_warp.paper.contacts import has_contacts
-from comfree_warp.paper.rows import has_contact_rows
+from comfree_warp.shared.contacts import has_contacts
 from comfree_warp.shared.fixed_point import is_deterministic, precedes
+from comfree_warp.shared.rows import has_contact_rows
 from comfree_warp.shared.threads import first_body, index, launch, nthread_for
 from comfree_warp.types import Data, Model, Stacks, vec6d
 from comfree_warp.warm.sides import unpack_sides

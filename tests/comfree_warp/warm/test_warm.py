@@ -91,11 +91,15 @@ def memory_error(found: warm_reference.Memory, expected: warm_reference.Memory) 
 # ------------------------------------------------------------------------- against the reference
 
 
+# Of 100, since the reference takes a second or more for a step with so many rows.
+FEWER_STEPS = {"primitives.xml": 8, "collision.xml": 40, "flex/floppy.xml": 25}
+
+
 @pytest.mark.parametrize("name", scenes.OWN)
-def test_a_hundred_steps_agree_with_the_float64_reference(name, passes, device):
+def test_steps_agree_with_the_float64_reference(name, passes, device):
     mjm = mujoco.MjModel.from_xml_path(str(scenes.OWN_FOLDER / name))
     mjm.opt.cone = CONES["pyramidal" if passes == 1 else "elliptic"]
-    error = largest_error(mjm, under_way(mjm, 100), passes, 100)
+    error = largest_error(mjm, under_way(mjm, 100), passes, FEWER_STEPS.get(name, 100))
     assert error < TOLERANCES.get(name, TOLERANCE)
 
 
