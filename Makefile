@@ -94,9 +94,10 @@ report: venv ## the newest results as a page and a summary, or FILES="A.json B.j
 docs: venv ## build the pages of docs/ as a site, into build/docs; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
 
-lint: venv ## check format and style
+lint: venv ## check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 format: venv ## format the code
 	$(BIN)/ruff format .
@@ -110,5 +111,5 @@ lock: ## pin again what pyproject.toml asks for, for every Python it allows
 	  --upgrade --no-header --no-annotate --no-emit-package comfree-warp --output-file constraints.txt
 
 clean: ## remove .venv, caches and build products (not the Warp kernel cache)
-	rm -rf $(VENV) .artifacts .tox .pytest_cache .ruff_cache .benchmarks .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .artifacts .tox .pytest_cache .ruff_cache .mypy_cache .benchmarks .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,6 @@ The functions of `mujoco_warp.io`, with what the contact law adds to model and d
 
 import copy
 import dataclasses
-import functools
 from typing import Any
 
 import mujoco
@@ -19,6 +18,15 @@ from comfree_warp import ignored
 from comfree_warp.options import check_flex, check_options
 from comfree_warp.runtime.changes import changed
 from comfree_warp.shared.bodies import has_small_trees
+from comfree_warp.shared.reset_kernels import (
+    clear_numbers_kernel,
+    clear_spatial_kernel,
+    gather_kernel,
+    list_contacts_kernel,
+    make_unknown_kernel,
+    mark_kernel,
+    tell_rows_kernel,
+)
 from comfree_warp.shared.rows import has_contact_rows, max_nonzeros
 from comfree_warp.shared.threads import launch, nthread_for
 from comfree_warp.types import Data, Model
@@ -163,14 +171,16 @@ def _extend_data(mjm: mujoco.MjModel, base: mujoco_warp.Data, efc: str, law: str
     if not has_contact_rows(mjm, efc):
         base.njmax_nnz -= 1
         launch(
-            _make_unknown, dim=base.efc.J_colind.shape[0], inputs=[base.efc.J_colind, base.efc.J]
+            make_unknown_kernel,
+            dim=base.efc.J_colind.shape[0],
+            inputs=[base.efc.J_colind, base.efc.J],
         )
     d = Data(
         **_shallow(base),
-        qvel_smooth_pred=wp.zeros_like(base.qvel),
+        qvel_smooth_pred=wp.zeros(base.qvel.shape, dtype=float),
         qfrc_total=base.efc.Ma,
-        cvel_smooth_pred=wp.zeros_like(base.cvel),
-        cfrc_contact=wp.zeros_like(base.cvel),
+        cvel_smooth_pred=wp.zeros(base.cvel.shape, dtype=base.cvel.dtype),
+        cfrc_contact=wp.zeros(base.cvel.shape, dtype=base.cvel.dtype),
         cfrc_fixed=wp.zeros((*base.cvel.shape, 6), dtype=wp.int64),
         qfrc_fixed=wp.zeros(base.qvel.shape, dtype=wp.int64),
         overflow_told=wp.zeros(1, dtype=int),
@@ -181,15 +191,6 @@ def _extend_data(mjm: mujoco.MjModel, base: mujoco_warp.Data, efc: str, law: str
     if law != "paper":
         d.warm = allocate_memory(mjm, d)
     return d
-
-
-@wp.kernel(enable_backward=False)
-def _make_unknown(efc_J_colind: wp.array3d[int], efc_J: wp.array3d[float]):
-    """Set the last entry of a sparse J, at which the rows of contacts point."""
-    worldid = wp.tid()
-    if efc_J_colind.shape[1] > 0:
-        efc_J_colind[worldid, 0, efc_J_colind.shape[2] - 1] = 0
-        efc_J[worldid, 0, efc_J.shape[2] - 1] = wp.static(float("nan"))
 
 
 def _sized(mjm: mujoco.MjModel, efc: str, held: int, njmax_nnz: int | None) -> dict[str, int]:
@@ -301,94 +302,14 @@ def put_data(
 # ------------------------------------------------------------------------------------- resetting
 
 
-# A kernel for every type of array. Warp's graphs on the CPU take one overload of a generic kernel
-# for another, which writes past its array.
-
-
-@wp.kernel(enable_backward=False)
-def _clear_numbers(reset_in: wp.array[bool], out: wp.array2d[float]):
-    worldid, i = wp.tid()
-    if reset_in[worldid]:
-        out[worldid, i] = 0.0
-
-
-@wp.kernel(enable_backward=False)
-def _clear_spatial(reset_in: wp.array[bool], out: wp.array2d[wp.spatial_vector]):
-    worldid, i = wp.tid()
-    if reset_in[worldid]:
-        out[worldid, i] = wp.spatial_vector()
-
-
-@functools.cache
-def _mark(dtype: type, nkey: int | None) -> wp.Kernel:
-    """Kernel from whole numbers to which worlds they say: not zero, or an index below `nkey`."""
-
-    @wp.kernel(module="unique", enable_backward=False)
-    def mark(number_in: wp.array[dtype], mask_out: wp.array[bool]):
-        worldid = wp.tid()
-        number = number_in[worldid]
-        if wp.static(nkey is None):
-            mask_out[worldid] = number != dtype(0)
-        else:
-            mask_out[worldid] = number >= dtype(0) and number < dtype(wp.static(nkey or 0))
-
-    return mark
-
-
 def _mask(numbers: wp.array, nworld: int, nkey: int | None = None) -> wp.array[bool]:
     """Which worlds an array says, (nworld,) bool."""
     mask = wp.empty(nworld, dtype=bool)
-    launch(_mark(numbers.dtype, nkey), dim=nworld, inputs=[numbers], outputs=[mask])
+    launch(mark_kernel(numbers.dtype, nkey), dim=nworld, inputs=[numbers], outputs=[mask])
     return mask
 
 
-@wp.kernel(enable_backward=False)
-def _list_contacts(
-    naconmax: int,
-    nthread: int,
-    nacon_in: wp.array[int],
-    contact_type_in: wp.array[int],
-    count_out: wp.array[int],
-    old_out: wp.array[int],
-):
-    """List the contacts that are not void: those of reset worlds have no type any more."""
-    item, ncon = wp.int32(wp.tid()), wp.min(nacon_in[0], naconmax)
-    while item < ncon:
-        if contact_type_in[item] != 0:
-            old_out[wp.atomic_add(count_out, 0, 1)] = item
-        item += nthread
-
-
-@wp.kernel(enable_backward=False)
-def _gather(
-    unused: int,
-    count_in: wp.array[int],
-    old_in: wp.array[int],
-    words: wp.array2d[int],
-    out: wp.array2d[int],
-):
-    i, word = wp.tid()
-    out[i, word] = unused
-    if i < count_in[0]:
-        out[i, word] = words[old_in[i], word]
-
-
-@wp.kernel(enable_backward=False)
-def _tell_rows(
-    nacon_in: wp.array[int],
-    contact_worldid_in: wp.array[int],
-    contact_efc_address_in: wp.array2d[int],
-    efc_id_out: wp.array2d[int],
-):
-    """The rows of a contact are of the contact of another number now."""
-    conid, i = wp.tid()
-    if conid < nacon_in[0]:
-        efcid = contact_efc_address_in[conid, i]
-        if efcid >= 0:
-            efc_id_out[contact_worldid_in[conid], efcid] = conid
-
-
-def _words(array: wp.array) -> wp.array2d[int]:
+def _words(array: wp.array) -> wp.array[int]:
     """An array of 4-byte components as (length, words of an element) int32, in place."""
     length = array.shape[0]
     nword = array.size * wp.types.type_size_in_bytes(array.dtype) // 4 // max(length, 1)
@@ -402,7 +323,7 @@ def _drop_void_contacts(d: Data) -> None:
     old, count = wp.empty(d.naconmax, dtype=int), wp.zeros(1, dtype=int)
     nthread = nthread_for(d, d.naconmax)
     launch(
-        _list_contacts,
+        list_contacts_kernel,
         dim=nthread,
         inputs=[d.naconmax, nthread, d.nacon, d.contact.type],
         outputs=[count, old],
@@ -414,12 +335,12 @@ def _drop_void_contacts(d: Data) -> None:
         words = _words(array)
         kept = wp.empty_like(words)
         unused = -1 if field.name == "efc_address" else 0
-        launch(_gather, dim=words.shape, inputs=[unused, count, old, words], outputs=[kept])
+        launch(gather_kernel, dim=words.shape, inputs=[unused, count, old, words], outputs=[kept])
         wp.copy(words, kept)
     wp.copy(d.nacon, count)
     address = d.contact.efc_address
     launch(
-        _tell_rows,
+        tell_rows_kernel,
         dim=address.shape,
         inputs=[d.nacon, d.contact.worldid, address],
         outputs=[d.efc.id],
@@ -432,9 +353,9 @@ def _reset_rest(d: Data, mask: wp.array[bool]) -> None:
     if d.warm is not None:
         forget(d, mask)
     for array in (d.qvel_smooth_pred, d.qfrc_total):
-        launch(_clear_numbers, dim=array.shape, inputs=[mask], outputs=[array])
+        launch(clear_numbers_kernel, dim=d.qvel.shape, inputs=[mask], outputs=[array])
     for array in (d.cvel_smooth_pred, d.cfrc_contact):
-        launch(_clear_spatial, dim=array.shape, inputs=[mask], outputs=[array])
+        launch(clear_spatial_kernel, dim=d.cvel.shape, inputs=[mask], outputs=[array])
 
 
 def reset_data(m: Model, d: Data, reset: wp.array | None = None) -> None:

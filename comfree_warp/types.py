@@ -1,14 +1,16 @@
 """The device-side model and data: MuJoCo Warp's, with what the contact law adds to them."""
 
 import dataclasses
+from typing import Any
 
 import mujoco_warp
 import warp as wp
 
 
-def _dtype(cls: type, field: str) -> type:
+def _dtype(cls: Any, field: str) -> Any:
     """The type of an array's elements, where MuJoCo Warp has no public name for it."""
-    return {f.name: f for f in dataclasses.fields(cls)}[field].type.dtype
+    declared: Any = {f.name: f.type for f in dataclasses.fields(cls)}[field]
+    return declared.dtype
 
 
 vec5 = _dtype(mujoco_warp.Contact, "friction")
@@ -27,8 +29,8 @@ def _with_inherited_attributes(cls: type) -> type:
     by which programs find the arrays that may differ from world to world.
     """
     base = cls.__base__
-    summary, own = cls.__doc__.split("    Attributes:\n")
-    inherited = base.__doc__.split("Attributes:\n")[1].rstrip()
+    summary, own = str(cls.__doc__).split("    Attributes:\n")
+    inherited = str(base.__doc__).split("Attributes:\n")[1].rstrip()
     cls.__doc__ = f"{summary}    Attributes:\n{inherited}\n{own}"
     cls.__annotations__ = base.__annotations__ | cls.__annotations__
     return cls

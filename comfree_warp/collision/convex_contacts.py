@@ -5,6 +5,7 @@ are as expected (`runtime/private.py`), so that the package can be used without 
 """
 
 import contextlib
+from collections.abc import Iterator
 
 import mujoco_warp as mjw
 import warp as wp
@@ -17,8 +18,7 @@ if CONVEX_CHECK.usable:
 else:
     CONVEX_KEY = "_collide_convex"  # of MuJoCo Warp's kernels
 
-    def checked_narrow_phase(
-        d: mjw.Data, repairs: wp.array
-    ) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def checked_narrow_phase(d: mjw.Data, repairs: wp.array) -> Iterator[None]:
         """A context in which collision detection is as MuJoCo Warp has it."""
-        return contextlib.nullcontext()
+        yield

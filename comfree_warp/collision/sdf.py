@@ -72,7 +72,7 @@ def _texts(mjm: mujoco.MjModel, instance: int) -> list[str]:
     return bytes(mjm.plugin_attr[start:end]).decode().split("\0")
 
 
-def describe(mjm: mujoco.MjModel, kind: mujoco.mjtObj, numbers: Sequence[int]) -> str:
+def describe(mjm: mujoco.MjModel, kind: mujoco.mjtObj, numbers: Sequence[int] | np.ndarray) -> str:
     """Objects of a kind for people: "geom 'lid', number 4 and others"."""
     what = kind.name.removeprefix("mjOBJ_").lower()
     names = [(mujoco.mj_id2name(mjm, kind, int(i)), i) for i in numbers[:3]]
@@ -131,7 +131,7 @@ def read_shapes(mjm: mujoco.MjModel) -> list[tuple[int, list[float]]]:
     hooks = SDF_SHAPES.owner("user_sdf")
     if hooks.user_sdf.func.__module__ not in (hooks.__name__, _FUNCTIONS):
         return []
-    return [_read_shape(mjm, geomid) for geomid in np.flatnonzero(mjm.geom_plugin >= 0)]
+    return [_read_shape(mjm, int(geomid)) for geomid in np.flatnonzero(mjm.geom_plugin >= 0)]
 
 
 def put_shapes(m: mujoco_warp.Model, shapes: list[tuple[int, list[float]]]) -> None:

@@ -106,14 +106,20 @@ def _recorded_launches(found: _Found) -> Iterator[None]:
         yield
 
 
+def _cache() -> Path:
+    """Warp's kernel cache."""
+    assert wp.config.kernel_cache_dir is not None  # chosen where Warp started
+    return Path(wp.config.kernel_cache_dir)
+
+
 def _in_cache(module: wp.Module, device: wp.Device, block_dim: int | None) -> bool:
     active = 1 if device.is_cpu else block_dim or module.options["block_dim"]
-    return Path(wp.config.kernel_cache_dir, module.get_module_identifier(active)).is_dir()
+    return (_cache() / module.get_module_identifier(active)).is_dir()
 
 
 def _has_room() -> bool:
     """Whether the kernel cache can grow. Where the disk is full, the compiler ends the process."""
-    return shutil.disk_usage(wp.config.kernel_cache_dir).free >= ROOM
+    return shutil.disk_usage(_cache()).free >= ROOM
 
 
 def _with_used_kernels(module: wp.Module, kernels: set[wp.Kernel], device: wp.Device) -> wp.Module:
@@ -126,7 +132,7 @@ def _with_used_kernels(module: wp.Module, kernels: set[wp.Kernel], device: wp.De
     if not large or _in_cache(module, device, None):
         return module
     part = module_of_copies(module, kernels)
-    parts = Path(wp.config.kernel_cache_dir).glob(f"wp_{module.name}.used_*")
+    parts = _cache().glob(f"wp_{module.name}.used_*")
     if any(parts) and not _in_cache(part, device, None):
         return module
     use_copies(part, kernels)

@@ -70,8 +70,8 @@ RUNNER: wp.Module = _run.module  # of what runs every captured call on the CPU
 
 def _command(operations: list[list[int]]) -> wp.Launch:
     """The launch that carries out these operations."""
-    table = np.array(operations, dtype=np.int64).reshape(-1, _NCOLUMN)
-    table = wp.array(table, dtype=wp.int64, device="cpu")
+    rows = np.array(operations, dtype=np.int64).reshape(-1, _NCOLUMN)
+    table: wp.array = wp.array(rows, dtype=wp.int64, device="cpu")
     return wp.launch(_run, dim=1, inputs=[table], device="cpu", record_cmd=True)
 
 
@@ -204,7 +204,7 @@ class _Recorder:
 
     def _note_memtile(self, destination: int, source: Any, size: int, count: int) -> None:
         value = ctypes.create_string_buffer(ctypes.string_at(source, size), size)
-        function = ctypes.cast(self._memtile, ctypes.c_void_p).value
+        function = ctypes.cast(self._memtile, ctypes.c_void_p).value or 0
         self._note(
             lambda: self._memtile(destination, source, size, count),
             *(_TILE, destination, self._keep(value), size, count, function),

@@ -72,5 +72,6 @@ def _parts(m: Model, d: Data) -> list[ModuleType]:
 
 def _choose_scale(m: Model, d: Data, kind: int) -> None:
     """How far to go along the step, from M^-1 J^T d."""
+    assert d.warm is not None  # `check_supported` has looked
     accelerate(m, d, d.warm.qfrc_step, d.warm.qacc_step, total=False, consume=True)
     trees.choose_scale(m, d, kind)

@@ -70,6 +70,7 @@ def warp_findings() -> list[Finding]:
     if not wp.is_cuda_available():
         mend = "install the NVIDIA driver (nvidia-smi tells); without it the CPU does everything"
         findings.append(Finding("device cuda", "no CUDA device", mend))
+    assert wp.config.kernel_cache_dir is not None  # chosen where Warp started
     return [*findings, cache_finding(Path(wp.config.kernel_cache_dir))]
 
 

@@ -16,14 +16,15 @@ from mjsim.view.replay_settings import VideoSettings
 class LocalViewerSettings(VideoSettings, ReplaySettings, WatchCommandSettings):
     """Whom to watch or what to replay, and where to show it."""
 
-    replay: str | None = options.setting(
+    # Required by `mjsim replay` and `mjsim video`, these may be left out here: `main` looks.
+    replay: str | None = options.setting(  # type: ignore[assignment]
         None,
         "--replay",
         "MJREPLAY_FILE",
         "Play a recording instead of watching a stream.",
         metavar="FILE",
     )
-    video: str | None = options.setting(
+    video: str | None = options.setting(  # type: ignore[assignment]
         None,
         "--video",
         "MJVIDEO_FILE",

@@ -67,7 +67,8 @@ def _look(
       _ArenaFullError: they do not fit the arena of the model.
     """
     mjd = initial_data(probe)
-    noisy = noise is not None and noise.scale > 0.0 and probe.nu > 0
+    if noise is not None and (noise.scale <= 0.0 or not probe.nu):
+        noise = None
     base = mjd.ctrl.astype(np.float32)[None]
     pairs = ConvexPairs(probe)
     ncon, nefc, nccd = 0, 0, 0
@@ -77,7 +78,7 @@ def _look(
         for step in range(most):
             if nprobe is None and step >= _STEPS and cost > _FREE_WORK:
                 break
-            if noisy:
+            if noise is not None:
                 if step % _DRAWN_AT_ONCE == 0:
                     ctrl = draw(noise, probe, base, step, _DRAWN_AT_ONCE)[0]
                 mjd.ctrl[:] = ctrl[step % _DRAWN_AT_ONCE]

@@ -66,7 +66,7 @@ def make_simulation(
     law_settings = {"stiffness": stiffness, "damping": damping, "passes": passes, "law": law}
     given = {name: value for name, value in law_settings.items() if value is not None}
     given_sizes = {name: size for name, size in sizes.items() if size is not None}
-    refuse_unused(given | given_sizes, [engine_name(engine, law)])
+    refuse_unused({**given, **given_sizes}, [engine_name(engine, law)])
     noise = noise or ControlNoise()
     if engine == "mjc":
         if device != "cpu":

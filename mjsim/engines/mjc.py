@@ -69,13 +69,15 @@ class MjcSimulation(Simulation):
         if self._persistent and not fixed_buffers:
             times, least = self._LASTING_ARENA
             model = with_arena(model, max(times * model.narena, least))
+        self._stopped_by: OutOfRoomError | None = None
         self._make_batch(model)
         self._before = np.empty_like(self._batch.state)  # of the block of steps in progress
         self._diverged_step = np.empty(nworld, dtype=int)
         self._ctrl = np.empty((nworld, mjm.nu), dtype=np.float32)
         self._drawn, self._drawn_from = np.empty((nworld, 0, mjm.nu), dtype=np.float32), 0
         # What the rollout records: velocities, or states with them.
-        self._record, self._qvel, size = "qvel", slice(None), mjm.nv
+        self._record: str | int = "qvel"
+        self._qvel, size = slice(None), mjm.nv
         if remember:
             self._record, self._qvel = history.SPEC, slice(1 + mjm.nq, 1 + mjm.nq + mjm.nv)
             size = mujoco.mj_stateSize(mjm, history.SPEC)
@@ -113,7 +115,7 @@ class MjcSimulation(Simulation):
         if self.rings and not self.nstep:
             start = [self._fields[field] for field in ("time", "qpos", "qvel", "act", "ctrl")]
             state = np.hstack([values.reshape(self.nworld, -1) for values in start])
-            self._keep(state[:, None], first=0)
+            self._keep(self.rings, state[:, None], first=0)
         while n > 0:
             block = min(n, self._block)
             control = self._noise_for(block) if self._noise.scale and self.mjm.nu else None
@@ -123,7 +125,7 @@ class MjcSimulation(Simulation):
             self._choose_block(block, time.perf_counter() - begin)
             self._watch(states)
             if self.rings:
-                self._keep(states, self.nstep + 1)
+                self._keep(self.rings, states, self.nstep + 1)
             self.nstep += block
             n -= block
 
@@ -225,10 +227,10 @@ class MjcSimulation(Simulation):
         )
         raise self._stopped_by
 
-    def _keep(self, states: np.ndarray, first: int) -> None:
+    def _keep(self, rings: history.Rings, states: np.ndarray, first: int) -> None:
         end = first + states.shape[1] - 1
         last = np.where(self._diverged_step < 0, end, self._diverged_step)
-        history.keep(self.rings, self._kept, states, first, last)
+        history.keep(rings, self._kept, states, first, last)
 
     def _recent(self, world: int) -> tuple[int, np.ndarray]:
         return int(self._diverged_step[world]), self._kept[world]
@@ -279,7 +281,7 @@ class MjcSimulation(Simulation):
         return WorldCounts(self._ncon.copy(), self._nefc.copy(), iterations)
 
     def health(self) -> Health:
-        told = ()
+        told: tuple[str, ...] = ()
         if self._lost:
             told = ("MuJoCo's arena is full: contacts are lost; raise <size memory> in the model",)
         if self._stopped_by:

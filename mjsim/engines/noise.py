@@ -52,8 +52,8 @@ def draw(
     nworld, nu = base.shape
     steps = np.arange(start, start + nsteps, dtype=np.uint32)
     of_step = _hash(np.array([noise.seed], dtype=np.uint32), steps)
-    place = np.arange(nworld, dtype=np.uint32)[:, None] * np.uint32(8191)
-    place = place + np.arange(nu, dtype=np.uint32)
+    worlds, actuators = np.arange(nworld, dtype=np.uint32), np.arange(nu, dtype=np.uint32)
+    place = np.add.outer(np.uint32(8191) * worlds, actuators)
     state = _pcg(_hash(of_step[None, :, None], place[:, None, :]))
     uniform = (state >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1.0)
     change = np.float32(noise.scale) * uniform

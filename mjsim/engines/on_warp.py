@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import comfree_warp  # before MuJoCo Warp, which it imports in half the time
 
@@ -13,14 +14,13 @@ import mujoco_warp
 import numpy as np
 import numpy.typing as npt
 import warp as wp
-from mujoco_warp import OverflowType
 
 from comfree_warp import ignored
 from comfree_warp.collision.convex_contacts import checked_narrow_phase
 from comfree_warp.io import ParameterError
 from comfree_warp.pipeline.sensors import limits_told_apart
 from comfree_warp.runtime.compilation import begin_compiling, compile_kernels
-from comfree_warp.runtime.graph import capture
+from comfree_warp.runtime.graph import Graph, capture
 from mjsim.engines import history, overflow
 from mjsim.engines.buffers import share_convex_collisions, size_buffers
 from mjsim.engines.device import kernel_cache_in_use, warp_device
@@ -40,23 +40,22 @@ from mjsim.engines.simulation import (
     describe_health,
 )
 from mjsim.engines.snapshot import Snapshot, kept_arrays
+from mjsim.engines.watch_kernels import (
+    FIRST_STATUS,
+    MAX_NACON,
+    MAX_NCOLLISION,
+    MAX_NEFC,
+    OVERFLOW,
+    OVERFLOW_STEP,
+    STEP,
+    add_noise_kernel,
+    note_counts_kernel,
+    watch_kernel,
+)
 from mjsim.errors import OutOfRoomError, SettingError
 from mjsim.model.files import initial_data
 
-# The words of `status`, kept on the device by every step so that none has to wait for the host.
-_MAX_NEFC = wp.constant(0)
-_MAX_NACON = wp.constant(1)
-_MAX_NCOLLISION = wp.constant(2)
-_OVERFLOW = wp.constant(3)
-_STEP = wp.constant(4)
-_OVERFLOW_STEP = wp.constant(5)  # the first in which something did not fit
-_NEVER = wp.constant(2**31 - 1)
-_FIRST_STATUS = (0, 0, 0, 0, 0, _NEVER)
 _LANES = 4096  # that watch all worlds together, or 32 for each
-
-_NEFC = wp.constant(int(OverflowType.NEFC))
-_BROADPHASE = wp.constant(int(OverflowType.BROADPHASE))
-_NARROWPHASE = wp.constant(int(OverflowType.NARROWPHASE))
 
 # What is taken again at most when a buffer was too small: steps, and about that many seconds of
 # them. More often a snapshot would take a part of small steps, and on a GPU wait for it.
@@ -68,109 +67,8 @@ _EPA_BYTES = 9_000  # of a convex collision, at most
 
 
 def _ctrl_limits(mjm: mujoco.MjModel) -> list[wp.array]:
-    limited = wp.array(mjm.actuator_ctrllimited.astype(bool), dtype=bool)
+    limited: wp.array = wp.array(mjm.actuator_ctrllimited.astype(bool), dtype=bool)
     return [limited, wp.array(mjm.actuator_ctrlrange, dtype=wp.vec2)]
-
-
-@wp.func
-def _noisy_ctrl(
-    base: float,
-    limited: bool,
-    ctrlrange: wp.vec2,
-    scale: float,
-    seed: int,
-    step: int,
-    world: int,
-    i: int,
-) -> float:
-    state = wp.rand_init(wp.int32(wp.rand_init(seed, step)), world * 8191 + i)
-    noise = scale * wp.randf(state, -1.0, 1.0)
-    if not limited:
-        return base + noise
-    low, high = ctrlrange[0], ctrlrange[1]
-    return wp.clamp(base + 0.5 * (high - low) * noise, low, high)
-
-
-@wp.kernel(enable_backward=False)
-def _add_noise(
-    limited: wp.array[bool],
-    ctrlrange: wp.array[wp.vec2],
-    scale: float,
-    seed: int,
-    status: wp.array[int],
-    base: wp.array2d[float],
-    ctrl_out: wp.array2d[float],
-):
-    world, i = wp.tid()
-    ctrl_out[world, i] = _noisy_ctrl(
-        base[world, i], limited[i], ctrlrange[i], scale, seed, status[_STEP], world, i
-    )
-
-
-@wp.kernel(enable_backward=False)
-def _note_counts(
-    naconmax: int,
-    njmax: int,
-    nefc: wp.array[int],
-    nacon: wp.array[int],
-    ncollision: wp.array[int],
-    overflow_out: wp.array[int],
-    status_out: wp.array[int],
-):
-    """Note what does not fit in the middle of a step, before it is counted anew."""
-    world = wp.tid()
-    lacks = 0
-    if nefc[world] > njmax:
-        lacks |= _NEFC
-        wp.atomic_max(status_out, _MAX_NEFC, nefc[world])
-    if nacon[0] > naconmax:
-        lacks |= _NARROWPHASE
-        wp.atomic_max(status_out, _MAX_NACON, nacon[0])
-    if ncollision[0] > naconmax:
-        lacks |= _BROADPHASE
-        wp.atomic_max(status_out, _MAX_NCOLLISION, ncollision[0])
-    if lacks != 0:
-        overflow_out[world] = overflow_out[world] | lacks
-
-
-@wp.kernel(enable_backward=False)
-def _watch(
-    limit: float,
-    growable: int,
-    qvel: wp.array2d[float],
-    nefc: wp.array[int],
-    nacon: wp.array[int],
-    ncollision: wp.array[int],
-    overflow: wp.array[int],
-    steps_out: wp.array2d[int],
-    diverged_step_out: wp.array[int],
-    status_out: wp.array[int],
-):
-    world, lane = wp.tid()
-    # Each thread counts the steps for itself, since `status` changes while others still read it.
-    step = steps_out[world, lane] + 1
-    steps_out[world, lane] = step
-    for dof in range(lane, qvel.shape[1], steps_out.shape[1]):
-        # NaN compares false. All lanes of a world write the same number: their race is harmless.
-        if not (wp.abs(qvel[world, dof]) <= limit) and diverged_step_out[world] < 0:
-            diverged_step_out[world] = step
-    if lane > 0:
-        return
-    # After a step to which something was lost, all counts are of another motion.
-    if status_out[_OVERFLOW_STEP] >= step:
-        # Once a world has diverged, what it asks for is worth no memory.
-        before = diverged_step_out[world]
-        if before < 0 or before == step:
-            wp.atomic_max(status_out, _MAX_NEFC, nefc[world])
-            if overflow[world] != 0:
-                wp.atomic_or(status_out, _OVERFLOW, overflow[world])
-            if (overflow[world] & growable) != 0:
-                wp.atomic_min(status_out, _OVERFLOW_STEP, step)
-        if world == 0:
-            wp.atomic_max(status_out, _MAX_NACON, nacon[0])
-            wp.atomic_max(status_out, _MAX_NCOLLISION, ncollision[0])
-    if world == 0:
-        status_out[_STEP] += 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +112,9 @@ class WarpSimulation(Simulation):
         self._start_time = mjd.time
         self._shapes = {field: np.shape(getattr(mjd, field)) for field in STATE_FIELDS}
         with wp.ScopedDevice(device):
-            put_model = comfree_warp.put_model if engine == "comfree" else ignored.put_model
+            put_model: Callable[..., mujoco_warp.Model] = ignored.put_model
+            if engine == "comfree":
+                put_model = comfree_warp.put_model
             self._m = put_model(mjm, **parameters)
             self.law = self._m.comfree_law if engine == "comfree" else None
             self._m.opt.warn_overflow = 0  # `health` tells instead
@@ -228,7 +128,7 @@ class WarpSimulation(Simulation):
             self._bind(self._put_data(mjd, nworld))
             self._ctrl = wp.clone(self._d.ctrl)
             self._limits = _ctrl_limits(mjm)
-            self._first_status = wp.array(_FIRST_STATUS, dtype=int)
+            self._first_status: wp.array = wp.array(FIRST_STATUS, dtype=int)
             self._status = wp.clone(self._first_status)
             self._diverged_step = wp.full(nworld, -1, dtype=int)
             # Threads that look after a world; few worlds leave a GPU enough of them for large ones.
@@ -298,7 +198,7 @@ class WarpSimulation(Simulation):
 
     def _capture(self) -> None:
         with kernel_cache_in_use():
-            self._graph = capture(lambda: self._launch_step(self._d), self._wp_device)
+            self._graph: Graph | None = capture(lambda: self._launch_step(self._d), self._wp_device)
 
     def _kept_arrays(self) -> list[wp.array]:
         """What a step reads and changes: of the data, and of what is kept beside it."""
@@ -311,7 +211,7 @@ class WarpSimulation(Simulation):
 
     def _launch_note_counts(self, m: mujoco_warp.Model, d: mujoco_warp.Data) -> None:
         wp.launch(
-            _note_counts,
+            note_counts_kernel,
             dim=d.nworld,
             inputs=[d.naconmax, d.njmax, d.nefc, d.nacon, d.ncollision],
             outputs=[d.overflow, self._status],
@@ -321,7 +221,7 @@ class WarpSimulation(Simulation):
         nworld, nu = d.nworld, self.mjm.nu
         if self._noise.scale:
             wp.launch(
-                _add_noise,
+                add_noise_kernel,
                 dim=(nworld, nu),
                 inputs=[
                     *self._limits,
@@ -335,9 +235,9 @@ class WarpSimulation(Simulation):
         with checked_narrow_phase(d, self._repairs), limits_told_apart():
             self._package.step(self._m, d)
         if self.rings:
-            self._launch_keep(d, ahead=1)
+            self._launch_keep(self.rings, d, ahead=1)
         wp.launch(
-            _watch,
+            watch_kernel,
             dim=(nworld, self._nlane),
             inputs=[
                 *(VELOCITY_LIMIT, self._growable),
@@ -346,9 +246,8 @@ class WarpSimulation(Simulation):
             outputs=[self._steps, self._diverged_step, self._status],
         )
 
-    def _launch_keep(self, d: mujoco_warp.Data, ahead: int) -> None:
-        rings, nstep = self.rings, self._status[_STEP : _STEP + 1]
-        nlane = self._nlane
+    def _launch_keep(self, rings: history.Rings, d: mujoco_warp.Data, ahead: int) -> None:
+        nstep, nlane = self._status[STEP : STEP + 1], self._nlane
         wp.launch(
             keep_kernel,
             dim=(d.nworld, nlane),
@@ -362,15 +261,16 @@ class WarpSimulation(Simulation):
 
     def _recent(self, world: int) -> tuple[int, np.ndarray]:
         self._settle()
+        assert self._kept is not None  # there are rings
         return int(self._diverged_step.numpy()[world]), self._kept[world].numpy()
 
     def step(self, n: int = 1) -> None:
         if self._stopped_by:
             raise self._stopped_by
         if self.rings and not self.nstep:
-            self._launch_keep(self._d, ahead=0)
+            self._launch_keep(self.rings, self._d, ahead=0)
         if self.fixed_buffers:
-            self._graph.launch(n)
+            self._launch(n)
             self.nstep += n
             return
         in_place = self._status_in_place
@@ -378,16 +278,20 @@ class WarpSimulation(Simulation):
             if self._since >= self._redo_steps or time.perf_counter() > self._redo_by:
                 self._renew_snapshot()
             count = 1 if n == 1 else self._piece(n)
-            self._graph.launch(count)
+            self._launch(count)
             self._journal.append(count)
             self._since += count
             self.nstep += count
             n -= count
             if in_place is None:
                 self._settled = False
-            elif in_place.item(_OVERFLOW) & self._growable:
+            elif in_place.item(OVERFLOW) & self._growable:
                 self._settled = False
                 self._settle()
+
+    def _launch(self, nstep: int) -> None:
+        assert self._graph is not None  # but while `_reallocate` is at work
+        self._graph.launch(nstep)
 
     def _piece(self, n: int) -> int:
         """How many of n steps to take at once: on a CPU doubling, to look soon whether all fits."""
@@ -398,7 +302,8 @@ class WarpSimulation(Simulation):
 
     def _forget_snapshot(self) -> None:
         """Let the next step begin with another one."""
-        self._journal: list[int | _Write] | None = None  # steps taken and fields set since
+        self._snapshot_time: float | None = None  # when it was taken, as `time.perf_counter`
+        self._journal: list[int | _Write] = []  # steps taken and fields set since
         self._since = self._redo_steps  # steps taken since
         self._redo_by = 0.0  # when the next one is due at the latest, as `time.perf_counter`
         self._settled = True  # whether the steps taken since are known to have lost nothing
@@ -406,7 +311,7 @@ class WarpSimulation(Simulation):
     def _renew_snapshot(self) -> None:
         self._settle()
         now = time.perf_counter()
-        if self._journal is not None and not self._wp_device.is_cpu:
+        if self._snapshot_time is not None and not self._wp_device.is_cpu:
             fit = int(self._since * _REDO_SECONDS / (now - self._snapshot_time))
             self._redo_steps = min(max(fit, _FEWEST_REDO_STEPS), _REDO_STEPS)
         self._snapshot.take()
@@ -423,7 +328,7 @@ class WarpSimulation(Simulation):
         """
         if self._settled:
             return
-        while self._status_words()[_OVERFLOW] & self._growable:
+        while self._status_words()[OVERFLOW] & self._growable:
             self._make_room()
             self._take_again(self._since)
         self._settled = True
@@ -435,7 +340,7 @@ class WarpSimulation(Simulation):
                 self._assign(entry)
                 continue
             count = min(entry, nstep)
-            self._graph.launch(count)
+            self._launch(count)
             nstep -= count
             if count < entry:
                 return
@@ -447,11 +352,11 @@ class WarpSimulation(Simulation):
     def _need(self) -> overflow.Need:
         words = [int(word) for word in self._status_words()]
         return overflow.Need(
-            overflow=words[_OVERFLOW],
-            step=words[_OVERFLOW_STEP],
-            rows=words[_MAX_NEFC],
-            contacts=words[_MAX_NACON],
-            pairs=words[_MAX_NCOLLISION],
+            overflow=words[OVERFLOW],
+            step=words[OVERFLOW_STEP],
+            rows=words[MAX_NEFC],
+            contacts=words[MAX_NACON],
+            pairs=words[MAX_NCOLLISION],
         )
 
     def _make_room(self) -> None:
@@ -561,7 +466,7 @@ class WarpSimulation(Simulation):
         full[:] = values
         entry = _Write(field, full, world)
         self._assign(entry)
-        if self._journal is not None:
+        if self._snapshot_time is not None:
             self._journal.append(entry)
             if len(self._journal) > 4 * _REDO_STEPS:  # which takes memory
                 self._redo_by = 0.0
@@ -635,7 +540,7 @@ def _clear_compact(d: mujoco_warp.Data) -> None:
             array.zero_()
 
 
-def _arrays(holder: object) -> Iterator[wp.array]:
+def _arrays(holder: Any) -> Iterator[wp.array]:
     """Every array of a dataclass, and of those in it."""
     for field in dataclasses.fields(holder):
         value = getattr(holder, field.name)
@@ -645,7 +550,7 @@ def _arrays(holder: object) -> Iterator[wp.array]:
             yield from _arrays(value)
 
 
-def _copy_arrays(source: object, destination: object) -> None:
+def _copy_arrays(source: Any, destination: Any) -> None:
     """Copy every array of a dataclass, and of those in it, into the same one of another."""
     for field in dataclasses.fields(destination):
         old, new = getattr(destination, field.name), getattr(source, field.name)
@@ -696,18 +601,18 @@ def make_on_warp(
         begin_compiling()
     if sizes["nccdmax"] is None:
         sizes = sizes | {"nccdmax": sizes["nconmax"]}
-    if None in sizes.values():
-        found = size_buffers(mjm, noise=noise)
-        sizes = {name: found[name] if size is None else size for name, size in sizes.items()}
-    sizes["nconmax"] = max(sizes["nconmax"], overflow.LEAST_CONTACTS)
-    sizes["njmax"] = max(sizes["njmax"], 1 if fixed_buffers else overflow.LEAST_ROWS)
-    sizes["nccdmax"] = share_convex_collisions(sizes, nworld)
+    chosen = {name: size for name, size in sizes.items() if size is not None}
+    if len(chosen) < len(sizes):
+        chosen = size_buffers(mjm, noise=noise) | chosen
+    chosen["nconmax"] = max(chosen["nconmax"], overflow.LEAST_CONTACTS)
+    chosen["njmax"] = max(chosen["njmax"], 1 if fixed_buffers else overflow.LEAST_ROWS)
+    chosen["nccdmax"] = share_convex_collisions(chosen, nworld)
     parameters = {}
     if engine == "comfree":
         parameters = {f"comfree_{name}": value for name, value in given.items()}
     try:
         return WarpSimulation(
-            *(mjm, engine, wp_device, nworld, sizes, parameters, noise, remember, progress),
+            *(mjm, engine, wp_device, nworld, chosen, parameters, noise, remember, progress),
             *(fixed_buffers, report),
         )
     except SettingError:

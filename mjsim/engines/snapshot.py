@@ -52,14 +52,20 @@ class Snapshot:
     def __init__(self, arrays: list[wp.array], device: wp.Device):
         self._arrays, self._device = arrays, device
         self._copies = [wp.clone(array) for array in arrays]
-        self._graph = self._capture()
+        self._graph: Graph | None = self._capture()
 
     def _capture(self) -> Graph:
         pairs = list(zip(self._copies, self._arrays, strict=True))
-        return capture(lambda: [wp.copy(*pair) for pair in pairs], self._device)
+
+        def copy() -> None:
+            for destination, source in pairs:
+                wp.copy(destination, source)
+
+        return capture(copy, self._device)
 
     def take(self) -> None:
         """Copy the arrays as they are now."""
+        assert self._graph is not None  # but between `let_go` and `move_to`
         self._graph.launch()
 
     def put_back(self) -> None:

@@ -27,7 +27,7 @@ def _narena_address() -> int:
     changed = np.flatnonzero(one != other)
     for start in range(changed[-1] - 7, changed[0] + 1):
         if all(
-            struct.unpack_from("<q", saved, start)[0] == size
+            struct.unpack_from("<q", saved.data, start)[0] == size
             for saved, size in zip((one, other), sizes, strict=True)
         ):
             return int(start)
@@ -40,7 +40,7 @@ def with_arena(mjm: mujoco.MjModel, nbytes: int) -> mujoco.MjModel:
     The system grants such memory when it is used, so that a large arena costs nothing by itself.
     """
     saved = binary(mjm)
-    struct.pack_into("<q", saved, _narena_address(), nbytes)
+    struct.pack_into("<q", saved.data, _narena_address(), nbytes)
     larger = mujoco.MjModel.from_binary_path("model.mjb", {"model.mjb": saved.tobytes()})
     if larger.narena != nbytes:
         raise RuntimeError(f"MuJoCo made an arena of {larger.narena} bytes, not of {nbytes}")

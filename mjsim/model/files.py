@@ -60,7 +60,7 @@ def _nearest(path: Path) -> Path | None:
     home = REPOSITORY if _in_clone() else MODELS
     bases = [Path(path.anchor)] if path.is_absolute() else [Path(), home]
     for base in bases:
-        found = base
+        found: Path | None = base
         for part in path.parts[1:] if path.is_absolute() else path.parts:
             found = found and _nearest_entry(found, part)
         if found and found.suffix in SUFFIXES and os.path.isfile(found):

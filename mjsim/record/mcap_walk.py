@@ -8,12 +8,12 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mjsim.record.format import MAX_CHUNK, METADATA, SCHEMA, RecordingError
 
 if TYPE_CHECKING:
-    from mcap.records import McapRecord
+    from mcap.data_stream import ReadDataStream
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_SUMMARY = 256 << 20  # bytes; a chunk takes about a hundred
@@ -24,6 +24,13 @@ _MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
 _CHUNK = struct.Struct("<QQQ")  # first and last log time, size before compression
 _FOOTER = struct.Struct("<BQQQI")  # opcode, length, start of summary, of offsets, checksum
 _INDEX_ENTRY = 16  # bytes of a message in a MessageIndex, after 6 of its head
+
+
+class RecordKind(Protocol):
+    """A class of `mcap.records` whose records can be read."""
+
+    @staticmethod
+    def read(stream: "ReadDataStream", /) -> Any: ...
 
 
 class Place(NamedTuple):
@@ -200,7 +207,7 @@ def read(file: IO[bytes], place: Place, most: int | None = None) -> bytes:
     return data
 
 
-def parse(kind: "type[McapRecord]", file: IO[bytes], place: Place, limit: int = MAX_RECORD) -> Any:
+def parse(kind: type[RecordKind], file: IO[bytes], place: Place, limit: int = MAX_RECORD) -> Any:
     """A record of that kind.
 
     Raises:

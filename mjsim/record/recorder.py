@@ -106,7 +106,8 @@ class Recorder:
         check_path(path)
         from mcap.writer import Writer
 
-        self.path, self.nstates, self.nbytes, self.problem = Path(path), 0, 0, None
+        self.path, self.nstates, self.nbytes = Path(path), 0, 0
+        self.problem: str | None = None
         self._report = report
         self._pending, self._pending_bytes = 0, 0  # states that are not yet in the file
         # The recording time `_at` (ns) goes on from `_origin` with the simulated time since

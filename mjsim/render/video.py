@@ -3,7 +3,7 @@
 That package brings its own ffmpeg, so that nothing has to be installed beside it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import mujoco
@@ -89,7 +89,7 @@ def frames(
 
 def write_video(
     path: str,
-    pictures: Iterator[np.ndarray],
+    pictures: Iterable[np.ndarray],
     size: tuple[int, int],
     fps: float,
     stop: Callable[[], bool],

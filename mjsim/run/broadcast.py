@@ -19,8 +19,9 @@ class Simulation(Protocol):
     """What is used of a simulation of `engines`."""
 
     mjm: mujoco.MjModel
-    nstep: int
 
+    @property
+    def nstep(self) -> int: ...
     def step(self, n: int = 1) -> None: ...
     def read(self, field: str, world: int = 0) -> np.ndarray: ...
     def synchronize(self) -> None: ...
@@ -32,6 +33,15 @@ class _World:
     Attributes:
       index: of the world; may be changed.
     """
+
+    time: float
+    qpos: np.ndarray
+    qvel: np.ndarray
+    act: np.ndarray
+    ctrl: np.ndarray
+    xfrc_applied: np.ndarray
+    mocap_pos: np.ndarray
+    mocap_quat: np.ndarray
 
     def __init__(self, simulation: Simulation, index: int):
         self._simulation, self.index = simulation, index

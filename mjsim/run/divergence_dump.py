@@ -27,6 +27,7 @@ def write_divergence(chosen: RunSettings, simulation: engines.Simulation) -> str
     if missing := missing_packages():
         return f"no dump was kept: {missing}"
     divergence = simulation.health().divergence
+    assert divergence is not None  # who calls this has seen it
     world = divergence.world
     states = simulation.recall(world)
     stamp = time.strftime("%Y%m%d-%H%M%S")

@@ -19,6 +19,7 @@ from mjsim.run import divergence_dump as dump
 from mjsim.run.broadcast import Broadcast, RecordedSimulation
 from mjsim.run.headless_settings import HeadlessSettings
 from mjsim.run.settings import versions
+from mjsim.run.summary import Summary
 from mjsim.run.terminal import (
     CompilationDisplay,
     RunDisplay,
@@ -105,7 +106,7 @@ def summarize(
     stopped_by: str | None,
     server: StreamServer,
     recorder: Recorder | None = None,
-) -> dict[str, object]:
+) -> Summary:
     """The summary of a run, as `--json` writes it."""
     health, counts = simulation.health(), simulation.counts()
     speed = pace(simulation.nstep, simulation.nworld, simulation.mjm.opt.timestep, run_seconds)
@@ -125,20 +126,21 @@ def summarize(
         "rows": counts.rows,
         "state_sha256": hash_state(simulation),
         "diverged": health.ndiverged,
-        "first_divergence": health.divergence and dataclasses.asdict(health.divergence),
+        "first_divergence": dataclasses.asdict(health.divergence) if health.divergence else None,
         "overflow": list(health.overflow),
         "grown": list(simulation.grown),
         "repairs": health.repairs,
         "stopped_by": stopped_by,
         "problems": list_problems(health, recorder) + ([server.problem] if server.problem else []),
         "stream": dataclasses.asdict(server.counters) if server.enabled else None,
-        "recording": recorder
-        and {
+        "recording": {
             "path": str(recorder.path),
             "states": recorder.nstates,
             "bytes": recorder.nbytes,
             "problem": recorder.problem,
-        },
+        }
+        if recorder
+        else None,
         "versions": versions(),
     }
 
@@ -156,7 +158,7 @@ def check_json_path(path: str) -> None:
         raise SettingError("json", f"{path!r} cannot be written: no writable file there")
 
 
-def write_json(path: str, summary: dict[str, object]) -> None:
+def write_json(path: str, summary: Summary) -> None:
     """Write the summary whole or not at all."""
     partial = Path(f"{path}.partial")
     try:
@@ -196,7 +198,7 @@ def recorded(
 
 def run(
     chosen: HeadlessSettings, stream_from: str | None = None
-) -> tuple[engines.Simulation, dict[str, object]]:
+) -> tuple[engines.Simulation, Summary]:
     """All of a run: build, stream, record, step; the simulation and its summary.
 
     Args:

@@ -4,13 +4,20 @@ All of it goes to stderr, so that stdout stays free for what a program prints fo
 """
 
 import dataclasses
-from typing import Any
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from mjsim import engines
 from mjsim.console import console, say
 from mjsim.record import Recorder
+from mjsim.run.summary import Summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +57,7 @@ class CompilationDisplay:
             TextColumn("[dim]{task.description}"),
             console=console,
         )
-        self._task = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> "CompilationDisplay":
         return self
@@ -125,7 +132,7 @@ def list_problems(health: engines.Health, recorder: Recorder | None = None) -> l
     return problems
 
 
-def show_summary(summary: dict[str, Any]) -> None:
+def show_summary(summary: Summary) -> None:
     """Print the summary that `headless.summarize` makes, in four to seven lines."""
     ended = f", ended by {summary['stopped_by']}" if summary["stopped_by"] else ""
     worlds_diverged = "no world"

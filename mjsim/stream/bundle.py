@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import mujoco
 import numpy as np
@@ -18,7 +19,7 @@ from mjsim.stream.packets import Packet
 MODEL_KINDS = ("xml", "model_path")
 
 # A model as people have it in hand: a path, MJCF as text, or MuJoCo's own.
-Model = str | os.PathLike[str] | mujoco.MjSpec | mujoco.MjModel
+Model: TypeAlias = str | os.PathLike[str] | mujoco.MjSpec | mujoco.MjModel
 
 # What must be the same at the viewer for a state to mean the same there. MJCF is written with
 # seven digits, so the numbers are only nearly the same.
@@ -167,8 +168,9 @@ def _folders(path: Path, seen: set[Path]) -> Iterator[Path]:
         return
     seen.add(path)
     for element in ElementTree.parse(path).iter():
-        if element.tag in ("include", "model") and element.get("file"):
-            referred = path.parent / element.get("file")
+        file = element.get("file")
+        if element.tag in ("include", "model") and file:
+            referred = path.parent / file
             if referred.is_file():
                 yield from _folders(referred.resolve(), seen)
 

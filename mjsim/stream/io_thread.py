@@ -196,6 +196,7 @@ class IoThread:
 
     def _encode_latest(self) -> bytes:
         if self._encoded is None:
+            assert self._latest is not None  # who asks has a viewer that is due to get it
             state = unpack_snapshot(self._latest.snapshot)
             packet = {"kind": "state", "state": state, **self._latest.entries}
             self._encoded = encode_packet({**packet, "run": self._run})
@@ -305,7 +306,7 @@ class IoThread:
                 if viewer.admitted or viewer.waiting:
                     viewer.known = True
                     self._take_wish(packet)
-                elif is_answer(packet.get("digest"), self._token, viewer.nonce):
+                elif self._token and is_answer(packet.get("digest"), self._token, viewer.nonce):
                     viewer.known = viewer.waiting = True
                     self._settle_waiting(time.monotonic())
                 else:

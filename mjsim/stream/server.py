@@ -165,6 +165,7 @@ class StreamServer:
         if not self.enabled or self._thread:
             return
         self.bind()
+        assert self._listener is not None  # `bind` has made it
         self._mailbox.open()
         serve = IoThread(
             self._mailbox, self._listener, self._packet, self.run, self._token, self._report
@@ -224,7 +225,7 @@ class StreamServer:
                 f"{self.port} at {self.host} cannot be used: {error.strerror}; choose another, "
                 "or 0 for no streaming",
             ) from error
-        if not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+        if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
             self._warn_of_strangers()
         return listener
 

@@ -11,7 +11,7 @@ try:
     import fcntl
     import termios
 except ImportError:  # no Unix
-    fcntl = termios = None
+    fcntl = termios = None  # type: ignore[assignment]
 
 from mjsim.stream.packets import (
     DEFAULT_LIMIT,

@@ -77,8 +77,11 @@ class _DType:
             (0,),
             (None,),
         )
-        plain = type(state) is tuple and len(state) in (8, 9)
-        if not plain or not all(_is(item, *form[i]) for i, item in enumerate(state)):
+        if (
+            type(state) is not tuple
+            or len(state) not in (8, 9)
+            or not all(_is(item, *form[i]) for i, item in enumerate(state))
+        ):
             raise ProtocolError(f"refused a dtype with the state {shown(state)}")
         if state[1] in "<>":
             self.dtype = self.dtype.newbyteorder(state[1])
@@ -128,7 +131,9 @@ def _make_array(buffer: object, dtype: object, shape: object, order: object) -> 
     try:
         flat = np.frombuffer(buffer, dtype.dtype) if len(buffer) else np.empty(0, dtype.dtype)
         # In the byte order of this machine, writable, and not holding on to the packet.
-        return np.array(flat.reshape(shape, order=order), dtype.dtype.newbyteorder("="))
+        return np.array(
+            flat.reshape(shape, order="F" if order == "F" else "C"), dtype.dtype.newbyteorder("=")
+        )
     except ValueError as error:
         raise ProtocolError(f"refused an array of shape {shown(shape)}: {error}") from None
 
@@ -214,9 +219,9 @@ class _Machine:
             opcode = payload[self._at]
             self._at += 1
             handler, reader, counted = _OPCODES[opcode]
+            if handler is None:
+                return self._finish()
             if reader is None:
-                if handler is None:
-                    return self._finish()
                 handler(self)
                 continue
             if self._at + reader.size > size:
@@ -251,7 +256,7 @@ class _Machine:
         return self._stack.pop()
 
     def _pop_to_mark(self) -> list[Any]:
-        items = []
+        items: list[Any] = []
         while self._stack:
             item = self._stack.pop()
             if item is _MARK:
@@ -392,10 +397,10 @@ def _refuser(opcode: int) -> Callable[[_Machine], None]:
 _U1, _U2, _U4, _U8 = (struct.Struct(f"<{size}") for size in "BHIQ")
 
 # Opcodes without an argument; with a number; with a number of bytes, and then these.
-_SIMPLE: dict[bytes, Callable[[_Machine], None]] = {
+_SIMPLE: dict[bytes, Callable[[_Machine], object]] = {
     pickle.MARK: lambda machine: machine._push(_MARK),
-    pickle.POP: lambda machine: machine._pop() and None,
-    pickle.POP_MARK: lambda machine: machine._pop_to_mark() and None,
+    pickle.POP: _Machine._pop,
+    pickle.POP_MARK: _Machine._pop_to_mark,
     pickle.NONE: lambda machine: machine._push(None),
     pickle.NEWTRUE: lambda machine: machine._push(True),
     pickle.NEWFALSE: lambda machine: machine._push(False),
@@ -440,7 +445,7 @@ _COUNTED: dict[bytes, tuple[Callable[..., None], struct.Struct]] = {
 }
 
 # For each byte: what runs it (None at the end), what reads its number, and whether that counts.
-_OPCODES: list[tuple[Callable[..., None] | None, struct.Struct | None, bool]] = [
+_OPCODES: list[tuple[Callable[..., object] | None, struct.Struct | None, bool]] = [
     (_refuser(opcode), None, False) for opcode in range(256)
 ]
 for _opcode, _run in _SIMPLE.items():
@@ -464,18 +469,19 @@ class _Plain:
             raise ProtocolError(f"refused a packet of more than {MAX_ITEMS} values")
         if depth > MAX_DEPTH:
             raise ProtocolError(f"refused a packet nested deeper than {MAX_DEPTH}")
-        kind = type(value)
-        if kind is dict:
+        if type(value) is dict:
             return {self._key(key): self.copy(item, depth + 1) for key, item in value.items()}
-        if kind is list or kind is tuple:
-            return kind([self.copy(item, depth + 1) for item in value])
-        if kind is int and value.bit_length() >= 8 * MAX_INT_BYTES:
+        if type(value) is list:
+            return [self.copy(item, depth + 1) for item in value]
+        if type(value) is tuple:
+            return tuple([self.copy(item, depth + 1) for item in value])
+        if type(value) is int and value.bit_length() >= 8 * MAX_INT_BYTES:
             raise ProtocolError(f"refused an int of {value.bit_length()} bits")
-        if kind is _Array and value.array is not None:
+        if type(value) is _Array and value.array is not None:
             return value.array
         if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
             return np.asarray(value, order="C")
-        if value is None or kind in (str, bytes, bool, int, float):
+        if value is None or type(value) in (str, bytes, bool, int, float):
             return value
         raise ProtocolError(f"refused {_kind(value)} in a packet")
 

@@ -251,6 +251,7 @@ class Watch:
         packet = arrival.packet
         held = self._controls.paused
         mjd = self._unseen if held else self._mjd
+        assert mjd is not None  # the model came first
         apply_mjdata(mjd, packet.get("state"))
         if self._recorder:
             step = packet.get("step")
@@ -279,6 +280,7 @@ class Watch:
             client.select_world(wanted)
 
     def _status(self, connected: bool = True) -> Status:
+        assert self._mjd is not None  # the model came first
         rows, plots = {}, {"contacts": float(self._mjd.ncon)}
         if "engine" in self._about:
             rows["engine"] = f"{self._about['engine']} on {self._about.get('device', '?')}"

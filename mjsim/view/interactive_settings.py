@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,7 +37,8 @@ class InteractiveSettings(RunSettings, DisplaySettings):
       SettingError: as `RunSettings`, and where an engine is to be compared with itself.
     """
 
-    nsteps: int | None = options.setting(
+    # None is allowed here, since a viewer may run without an end.
+    nsteps: int | None = options.setting(  # type: ignore[assignment]
         None,
         "--nsteps",
         "MJSIM_NSTEPS",
@@ -95,7 +97,7 @@ class InteractiveSettings(RunSettings, DisplaySettings):
         name = engine_name(engine, law)
         unused = {setting: None for setting in self.given if not is_used(setting, name)}
         record = Path(self.record) if self.record else None
-        own = {
+        own: dict[str, Any] = {
             "engine": engine,
             "law": law,
             "device": "cpu" if engine == "mjc" else self.device,

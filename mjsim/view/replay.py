@@ -114,6 +114,6 @@ class Replay:
             "step": f"{state.step:,}",
             "contacts": f"{self._mjd.ncon:,}",
         }
-        if self._problem or self._recording.problem:
-            rows["problem"] = self._problem or self._recording.problem
+        if problem := self._problem or self._recording.problem:
+            rows["problem"] = problem
         return Status(rows, {"contacts": self._mjd.ncon}, self._position)

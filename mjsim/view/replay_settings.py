@@ -28,7 +28,7 @@ class SizeType(click.ParamType):
         parts = value.lower().split("x")
         if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
             self.fail(f"{value!r} is no size, such as 1280x720", param, ctx)
-        size = tuple(int(part) for part in parts)
+        size = int(parts[0]), int(parts[1])
         low, high = self.LIMITS
         if not all(low <= each <= high and each % 2 == 0 for each in size):
             self.fail(f"{value!r}: even numbers from {low} to {high} are wanted", param, ctx)

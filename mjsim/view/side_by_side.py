@@ -38,7 +38,7 @@ class Layout:
         low, high = _box(mjm, mjd)
         self.floors: dict[int, float] = {}
         for plane in np.flatnonzero(mjm.geom_type == mujoco.mjtGeom.mjGEOM_PLANE):
-            reach = _plane_reach(mjm, mjd, plane)
+            reach = _plane_reach(mjm, mjd, int(plane))
             across = mjd.geom_xmat[plane].reshape(3, 3)[axis, 2]
             if abs(across) < 1e-3 and 2.0 * reach[axis] >= (high - low)[axis]:
                 self.floors[int(plane)] = float(2.0 * reach[axis])

@@ -114,18 +114,21 @@ class Window(Display):
                 key.press(self._controls)
 
     def show(self, status: Status, moved: bool) -> None:
-        pushed, self._pushing = self._pushing, bool(self._handle.perturb.active)
-        self._overlay.set(self._texts(status))
+        handle, overlay = self._handle, self._overlay
+        assert handle is not None  # `load` comes first
+        assert overlay is not None
+        pushed, self._pushing = self._pushing, bool(handle.perturb.active)
+        overlay.set(self._texts(status))
         if not (moved or pushed or self._pushing) and time.monotonic() < self._sync_due:
             return
         self._sync_due = time.monotonic() + _SYNC_PERIOD
         with contextlib.suppress(mujoco.UnexpectedError):  # as above
             if self._row:
-                with self._handle.lock():
-                    self._row.draw(self._handle.user_scn, self._handle.opt)
-            self._sync()
+                with handle.lock():
+                    self._row.draw(handle.user_scn, handle.opt)
+            self._sync(handle)
 
-    def _sync(self) -> None:
+    def _sync(self, handle: "mujoco.viewer.Handle") -> None:
         """Hand the state to the drawing thread, and take no other one from there.
 
         MuJoCo's viewer would put the state back to qpos0 on Backspace, and has sliders for it.
@@ -133,12 +136,12 @@ class Window(Display):
         spec = _STATE & ~_MOCAP if self._pushing else _STATE
         before, after = (np.empty(mujoco.mj_stateSize(self._mjm, spec)) for _ in range(2))
         mujoco.mj_getState(self._mjm, self._mjd, before, spec)
-        self._handle.sync()
+        handle.sync()
         mujoco.mj_getState(self._mjm, self._mjd, after, spec)
         if not np.array_equal(before, after, equal_nan=True):
             mujoco.mj_setState(self._mjm, self._mjd, before, spec)
             mujoco.mj_forward(self._mjm, self._mjd)
-            self._handle.sync()
+            handle.sync()
 
     def _texts(self, status: Status) -> list[tuple[int, int, str, str]]:
         large, small = mujoco.mjtFontScale.mjFONTSCALE_150, mujoco.mjtFontScale.mjFONTSCALE_100
@@ -150,13 +153,13 @@ class Window(Display):
             values += lines
         texts = [(large, top, "\n".join(names), "\n".join(values))]
         if keys := offered_keys(self._controls):
-            names = "\n".join(key.name for key in keys)
-            texts.append((small, bottom, names, "\n".join(key.what for key in keys)))
+            what = "\n".join(key.what for key in keys)
+            texts.append((small, bottom, "\n".join(key.name for key in keys), what))
         return texts
 
     def close(self) -> None:
         """Close the window and wait for its thread: one that still draws at exit crashes."""
-        if self._handle is None:
+        if self._handle is None or self._overlay is None:
             return
         self._overlay.set(None)
         if self._handle.is_running():

@@ -29,7 +29,8 @@ def check_address(host: str, port: int) -> bool:
         except OSError as error:
             raise port_error(host, port, error.strerror or str(error)) from error
     return any(
-        not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback for *_, address in found
+        not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
+        for *_, address in found
     )
 
 

@@ -5,6 +5,7 @@ import html
 import math
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import viser
@@ -87,8 +88,7 @@ class Panel:
 
         def follow(status: Status) -> None:
             name = min(names, key=lambda name: abs(names[name] - controls.speed))
-            if dropdown.value != name:
-                dropdown.value = name
+            _set_value(dropdown, name)
 
         self._follow.append(follow)
 
@@ -109,8 +109,8 @@ class Panel:
 
         def follow(status: Status) -> None:
             position = min(max(round(status.position, 2), 0.0), controls.duration)
-            if time.monotonic() > moved + HANDS_OFF and slider.value != position:
-                slider.value = position
+            if time.monotonic() > moved + HANDS_OFF:
+                _set_value(slider, position)
 
         self._follow.append(follow)
 
@@ -127,8 +127,7 @@ class Panel:
         slider.on_update(choose)
 
         def follow(status: Status) -> None:
-            if slider.value != controls.world:
-                slider.value = controls.world
+            _set_value(slider, controls.world)
 
         self._follow.append(follow)
 
@@ -150,6 +149,12 @@ class Panel:
                 with self._tab:
                     self._plots[name] = _Plot(self._gui, name)
             self._plots[name].add(value)
+
+
+def _set_value(handle: Any, value: object) -> None:
+    """Let a slider or dropdown show a value; viser's types say wrongly that it can only be read."""
+    if handle.value != value:
+        handle.value = value
 
 
 class _Plot:
