@@ -20,15 +20,7 @@ from screen import Screen
 
 from mjsim.engines.device import warp_device
 
-NO_CUDA = "no CUDA device"  # begins the reason of the only skips that --strict-skips allows
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--strict-skips",
-        action="store_true",
-        help="fail if a test was skipped for another reason than that there is no CUDA device",
-    )
+NO_CUDA = "no CUDA device"  # begins the reason of the only skips that STRICT_SKIPS=1 allows
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,20 +39,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """With --strict-skips: fail, naming each reason to skip that the machine should not have given.
+    """With STRICT_SKIPS=1: fail, naming each reason to skip that the machine should not have given.
 
     What CI installs must be there, and a test that cannot run there is no test.
     """
-    config = session.config
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or not config.getoption("strict_skips"):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or os.environ.get("STRICT_SKIPS") != "1":
         return
     reasons = collections.Counter(
         report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", [])
     )
     refused = [each for each in reasons if not each.startswith(NO_CUDA)]
     for reason in refused:
-        reporter.write_line(f"--strict-skips: {reasons[reason]} skipped: {reason}", red=True)
+        reporter.write_line(f"STRICT_SKIPS: {reasons[reason]} skipped: {reason}", red=True)
     if refused and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

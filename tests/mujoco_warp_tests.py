@@ -10,15 +10,20 @@ reason, or ends in an error that refuses something by name.
 Exit status: 0 all passed or differed as expected, 1 there were others, 2 wrong use.
 """
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Of a script the folder comes first on the path, and tests/ has one of the package's name.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import ast
 import collections
 import functools
 import importlib.util
 import re
-import sys
 import time
 import unittest
-from pathlib import Path
 from types import ModuleType
 
 import click

@@ -437,7 +437,7 @@ class Limited(HeadlessSettings):
 model, record, json = sys.argv[1:]
 sizes = {"nworld": 10_000, "nconmax": 1, "njmax": 16}
 chosen = Limited(model=model, **sizes, nsteps=200, port=0, record=record, record_hz=0, json=json)
-sys.exit(headless.main(chosen))
+sys.exit(headless.main(chosen, "mjsim run"))
 """
 
 
