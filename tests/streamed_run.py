@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import mujoco
+import stand_in
 import watching
 from scenes import OWN_FOLDER
 from watching import free_port
@@ -125,3 +126,18 @@ def connect_to(process: subprocess.Popen, port: int) -> StreamClient:
 
     wait_until(connected, "the script's port")
     return clients[0]
+
+
+def states_behind_a_stall(run: Run) -> int:
+    """How many old states a viewer gets that has read nothing for 4 s, before it gets a new one."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", run.port))
+        assert stand_in.read(sock)["kind"] == "xml"
+        time.sleep(4.0)
+        stalled_at = run.nstep
+        behind = 0
+        while stand_in.read(sock)["step"] < stalled_at:
+            behind += 1
+        assert run.server.counters.frames_skipped > 0
+    return behind

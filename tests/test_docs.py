@@ -5,10 +5,8 @@ MuJoCo Warp, which the tests of our own remedies cover, so they are not run here
 """
 
 import importlib.util
-import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +17,9 @@ from typing import NamedTuple
 import mujoco
 import pytest
 import warp as wp
+from programs import finished
 from recordings import record_swinging
+from watching import free_port
 
 from comfree_warp import __version__
 from mjsim.model.files import REPOSITORY
@@ -83,25 +83,6 @@ PROGRAMS = [each for each in blocks("python") if not each.page.startswith("docs/
 CLIENTS = [each for each in PROGRAMS if re.search(r"[. _]connect(ion)?\(", each.code)]
 
 
-def run_command(
-    command: list[str], folder: Path = REPOSITORY, **variables: str
-) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 def needs_engine(block: Block) -> bool:
     return "comfree_warp" in block.code or "engines" in block.code
 
@@ -152,7 +133,7 @@ def test_the_runs_of_the_pages_run(command, tmp_path):
     settings = re.match(ASSIGNMENTS, command).group()
     variables = dict(each.split("=", 1) for each in settings.split())
     words = arguments(command.removeprefix(settings))
-    done = run_command([*words, "--nsteps=2", "--port=0"], **variables)
+    done = finished([*words, "--nsteps=2", "--port=0"], **variables)
     assert done.returncode == 0, done.stderr
 
 
@@ -164,7 +145,7 @@ def test_the_replays_of_the_pages_run(command, tmp_path):
         pytest.skip("neither EGL nor OSMesa works on this machine")
     record_swinging(tmp_path / "run.mcap", 0.5)
     small = ["--size=160x120"] if video else ["--backend=none"]
-    done = run_command([*arguments(command), *small], tmp_path)
+    done = finished([*arguments(command), *small], tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -172,7 +153,7 @@ def test_the_replays_of_the_pages_run(command, tmp_path):
 def test_the_viewers_have_the_flags_that_the_pages_use(command):
     words = arguments(command)
     end = next((n for n, word in enumerate(words) if word.startswith("--")), len(words))
-    described = run_command([*words[:end], "--help"])
+    described = finished([*words[:end], "--help"])
     assert described.returncode == 0, described.stderr
     assert [word for word in words if word.startswith("--") and word not in described.stdout] == []
 
@@ -182,7 +163,7 @@ def test_the_sweeps_of_the_pages_have_cases(command, tmp_path):
     """test_sweep.py runs such cases, on Ray."""
     words = shlex.split(command.removesuffix("--dry-run"))
     table = tmp_path / "table"
-    done = run_command([sys.executable, *words[1:], "--dry-run", f"--table={table}"])
+    done = finished([sys.executable, *words[1:], "--dry-run", f"--table={table}"])
     assert done.returncode == 0, done.stderr
     assert re.search(r"\d\d cases to run, 0 in the table", done.stdout)
 
@@ -190,14 +171,14 @@ def test_the_sweeps_of_the_pages_have_cases(command, tmp_path):
 @pytest.mark.parametrize("command", BENCHMARKS)
 def test_the_benchmarks_have_the_flags_that_the_pages_use(command):
     words = shlex.split(command)
-    described = run_command([sys.executable, *words[1:3], "--help"])
+    described = finished([sys.executable, *words[1:3], "--help"])
     assert described.returncode == 0, described.stderr
     assert [word for word in words if word.startswith("--") and word not in described.stdout] == []
 
 
 @pytest.mark.parametrize("command", TARGETS)
 def test_the_make_targets_of_the_pages_exist(command):
-    done = run_command([*shlex.split(command), "--dry-run"])
+    done = finished([*shlex.split(command), "--dry-run"])
     assert done.returncode == 0, done.stderr
 
 
@@ -219,7 +200,7 @@ def test_the_pages_install_extras_and_files_that_exist(command):
 def test_the_python_of_the_pages_runs(program, tmp_path):
     code = program.code.replace("run.mcap", str(tmp_path / "run.mcap"))
     code = code.replace("port=7000, ", "").replace("wait=0", f"wait=0, port={free_port()}")
-    done = run_command([sys.executable, "-c", code])
+    done = finished([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     assert done.stdout or "server" in code
 
@@ -294,7 +275,7 @@ def test_the_readme_is_short():
 
 @pytest.mark.parametrize("script", ["test_headless.py", "test_viewer.py", "local_viewer.py"])
 def test_the_pages_list_every_setting(script):
-    described = run_command([sys.executable, script, "--help"]).stdout
+    described = finished([sys.executable, script, "--help"]).stdout
     variables = re.findall(r"env var:\s+([A-Z_]+)", described)
     assert len(variables) > 10
     text = "".join(page.read_text() for page in PAGES)
@@ -323,7 +304,7 @@ def test_make_docs_builds_a_page_for_every_page():
         pytest.skip("mkdocs is not installed: make venv (or pip install -e '.[docs]')")
     # With the packages of this interpreter instead of those of .venv.
     packages = [f"BIN={Path(sys.executable).parent}", "--old-file=.venv/.installed"]
-    done = run_command(["make", "docs", *packages])
+    done = finished(["make", "docs", *packages])
     assert done.returncode == 0, done.stderr
     assert "Documentation built" in done.stderr  # with --quiet it would overlook what is broken
     site = REPOSITORY / "build" / "docs"

@@ -2,7 +2,6 @@
 
 import ast
 import graphlib
-import os
 import re
 import subprocess
 import sys
@@ -11,32 +10,20 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from programs import finished
 
 from mjsim import engines
 from mjsim.model.files import REPOSITORY
 
 
-def run(
-    command: list[str], folder: Path = REPOSITORY, **variables: str
-) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
 def test_make_alone_lists_the_targets_with_a_line_each():
-    listed = run(["make"]).stdout
+    listed = finished(["make"]).stdout
     for target in ("venv", "run", "test", "doctor", "lint", "clean"):
         assert re.search(rf"^  {target} +\S", listed, re.MULTILINE)
 
 
 def test_pytest_never_collects_the_programs():
-    done = run(
+    done = finished(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "."]
     )
     assert "tests/comfree_warp/test_io.py" in done.stdout
@@ -48,7 +35,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the wheel would install."""
     folder = tmp_path_factory.mktemp("installed")
     wheels = str(tmp_path_factory.mktemp("wheels"))
-    done = run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, "."])
+    done = finished([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, "."])
     assert done.returncode == 0, done.stderr
     (wheel,) = Path(wheels).glob("comfree_warp-*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -72,7 +59,7 @@ def test_the_distribution_holds_both_packages_typed_and_the_models(installed):
 def test_what_is_installed_runs_its_models_without_a_clone(installed, tmp_path):
     def mjsim_run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "mjsim", "run", "--engine=mjc", "--port=0", "--nsteps=2"]
-        return run([*command, *arguments], tmp_path, PYTHONPATH=str(installed))
+        return finished([*command, *arguments], tmp_path, PYTHONPATH=str(installed))
 
     for arguments in ([], ["--model=humanoid/humanoid.xml"]):  # the default is a model of ours
         done = mjsim_run(*arguments)
@@ -160,7 +147,7 @@ def test_the_top_level_has_the_documented_scripts_alone():
 
 def test_a_machine_that_only_watches_needs_no_warp():
     code = "import sys; from mjsim.view import follow, replay, window; print('warp' in sys.modules)"
-    assert run([sys.executable, "-c", code]).stdout == "False\n"
+    assert finished([sys.executable, "-c", code]).stdout == "False\n"
 
 
 def test_the_models_compile():

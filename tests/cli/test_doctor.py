@@ -1,27 +1,20 @@
 """`mjsim doctor`: what it reports, and that it works where much is missing."""
 
 import itertools
-import os
 import shutil
 import subprocess
 import sys
 import threading
 
 import warp as wp
+from programs import finished
 
 from mjsim.cli import doctor
 from mjsim.model.files import REPOSITORY
 
 
 def doctor_says(**variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mjsim", "doctor"],
-        cwd=REPOSITORY,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    return finished([sys.executable, "-m", "mjsim", "doctor"], **variables)
 
 
 def test_doctor_reports_what_this_machine_can_do():

@@ -1,52 +1,26 @@
 """How programs start: flags, variables, imports, and Ctrl-C meanwhile."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from programs import (
+    HEAVY,
+    LOADED,
+    MAIN,
+    PENDULA,
+    interrupted,
+    loaded,
+    run,
+    seconds_to_handlers,
+    start,
+)
 from watching import free_port
 
 from mjsim.cli import variables
 from mjsim.model.files import REPOSITORY
 
-MAIN = 'if __name__ == "__main__":'
 PROGRAMS = [path.name for path in sorted(REPOSITORY.glob("*.py")) if MAIN in path.read_text()]
-PENDULA = "benchmark/test_data/pendula.xml"
-HEAVY = ("warp", "mujoco_warp", "comfree_warp", "mujoco", "ray", "matplotlib", "viser", "mcap")
-# A program in this process, and then the names of what it has loaded.
-LOADED = """
-import atexit, runpy, sys
-sys.argv = sys.argv[1:]
-atexit.register(lambda: print("loaded:", *(name for name in sys.modules if "." not in name)))
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def start(*command: str, **variables: str) -> subprocess.Popen[str]:
-    ours = ("MJSIM_", "MJSTREAM_", "COMFREE_", "MJREPLAY_", "MJVIDEO_", "WARP_DEVICE")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return subprocess.Popen(
-        [sys.executable, *command],
-        cwd=REPOSITORY,
-        env=inherited | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(*command: str, **variables: str) -> tuple[int, str, str]:
-    """Status, output and errors of a program."""
-    with start(*command, **variables) as process:
-        output, errors = process.communicate(timeout=120)
-    return process.returncode, output, errors
-
-
-def loaded(output: str) -> set[str]:
-    return set(output.rpartition("loaded:")[2].split())
 
 
 def test_all_programs_are_known_here():
@@ -100,23 +74,6 @@ def test_every_program_knows_the_variables_of_all():
 # ------------------------------------------------------------------------------------------ Ctrl-C
 
 
-def interrupted(seconds: float, signum: int, *command: str) -> tuple[int, str]:
-    """Status and errors of a program that gets a signal so many seconds after its start."""
-    with start(*command) as process:
-        time.sleep(seconds)
-        process.send_signal(signum)
-        _, errors = process.communicate(timeout=60)
-    return process.returncode, errors
-
-
-def begun(command: tuple[str, ...]) -> float:
-    """Seconds until a program has its handlers, more or less: Python's own start, three times."""
-    before = time.monotonic()
-    with start("-c", "from mjsim import interrupts") as process:
-        process.communicate(timeout=60)
-    return 3.0 * (time.monotonic() - before)
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -128,7 +85,7 @@ def begun(command: tuple[str, ...]) -> float:
 )
 def test_ctrl_c_during_the_start_is_one_word_and_status_130(command):
     """At some moments of the first second, in which modules are loaded."""
-    first = begun(command)
+    first = seconds_to_handlers()
     for number in range(4):
         status, errors = interrupted(first + 0.2 * number, signal.SIGINT, *command)
         assert (status, errors) == (130, "interrupted\n")
@@ -137,7 +94,7 @@ def test_ctrl_c_during_the_start_is_one_word_and_status_130(command):
 @pytest.mark.parametrize("program", ["test_viewer.py", "local_viewer.py"])
 def test_sigterm_during_the_start_is_status_143(program):
     command = (program, "--backend=none")
-    status, errors = interrupted(begun(command), signal.SIGTERM, *command)
+    status, errors = interrupted(seconds_to_handlers(), signal.SIGTERM, *command)
     if status == 0:  # a viewer that was there already is closed
         assert "Traceback" not in errors
     else:

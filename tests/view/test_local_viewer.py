@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from screen import Screen
 from watching import (
-    SWINGING,
     ViewerProcess,
     answering,
     free_port,
@@ -18,31 +17,6 @@ from watching import (
 )
 
 from mjsim.record import Recording
-
-FALLING = """
-<mujoco model="falling">
-  <worldbody>
-    <geom type="plane" size="3 3 .1"/>
-    <body pos="0 0 1"><freejoint/><geom size=".1"/></body>
-    <body pos="0 1 1"><freejoint/><geom size=".1"/></body>
-  </worldbody>
-</mujoco>
-"""
-
-
-@pytest.fixture
-def swinging(tmp_path: Path) -> Path:
-    path = tmp_path / "swinging.xml"
-    path.write_text(SWINGING)
-    return path
-
-
-@pytest.fixture
-def falling(tmp_path: Path) -> Path:
-    path = tmp_path / "falling.xml"
-    path.write_text(FALLING)
-    return path
-
 
 # --------------------------------------------------------------------- the program, no window
 

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 from screen import Screen
-from watching import Program, wait_until
+from watching import SWINGING, Program, wait_until
 
 from mjsim import choices, engines
 from mjsim.record import Recording
@@ -35,18 +35,6 @@ DRIFTING = """
   <keyframe><key time="1" qpos="0 0 -.1 1 0 0 0" qvel="0 0 .02 0 0 0" mpos=".8 0 .5"/></keyframe>
 </mujoco>
 """
-SWINGING = """
-<mujoco model="swinging">
-  <worldbody>
-    <light pos="0 -2 4"/>
-    <geom type="plane" size="3 3 .1" rgba=".2 .3 .4 1"/>
-    <body pos="0 0 1.6">
-      <joint type="hinge" axis="0 1 0" damping="0"/>
-      <geom type="capsule" fromto="0 0 0 1.2 0 0" size=".15" rgba=".9 .2 .1 1"/>
-    </body>
-  </worldbody>
-</mujoco>
-"""
 STIFF = """
 <mujoco model="stiff">
   <option timestep="0.01"/>
@@ -62,13 +50,6 @@ EVERY_ENGINE = pytest.mark.parametrize(
     "engine",
     ["mjc", *(pytest.param(name, marks=pytest.mark.engine) for name in ("mjwarp", "comfree"))],
 )
-
-
-@pytest.fixture
-def swinging(tmp_path: Path) -> Path:
-    path = tmp_path / "swinging.xml"
-    path.write_text(SWINGING)
-    return path
 
 
 def viewer(folder: Path, *arguments: str, **environment: str) -> Program:
