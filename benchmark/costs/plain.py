@@ -12,18 +12,12 @@ from mjsim import interrupts
 if __name__ == "__main__":
     interrupts.install()
 
-import statistics
+import functools
 import sys
-import time
 
 import click
 
 from mjsim.cli import variables
-
-
-def _median_and_quartiles(ratios: list[float]) -> str:
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 @click.command(help=__doc__.split("\n\n")[0])
@@ -32,6 +26,7 @@ def _median_and_quartiles(ratios: list[float]) -> str:
 def main(rounds: int, nsteps: int) -> None:
     import numpy as np  # only here, since --help does without Warp
 
+    from benchmark.common.measuring import interleaved_times, median_and_quartiles, round_ratios
     from comfree_warp.runtime import private
     from comfree_warp.runtime.changes import changed
     from mjsim import engines
@@ -43,24 +38,22 @@ def main(rounds: int, nsteps: int) -> None:
         mjm = engines.load_model(f"benchmark/test_data/{model}.xml")
         for engine, law in (("comfree", "paper"), ("comfree", "warm"), ("mjwarp", None)):
             laws = {"law": law} if law else {}
-            simulations = []
-            for plain in (False, True):
+            simulations = {}
+            for way, plain in (("usual", False), ("plain", True)):
                 with changed(private, plain=plain):
-                    simulations.append(engines.make_simulation(mjm, engine, "cpu", **laws))
-            ratios = []
-            for _ in range(rounds + 1):
-                seconds = []
-                for simulation in simulations:
-                    start = time.perf_counter()
-                    simulation.step(nsteps)
-                    seconds.append(time.perf_counter() - start)
-                ratios.append(seconds[1] / seconds[0])
-            usual, plain = (simulation.read("qpos") for simulation in simulations)
+                    simulations[way] = engines.make_simulation(mjm, engine, "cpu", **laws)
+            steps = {
+                way: functools.partial(simulation.step, nsteps)
+                for way, simulation in simulations.items()
+            }
+            # The first round settles caches and clocks.
+            times = interleaved_times(steps, rounds + 1)
+            ratios = round_ratios(times["plain"], times["usual"])[1:]
+            usual, plain = (simulation.read("qpos") for simulation in simulations.values())
             agree = np.array_equal(usual, plain)
             differ |= not agree
             name = f"{engine} {law or ''}".strip()
-            # The first round settles caches and clocks.
-            print(f"| {model} | {name} | {_median_and_quartiles(ratios[1:])} | {agree} |")
+            print(f"| {model} | {name} | {median_and_quartiles(ratios)} | {agree} |")
     sys.exit(int(differ))
 
 
