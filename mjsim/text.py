@@ -2,12 +2,18 @@
 
 import reprlib
 import socket
+import sys
 from typing import Any
 
 
 def printable(text: str) -> str:
     """A text that may come from elsewhere, without what could steer a terminal, and cut short."""
     return "".join(each if each.isprintable() else "?" for each in text[:500])
+
+
+def print_line(text: str) -> None:
+    """Print a line on stderr at once: how a library tells who has not said how to be told."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def install_line(extra: str) -> str:

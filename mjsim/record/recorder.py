@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 import struct
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -33,6 +32,7 @@ from mjsim.record.format import (
 from mjsim.state import State, check_world, read_world, take_snapshot, world_time
 from mjsim.stream.bundle import Model, is_mjcf, load_model, model_packet
 from mjsim.stream.packets import Packet
+from mjsim.text import print_line
 
 FLUSH_SECONDS = 0.5  # of states that a crash may cost, by wall clock and in simulated time
 FLUSH_BYTES = 1 << 20  # of states that make a chunk even so
@@ -61,10 +61,6 @@ def _exists(path: str | os.PathLike[str]) -> SettingError:
     return SettingError(
         "record", f"{str(path)!r} is there already and is kept: name another file, or remove it"
     )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class Recorder:
@@ -97,7 +93,7 @@ class Recorder:
         path: str | os.PathLike[str],
         model: Model | Packet,
         about: Mapping[str, str] | None = None,
-        report: Callable[[str], None] = _say,
+        report: Callable[[str], None] = print_line,
         *,
         hz: float = 0.0,
     ):

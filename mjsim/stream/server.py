@@ -13,7 +13,6 @@ The simulation leaves its newest state in a mailbox; a thread of its own does al
 import ipaddress
 import os
 import socket
-import sys
 import threading
 import time
 import weakref
@@ -27,17 +26,13 @@ from mjsim.stream.bundle import Model, model_packet
 from mjsim.stream.io_thread import MAX_PENDING, IoThread
 from mjsim.stream.mailbox import Counters, Mailbox
 from mjsim.stream.packets import encode_packet
-from mjsim.text import exposure_warning
+from mjsim.text import exposure_warning, print_line
 
 CLOSE_SECONDS = 2.0  # how long closing waits for viewers to take what is left
 
 
 class StreamError(SettingError):
     """A setting of the stream cannot be used."""
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _end(mailbox: Mailbox, thread: threading.Thread) -> None:
@@ -87,7 +82,7 @@ class StreamServer:
         wait: float | None = None,
         mode: str = "xml",
         token: str | None = None,
-        report: Callable[[str], None] = _say,
+        report: Callable[[str], None] = print_line,
         about: Mapping[str, str] | None = None,
         world: int = 0,
         nworld: int = 1,
