@@ -12,16 +12,19 @@ A candidate that fails writes no contact. It is marked instead, in its `pairid`,
 import math
 
 import warp as wp
-from mujoco_warp._src.collision_core import Geom
-from mujoco_warp._src.collision_gjk import FLOAT_MAX, support
-from mujoco_warp._src.types import GeomType
+from mujoco_warp import GeomType
+
+from comfree_warp.runtime.private import CONVEX_CHECK
+
+Geom, support = CONVEX_CHECK["Geom"], CONVEX_CHECK["support"]
 
 _CAPSULE = wp.constant(int(GeomType.CAPSULE))
 _ELLIPSOID = wp.constant(int(GeomType.ELLIPSOID))
 _CYLINDER = wp.constant(int(GeomType.CYLINDER))
 _BOX = wp.constant(int(GeomType.BOX))
 _MESH = wp.constant(int(GeomType.MESH))
-_APART = wp.constant(float(FLOAT_MAX))  # GJK's distance of geoms that are beyond its cutoff
+# GJK's distance of geoms that are beyond its cutoff.
+_APART = wp.constant(float(CONVEX_CHECK["FLOAT_MAX"]))
 
 _ROUNDING = wp.constant(2.0e-6)  # error of a depth in float32, for geoms up to a few metres, m
 _TILT = wp.constant(0.1)  # largest error of a normal that rounding alone explains, rad

@@ -13,10 +13,8 @@ import warp as wp
 from comfree_warp.runtime.private import CONVEX_CHECK
 
 if CONVEX_CHECK.usable:
-    from comfree_warp.collision.narrowphase import CONVEX_KEY as CONVEX_KEY
     from comfree_warp.collision.narrowphase import checked_narrow_phase as checked_narrow_phase
 else:
-    CONVEX_KEY = "_collide_convex"  # of MuJoCo Warp's kernels
 
     @contextlib.contextmanager
     def checked_narrow_phase(d: mjw.Data, repairs: wp.array) -> Iterator[None]:

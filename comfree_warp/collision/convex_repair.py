@@ -8,22 +8,22 @@ from typing import Any
 
 import mujoco_warp as mjw
 import warp as wp
-from mujoco_warp import DisableBit
-from mujoco_warp._src.collision_convex import mat43
-from mujoco_warp._src.collision_core import (
-    contact_margin_gap,
-    contact_material_params,
-    geom_collision_pair_from_types,
-    write_contact,
-)
-from mujoco_warp._src.collision_gjk import _supports_multiccd, multicontact
-from mujoco_warp._src.math import make_frame
-from mujoco_warp._src.types import GeomType
+from mujoco_warp import DisableBit, GeomType
 
 from comfree_warp.collision.convex_check import are_doubtful, had_contact, is_marked, unmarked
 from comfree_warp.collision.penetration import NFACE, NPOINT, Depth, Hull, penetration
+from comfree_warp.runtime.private import CONVEX_CHECK
 from comfree_warp.shared.threads import nthread_for
 from comfree_warp.types import vec5
+
+mat43 = CONVEX_CHECK["mat43"]
+contact_margin_gap = CONVEX_CHECK["contact_margin_gap"]
+contact_material_params = CONVEX_CHECK["contact_material_params"]
+geom_collision_pair_from_types = CONVEX_CHECK["geom_collision_pair_from_types"]
+make_frame = CONVEX_CHECK["make_frame"]
+multicontact = CONVEX_CHECK["multicontact"]
+supports_multiccd = CONVEX_CHECK["_supports_multiccd"]
+write_contact = CONVEX_CHECK["write_contact"]
 
 _NSLOT = 1024  # candidates that a GPU repairs at a time; each takes 20 kB
 _SPHERE = wp.constant(int(GeomType.SPHERE))
@@ -217,7 +217,7 @@ def _repair(
         point1 = found.point + 0.5 * found.depth * normal
         point2 = found.point - 0.5 * found.depth * normal
         boxes = geomtype1 == _BOX and geomtype2 == _BOX
-        clipped = boxes or (multiccd and _supports_multiccd(geom1, geom2, geomtype1, geomtype2))
+        clipped = boxes or (multiccd and supports_multiccd(geom1, geom2, geomtype1, geomtype2))
         if (geomtype1 == _MESH and geom1.mesh_polyadr < 0) or (
             geomtype2 == _MESH and geom2.mesh_polyadr < 0
         ):

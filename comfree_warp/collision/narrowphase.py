@@ -14,32 +14,28 @@ from typing import Any
 
 import mujoco_warp as mjw
 import warp as wp
-from mujoco_warp._src import collision_convex, collision_driver
-from mujoco_warp._src.collision_convex import mat43
-from mujoco_warp._src.collision_core import (
-    contact_margin_gap,
-    contact_material_params,
-    geom_collision_pair_from_types,
-    write_contact,
-)
-from mujoco_warp._src.collision_gjk import (
-    _gjk_simplex_to_epa,
-    _supports_multiccd,
-    epa_phase,
-    gjk_phase,
-    multicontact,
-)
-from mujoco_warp._src.math import make_frame, upper_trid_index
-from mujoco_warp._src.types import GeomType, OverflowType
+from mujoco_warp import GeomType, OverflowType
 
 from comfree_warp.collision.convex_check import are_doubtful, is_doubtful, mark_doubtful
 from comfree_warp.collision.convex_repair import repair_convex_contacts
-from comfree_warp.runtime.changes import changed
+from comfree_warp.runtime.changes import substituted
 from comfree_warp.runtime.graph import trimmed_launches
+from comfree_warp.runtime.private import CONVEX_CHECK
 from comfree_warp.types import vec5
 
-_of_mujoco_warp = collision_convex.convex_narrowphase
-CONVEX_KEY = "_collide_convex__locals__collide_convex"
+mat43 = CONVEX_CHECK["mat43"]
+contact_margin_gap = CONVEX_CHECK["contact_margin_gap"]
+contact_material_params = CONVEX_CHECK["contact_material_params"]
+epa_phase = CONVEX_CHECK["epa_phase"]
+geom_collision_pair_from_types = CONVEX_CHECK["geom_collision_pair_from_types"]
+gjk_phase = CONVEX_CHECK["gjk_phase"]
+gjk_simplex_to_epa = CONVEX_CHECK["_gjk_simplex_to_epa"]
+make_frame = CONVEX_CHECK["make_frame"]
+multicontact = CONVEX_CHECK["multicontact"]
+supports_multiccd = CONVEX_CHECK["_supports_multiccd"]
+upper_trid_index = CONVEX_CHECK["upper_trid_index"]
+write_contact = CONVEX_CHECK["write_contact"]
+
 _PRIMITIVES_KEY = "_primitive_narrowphase__locals__primitive_narrowphase"
 _SDF_KEY = "_sdf_narrowphase"
 _BOX = wp.constant(int(GeomType.BOX))
@@ -290,7 +286,7 @@ def _collide_convex(
                 points2[0] = point2
                 boxes = geomtype1 == _BOX and geomtype2 == _BOX  # clipped always, others by a flag
                 if boxes or (
-                    wp.static(multiccd) and _supports_multiccd(geom1, geom2, geomtype1, geomtype2)
+                    wp.static(multiccd) and supports_multiccd(geom1, geom2, geomtype1, geomtype2)
                 ):
                     if not overlap and dist < margin and result.dim > 0:
                         ccdid = _reserve_buffers(
@@ -298,7 +294,7 @@ def _collide_convex(
                         )
                         if ccdid < 0:
                             continue
-                        touching = _gjk_simplex_to_epa(
+                        touching = gjk_simplex_to_epa(
                             result, epa_vert_in[ccdid], epa_vert_index_in[ccdid], epa_face_in[ccdid]
                         )
                     without_faces = geomtype1 == _MESH and geom1.mesh_polyadr < 0
@@ -413,7 +409,7 @@ def _collide_convex(
         options |= {
             "module_options": {"block_dim": block_dim},
             "grid_stride": False,
-            "launch_bounds": (block_dim, collision_convex._CCD_MIN_BLOCKS),
+            "launch_bounds": (block_dim, CONVEX_CHECK["_CCD_MIN_BLOCKS"]),
         }
     return wp.kernel(collide_convex, **options)
 
@@ -450,8 +446,8 @@ def _convex_narrowphase(
     changes = {"ccd_kernel_builder": builder}
     if on_cpu:
         changes["_ccd_grid_size"] = one_thread
-    with changed(collision_convex, **changes):
-        _of_mujoco_warp(m, d, ctx, collision_table)
+    with substituted(CONVEX_CHECK.owner("ccd_kernel_builder"), **changes):
+        CONVEX_CHECK["convex_narrowphase"](m, d, ctx, collision_table)
     if any(
         m.geom_pair_type_count[upper_trid_index(len(GeomType), *map(int, pair))] for pair in convex
     ):
@@ -472,8 +468,9 @@ def checked_narrow_phase(d: mjw.Data, repairs: wp.array) -> Iterator[None]:
       repairs: how many convex collisions had to be done again, is added here   (nworld,) int32
     """
     with (
-        changed(
-            collision_driver, convex_narrowphase=functools.partial(_convex_narrowphase, repairs)
+        substituted(
+            CONVEX_CHECK.owner("convex_narrowphase"),
+            convex_narrowphase=functools.partial(_convex_narrowphase, repairs),
         ),
         trimmed_launches({_PRIMITIVES_KEY: d.ncollision, _SDF_KEY: d.ncollision}),
     ):

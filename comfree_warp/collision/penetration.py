@@ -15,9 +15,11 @@ when the hull cannot grow any more.
 import math
 
 import warp as wp
-from mujoco_warp._src.collision_core import Geom
-from mujoco_warp._src.collision_gjk import support
-from mujoco_warp._src.types import GeomType
+from mujoco_warp import GeomType
+
+from comfree_warp.runtime.private import CONVEX_CHECK
+
+Geom, support = CONVEX_CHECK["Geom"], CONVEX_CHECK["support"]
 
 NPOINT = 64  # most points of a hull; a face keeps each of its three in 10 bits
 NFACE = 2 * NPOINT  # most faces of a hull

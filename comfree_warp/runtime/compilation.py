@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 import warp as wp
 
-from comfree_warp.collision.convex_contacts import CONVEX_KEY
 from comfree_warp.runtime.changes import substituted
 from comfree_warp.runtime.collector import collector_paused
 from comfree_warp.runtime.graph import RUNNER
-from comfree_warp.runtime.private import COMPILATION, runtime_has
+from comfree_warp.runtime.private import COMPILATION, CONVEX_KEY, runtime_has
 from comfree_warp.runtime.used_kernels import copy_of, module_of_copies, use_copies
 
 

@@ -135,6 +135,8 @@ _CONVEX = "mujoco_warp._src.collision_convex"
 # Keys by which kernels are known; of others nothing is assumed.
 ALL_PAIRS_KEY = "_nxn_broadphase__locals__kernel"  # tests every pair of geoms
 FRICTION_KEY = "_friction_dof__locals__kernel"  # makes rows of dofs with friction loss
+# Of our own: the module of convex pairs (`collision/narrowphase.py`), slowest to compile.
+CONVEX_KEY = "_collide_convex__locals__collide_convex"
 
 # -------------------------------------------------------------------------------------- shortcuts
 

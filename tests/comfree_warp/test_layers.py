@@ -25,6 +25,7 @@ def imported(room: str) -> set[str]:
 @pytest.mark.parametrize(
     ("room", "forbidden"),
     [
+        ("runtime", ("shared", "paper", "warm", "collision", "pipeline")),
         ("warm", ("paper", "pipeline")),
         ("paper", ("warm", "pipeline")),
         ("shared", ("paper", "warm", "collision", "pipeline")),

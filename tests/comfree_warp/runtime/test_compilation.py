@@ -11,9 +11,10 @@ import warp as wp
 from programs import printed_lines
 
 import comfree_warp as cfwarp
-from comfree_warp.collision.narrowphase import CONVEX_KEY, _collide_convex
+from comfree_warp.collision.narrowphase import _collide_convex
 from comfree_warp.runtime.collector import collector_paused
 from comfree_warp.runtime.compilation import _slowest_first, compile_kernels
+from comfree_warp.runtime.private import CONVEX_KEY
 
 pytestmark = [pytest.mark.engine, pytest.mark.shortcut]
 

@@ -158,15 +158,11 @@ def test_states_are_the_same_bit_for_bit_without_the_shortcuts(model, engine, la
     assert usual.counts().contacts > 0
 
 
-# Imported where `CONVEX_CHECK` has found all that they import.
-GUARDED = re.compile(r"collision/(narrowphase|convex_(?!contacts)\w+|penetration)\.py")
-
-
 def test_no_other_module_imports_private_names():
     package = REPOSITORY / "comfree_warp"
     for path in package.rglob("*.py"):
         name = str(path.relative_to(package))
-        if name == "runtime/private.py" or GUARDED.fullmatch(name):
+        if name == "runtime/private.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
